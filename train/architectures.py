@@ -1,0 +1,126 @@
+"""The students as graphs: `edge` (the default, at most 70,000 parameters) and `paper` (the architecture as worded).
+
+Both are lists of the node kinds of `simulator/graph.py`; `train/student.py` gives them trainable parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from simulator.graph import Builder, Graph
+
+CURRENT_GRID = 10  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-10
+STREAM_LIMIT = 1 << 14  # the first convolution's output is clipped to +-16 on that grid
+
+
+def edge(
+    channels: tuple[int, int, int, int] = (32, 32, 32, 32),
+    blocks: tuple[int, int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1, 2),
+    groups: tuple[int, int, int, int] = (2, 2, 2, 2),
+    time_steps: int = 4,
+    reset: str = "subtract",
+    leak: str = "decay",
+    attention: bool = False,
+    block: str = "thin",
+) -> Graph:
+    """4-level encoder-decoder at half resolution; every convolution but the first and the last is spike-driven.
+
+    A spiking block adds to the real-valued stream: neuron -> 3x3 convolution in groups -> neuron -> 1x1 convolution
+    (`block` "thin"), or two 3x3 convolutions ("full"). Down: neuron -> 2x2 convolution with stride 2. Up: neuron ->
+    1x1 convolution -> nearest, added to the stream of the encoder. `blocks` counts stages 1..7.
+    """
+    b = Builder(time_steps)
+
+    def neuron(name: str, x: str) -> str:
+        return b.lif(name, x, leak, reset)
+
+    def spiking_block(name: str, x: str, width: int, group: int) -> str:
+        y = b.conv(f"{name}.conv1", neuron(f"{name}.lif1", x), width, 3, groups=group)
+        kernel, second = (1, 1) if block == "thin" else (3, group)
+        y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, kernel, groups=second)
+        return b.sum(f"{name}.add", x, y)
+
+    x = b.space_to_depth("encode.pixels", b.image(), 2)
+    x = b.dense_conv("encode.conv", x, channels[0], 3, q=8)
+    x = b.requantise("encode.round", x, 15 - CURRENT_GRID, STREAM_LIMIT)
+    skips: list[str] = []
+    for level in range(4):
+        if level:
+            down = neuron(f"down{level}.lif", x)
+            x = b.conv(f"down{level}.conv", down, channels[level], 2, stride=2)
+        name = "latent" if level == 3 else f"encoder{level + 1}"
+        for i in range(blocks[level]):
+            x = spiking_block(f"{name}.{i + 1}", x, channels[level], groups[level])
+        if attention and level == 3:
+            x = b.attend("latent.attend", x, "channel", 16, max(4, channels[3] // 4))
+        b.stages[level + 1] = x
+        skips.append(x)
+    for stage, level in ((5, 2), (6, 1), (7, 0)):
+        up = b.conv(f"up{level + 1}.conv", neuron(f"up{level + 1}.lif", x), channels[level], 1)
+        x = b.sum(f"up{level + 1}.add", skips[level], b.upsample(f"up{level + 1}.nearest", up))
+        for i in range(blocks[stage - 1]):
+            x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], groups[level])
+        b.stages[stage] = x
+    x = b.time_sum("readout.sum", x)
+    x = b.requantise("readout.round", x, 4, 1 << 12)
+    x = b.dense_conv("readout.conv", x, 12, 3, q=9, bias=True)
+    return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
+
+
+def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int = 2, time_steps: int = 4) -> Graph:
+    """The student as the paper words it: spike convolution unit with a real-valued shortcut, multi-dimensional attention.
+
+    A block on the stream x: two (neuron -> 3x3 convolution), plus a 3x3 convolution of x itself, then gates over time,
+    channels and space, plus x. Neurons halve their membrane each step and reset to zero. Down: neuron -> 3x3
+    convolution with stride 2. Up: neuron -> 1x1 convolution -> nearest, concatenated with the encoder's stream and
+    fused by neuron -> 1x1 convolution. Attention windows cover 64x64 pixels of the image.
+    """
+    b = Builder(time_steps)
+
+    def neuron(name: str, x: str) -> str:
+        return b.lif(name, x, "shift", "zero")
+
+    def spiking_block(name: str, x: str, width: int, scale: int) -> str:
+        y = b.conv(f"{name}.conv1", neuron(f"{name}.lif1", x), width, 3, bias=True)
+        y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, 3, bias=True)
+        # Nine real-valued terms per channel would grow without end: the stream enters in 10 bits, the sum leaves clipped.
+        real = b.requantise(f"{name}.enter", x, CURRENT_GRID - 6, 1 << 9)
+        real = b.dense_conv(f"{name}.shortcut", real, width, 3, q=8, bias=True)
+        real = b.requantise(f"{name}.leave", real, 14 - CURRENT_GRID, 1 << 12)
+        y = b.sum(f"{name}.unit", y, real)
+        window = max(1, 64 // scale)
+        y = b.attend(f"{name}.time", y, "time", window, max(1, time_steps // 4))
+        y = b.attend(f"{name}.channel", y, "channel", window, max(1, width // 16))
+        y = b.attend(f"{name}.space", y, "space")
+        return b.sum(f"{name}.add", x, y)
+
+    x = b.dense_conv("encode.conv", b.image(), channels[0], 3, q=8)
+    x = b.requantise("encode.round", x, 15 - CURRENT_GRID, STREAM_LIMIT)
+    skips: list[str] = []
+    for level in range(4):
+        if level:
+            down = neuron(f"down{level}.lif", x)
+            x = b.conv(f"down{level}.conv", down, channels[level], 3, stride=2, bias=True)
+        name = "latent" if level == 3 else f"encoder{level + 1}"
+        for i in range(blocks):
+            x = spiking_block(f"{name}.{i + 1}", x, channels[level], 2**level)
+        b.stages[level + 1] = x
+        skips.append(x)
+    for stage, level in ((5, 2), (6, 1), (7, 0)):
+        name = f"up{level + 1}"
+        x = b.upsample(f"{name}.nearest", b.conv(f"{name}.conv", neuron(f"{name}.lif", x), channels[level], 1))
+        x = neuron(f"{name}.fuse_lif", b.concat(f"{name}.concat", skips[level], x))
+        x = b.conv(f"{name}.fuse", x, channels[level], 1, bias=True)
+        for i in range(blocks):
+            x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], 2**level)
+        b.stages[stage] = x
+    x = b.requantise("readout.round", b.time_sum("readout.sum", x), 4, 1 << 12)
+    return b.finish(b.dense_conv("readout.conv", x, 3, 3, q=9, bias=True))
+
+
+STUDENTS: dict[str, Callable[..., Graph]] = {"edge": edge, "paper": paper}
+
+
+def build_graph(student: str, channels: tuple[int, ...] | None = None) -> Graph:
+    """The graph of a student by name, with its own channels or the four given."""
+    return STUDENTS[student](channels=channels) if channels else STUDENTS[student]()

@@ -1,0 +1,404 @@
+"""`python -m train.hkd`: H-KD, the training of a spiking student with hints from an ANN teacher's feature maps.
+
+Each step, as the paper words it (arXiv 2504.01755):
+
+    restored = student(degraded)                                    T time steps, spikes inside
+    L = L1(restored, clean) + 0.1 L1(FFT restored, FFT clean)       restoration
+      + 0.12 mean over stages MSE(student map, aligned teacher map) hints, stages 4-7 by default
+      + penalty * total spike rate                                  optional, off reproduces the paper
+
+with AdamW and a cosine learning rate. The student's forward pass is the numerics contract; its roundings are switched
+on for the last part of the run (--rounding-phase), so that what is validated then is what the device computes.
+
+In --out: checkpoint.pt (survives a kill at any moment; --resume continues with the same batches), log.csv.
+An epoch is as many patches as would cover the training images once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from train.architectures import STUDENTS, build_graph
+from train.data import TASKS, DataError, PatchSampler, load_images, to_network
+from train.losses import hint_loss, restoration_loss, synapse_share
+from train.metrics import psnr
+from train.run import (
+    Budget,
+    Log,
+    TrainingError,
+    cosine_rate,
+    hold_out,
+    load_checkpoint,
+    save_checkpoint,
+    stop_on_signals,
+    validation_pairs,
+)
+from train.student import Student
+from train.teachers import TEACHERS, TeacherError, build_teacher
+
+HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
+VALIDATION_SIGMAS = (15, 25, 50)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the weights that come out; a resumed run must have the same. Rates and weights without unit."""
+
+    task: str
+    student: str
+    channels: tuple[int, ...]
+    teacher: str
+    stages: str
+    hint_weight: float
+    fft_weight: float
+    penalty: float
+    patch: int
+    batch: int
+    sigma: tuple[float, float]
+    rate: float
+    final_rate: float
+    warmup: int
+    weight_decay: float
+    clip_norm: float
+    bfloat16: bool
+    rounding_phase: float
+    threshold: float
+    surrogate_width: float
+    leak: int
+    seed: int
+
+
+def build_student(settings: Settings) -> Student:
+    """The untrained student, its weights drawn from the seed."""
+    graph = build_graph(settings.student, settings.channels or None)
+    student = Student(graph, leak=settings.leak, threshold=settings.threshold, seed=settings.seed)
+    student.width = settings.surrogate_width
+    return student
+
+
+class Batches:
+    """Batches with the teacher's feature maps, made one step ahead in a thread (PyTorch lets go of the interpreter)."""
+
+    def __init__(self, sampler: PatchSampler, teacher: nn.Module | None, stages: tuple[int, ...], device: torch.device):
+        self.sampler, self.teacher, self.stages, self.device = sampler, teacher, stages, device
+        self.pool = ThreadPoolExecutor(1)
+        self.ahead: tuple[int, Future[Any]] | None = None
+        self.bfloat16 = False
+
+    def _make(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        degraded, clean = (patches.to(self.device) for patches in self.sampler.batch(step))
+        if self.teacher is None:
+            return degraded, clean, {}
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            x = degraded.to(torch.float32, memory_format=torch.channels_last) / 255
+            _, features = self.teacher.features(x, self.stages)  # type: ignore[operator]
+        return degraded, clean, features
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """(degraded, clean) uint8 [B, 3, P, P] and {stage: teacher's feature map} of one step."""
+        if self.ahead is None or self.ahead[0] != step:
+            self.ahead = (step, self.pool.submit(self._make, step))
+        batch: tuple[Tensor, Tensor, dict[int, Tensor]] = self.ahead[1].result()
+        self.ahead = (step + 1, self.pool.submit(self._make, step + 1))
+        return batch
+
+
+class Run:
+    """One training run: student, optimiser, and where it stands (step, seconds spent)."""
+
+    def __init__(self, settings: Settings, device: torch.device):
+        self.settings = settings
+        self.device = device
+        self.student = build_student(settings).to(device)
+        self.share = synapse_share(self.student.analysis)
+        self.stages = HINT_STAGES[settings.stages]
+        self.optimizer = torch.optim.AdamW(
+            self.student.parameters(), settings.rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True
+        )
+        self.step = 0
+        self.seconds = 0.0
+
+    def phase(self, progress: float) -> None:
+        """Switch the contract's roundings on for the last part of the run; bfloat16 currents only before that."""
+        self.student.rounded = progress >= 1 - self.settings.rounding_phase
+        self.student.half = self.settings.bfloat16 and not self.student.rounded
+
+    def train_step(
+        self, degraded: Tensor, clean: Tensor, hints: dict[int, Tensor], progress: float
+    ) -> dict[str, float]:
+        """One step on uint8 [B, 3, P, P] patches; returns the loss's parts and the spike rates."""
+        s = self.settings
+        self.phase(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine_rate(s.rate, s.final_rate, s.warmup, self.step, progress)
+        pixels = to_network(degraded)
+        output = self.student(pixels, self.stages)
+        l1, fft = restoration_loss((pixels + output.change) / 2, to_network(clean) / 2, s.fft_weight)
+        rate = torch.stack([output.rates[name] * share for name, share in self.share.items()]).sum()
+        loss = l1 + s.fft_weight * fft + s.penalty * rate
+        parts = {"l1": l1, "fft": fft, "rate": rate}
+        if hints:
+            parts["hint"] = hint_loss(output.features, hints)
+            loss = loss + s.hint_weight * parts["hint"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.student.parameters(), s.clip_norm)
+        self.optimizer.step()
+        self.student.clamp()
+        self.step += 1
+        values = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+        values |= {f"rate:{name}": rate.item() for name, rate in output.rates.items()}
+        if not np.isfinite(values["loss"]):
+            raise TrainingError(f"The loss is no longer finite at step {self.step}; resume with a lower --rate.")
+        return values
+
+    def save(self, path: Path, finished: bool) -> None:
+        content = {
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "seconds": self.seconds,
+            "finished": finished,
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(path, content)
+
+    def load(self, path: Path) -> None:
+        content = load_checkpoint(path, self.device, asdict(self.settings))
+        self.student.load_state_dict(content["student"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.seconds = content["step"], content["seconds"]
+
+
+def restore(student: Student, image: np.ndarray, device: torch.device) -> np.ndarray:
+    """Restore one image [H, W, 3] (uint8, or int16 in the same units, unclipped) in float32; uint8 [H, W, 3].
+
+    Replicate-padded right and bottom to the student's stride, as the device does.
+    """
+    height, width = image.shape[:2]
+    rows, columns = student.analysis.padded(height, width)
+    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
+    pixels = torch.from_numpy(padded.transpose(2, 0, 1).astype(np.float32))[None].to(device)
+    half, student.half = student.half, False
+    with torch.no_grad():
+        restored = student.restore((pixels - 128) * 2.0**-7)[0]
+    student.half = half
+    return np.ascontiguousarray(restored.permute(1, 2, 0).cpu().numpy()[:height, :width])
+
+
+def train(
+    settings: Settings,
+    images: list[np.ndarray],
+    teacher: nn.Module | None,
+    out: Path,
+    budget: Budget,
+    epochs: int | None,
+    device: torch.device,
+    resume: bool = False,
+    validate_every: int = 1000,
+    save_every: float = 60.0,
+) -> bool:
+    """Train until the budget is used; True if it finished, False if a signal stopped it (its state is saved).
+
+    images: uint8 RGB [H, W, 3]. `epochs` overrides the budget's steps. validate_every: steps; save_every: seconds.
+    Raises DataError or TrainingError.
+    """
+    training, held_out = hold_out(images)
+    sampler = PatchSampler(training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task)
+    patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
+    epoch = max(1, patches // settings.batch)  # steps
+    if epochs is not None:
+        budget = Budget(epochs * epoch, budget.seconds)
+    sigmas = VALIDATION_SIGMAS if settings.task == "denoise" else (0,)
+    pairs = {sigma: validation_pairs(settings.task, held_out, settings.seed, sigma) for sigma in sigmas}
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "checkpoint.pt"
+    run = Run(settings, device)
+    if checkpoint.exists():
+        if not resume:
+            raise TrainingError(f"{out} already holds a run; pass --resume to continue it, or another --out.")
+        run.load(checkpoint)
+    batches = Batches(sampler, teacher if run.stages else None, run.stages, device)
+    batches.bfloat16 = settings.bfloat16
+    scores = [f"psnr_{sigma}" if settings.task == "denoise" else "psnr" for sigma in sigmas]
+    columns = ["step", "epoch", "seconds", "seconds_per_epoch", "learning_rate", "rounded", "loss", "l1", "fft", "hint"]
+    columns += ["rate", *scores, *(f"rate:{n.name}" for n in run.student.graph.nodes if n.kind == "lif")]
+    log = Log(out / "log.csv", run.step, columns)
+    bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
+    untouched = [float(np.mean([psnr(bad, good) for bad, good in pairs[sigma]])) for sigma in sigmas]
+    bar.write(
+        f"{settings.student} student, {sum(p.numel() for p in run.student.parameters()):,} trained parameters, "
+        f"{len(training)} training and {len(held_out)} validation images, {epoch} steps per epoch, from step {run.step}; "
+        f"untouched input {' / '.join(f'{value:.2f}' for value in untouched)} dB",
+        file=sys.stderr,
+    )
+    sums: dict[str, float] = {}
+    counted, began = 0, run.seconds
+
+    def validate() -> None:
+        values = {name: total / counted for name, total in sums.items()}
+        psnrs = [float(np.mean([psnr(restore(run.student, bad, device), good) for bad, good in pairs[s]])) for s in sigmas]
+        per_epoch = (run.seconds - began) / counted * epoch
+        rate = run.optimizer.param_groups[0]["lr"]
+        log.add(
+            step=run.step,
+            epoch=round(run.step / epoch, 3),
+            seconds=round(run.seconds, 1),
+            seconds_per_epoch=round(per_epoch, 1),
+            learning_rate=float(f"{rate:.4g}"),
+            rounded=int(run.student.rounded),
+            **{name: round(score, 3) for name, score in zip(scores, psnrs, strict=True)},
+            **{name: float(f"{value:.5g}") for name, value in values.items()},
+        )
+        bar.write(
+            f"step {run.step}  {run.seconds:.0f} s  rate {rate:.1e}  loss {values['loss']:.5f}  "
+            f"hint {values.get('hint', 0):.4f}  spikes {values['rate']:.3f}  "
+            f"PSNR {' / '.join(f'{score:.2f}' for score in psnrs)} dB{'  rounded' if run.student.rounded else ''}",
+            file=sys.stderr,
+        )
+
+    last_saved = run.seconds
+    with stop_on_signals() as signals, bar:
+        clock = time.monotonic()
+        while (progress := budget.progress(run.step, run.seconds)) < 1 and not signals:
+            for name, value in run.train_step(*batches[run.step], progress).items():
+                sums[name] = sums.get(name, 0.0) + value
+            counted += 1
+            now = time.monotonic()
+            run.seconds += now - clock
+            bar.update()
+            if run.step % validate_every == 0:
+                validate()
+                sums, counted, began = {}, 0, run.seconds
+            if run.seconds - last_saved >= save_every:
+                run.save(checkpoint, False)
+                last_saved = run.seconds
+            clock = time.monotonic()
+        finished = progress >= 1
+        run.phase(progress)
+        if counted:
+            validate()
+        run.save(checkpoint, finished)
+    return finished
+
+
+def newest_teacher(task: str) -> Path:
+    """The teacher that `python -m train.teacher` left for this task; TrainingError with what to do if there is none."""
+    found = sorted(Path("runs").glob(f"teacher_{task}*/teacher.safetensors"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise TrainingError(
+            f"There is no teacher for {task}: pass --teacher-weights FILE (an official checkpoint works), train one with "
+            f"`python -m train.teacher --task {task} ...`, or train without hints with --stages none."
+        )
+    return found[-1]
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.hkd", description="Train a spiking student with hints from an ANN teacher (H-KD)."
+    )
+    add = parser.add_argument
+    add("--task", choices=TASKS, required=True)
+    add("--teacher", choices=TEACHERS, default="restormer")
+    add("--teacher-weights", type=Path, metavar="FILE", help="default: the newest runs/teacher_<task>*")
+    add("--student", choices=tuple(STUDENTS), default="edge")
+    add("--channels", type=int, nargs=4, metavar="N", help="channels of the four levels, if not the student's own")
+    add("--stages", choices=tuple(HINT_STAGES), default="4-7", help="where the hints are (default: 4-7)")
+    add("--data", type=Path, default=Path("data/bsds500/train"), help="folder of clean images (default: %(default)s)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int)
+    length.add_argument("--epochs", type=int)
+    length.add_argument("--minutes", type=float)
+    add("--out", type=Path, help="folder of the run (default: runs/<task>)")
+    add("--resume", action="store_true", help="continue the run in --out")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    add("--patch", type=int, default=64, help="side of the training patches, pixels")
+    add("--batch", type=int, default=8, help="patches per step")
+    add("--sigma", type=float, nargs=2, default=(0.0, 55.0), metavar="S", help="noise range of denoise, 8-bit levels")
+    add("--rate", type=float, default=5e-4, help="peak learning rate (paper: 5e-4)")
+    add("--final-rate", type=float, default=1e-5, help="last learning rate (paper: 1e-5)")
+    add("--warmup", type=int, default=200, help="steps of linear warm-up")
+    add("--weight-decay", type=float, default=0.05, help="of AdamW (paper: 0.05)")
+    add("--clip-norm", type=float, default=1.0, help="largest norm of a step's gradient")
+    add("--hint-weight", type=float, default=0.12, help="gamma (paper: 0.12)")
+    add("--fft-weight", type=float, default=0.1, help="lambda (paper: 0.1)")
+    add("--penalty", type=float, default=0.0, help="weight of the total spike rate in the loss")
+    add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
+    add("--bfloat16", action="store_true", help="bfloat16 currents before the rounding phase: faster on recent CPUs")
+    add("--threshold", type=float, default=0.5, help="initial threshold of the neurons")
+    add("--surrogate-width", type=float, default=1.0, help="half-width of the surrogate's triangle, in thresholds")
+    add("--leak", type=int, default=2, help="k of the neuron's leak v - (v >> k)")
+    add("--seed", type=int, default=0)
+    add("--validate-every", type=int, default=1000, metavar="STEPS")
+    add("--save-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints")
+    options = parser.parse_args(arguments)
+    for name in ("steps", "epochs", "minutes", "patch", "batch", "rate", "threads", "validate_every", "save_every"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            parser.error(f"--{name.replace('_', '-')} must be above zero, not {value}")
+    if not 0 <= options.rounding_phase <= 1:
+        parser.error(f"--rounding-phase is a part of the run, 0 to 1, not {options.rounding_phase}")
+    if options.steps is None and options.epochs is None and options.minutes is None:
+        options.epochs = PAPER_EPOCHS[options.task]
+    return options
+
+
+PAPER_EPOCHS = {"denoise": 51, "deblur": 77, "dehaze": 5, "derain": 8, "defocus": 208}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 when finished, 130 when a signal stopped it (resumable), 2 for a mistake the user can mend."""
+    options = parse_arguments(arguments)
+    out = options.out or Path("runs") / options.task
+    names = {field: getattr(options, field) for field in Settings.__dataclass_fields__}
+    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma)}
+    names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
+    try:
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError("There is no CUDA device here; use --device cpu.")
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+        teacher = None
+        if HINT_STAGES[options.stages]:
+            teacher = build_teacher(options.teacher, weights=options.teacher_weights or newest_teacher(options.task))
+            teacher = teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        finished = train(
+            Settings(**names),
+            load_images(options.data),
+            teacher,
+            out,
+            Budget(options.steps, options.minutes * 60 if options.minutes else None),
+            options.epochs,
+            device,
+            options.resume,
+            options.validate_every,
+            options.save_every,
+        )
+    except (DataError, TeacherError, TrainingError, ValueError) as error:
+        print(f"train.hkd: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"train.hkd: cannot write to {out}: {error}.", file=sys.stderr)
+        return 2
+    if not finished:
+        print(f"Stopped; the run is saved in {out}, continue it with --resume.", file=sys.stderr)
+        return 130
+    print(f"Finished: {out / 'checkpoint.pt'}; `python -m export.bundle --checkpoint {out}` freezes it.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

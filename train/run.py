@@ -1,0 +1,131 @@
+"""What every training command shares: budget, learning rate, held-out images, checkpoints, log, clean stops."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from train.data import add_noise, degrade
+
+VALIDATION_IMAGES = 10
+VALIDATION_CROP = 160  # pixels
+
+
+class TrainingError(ValueError):
+    """A run that cannot start or go on; the message is a sentence for the person at the keyboard."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run ends: after `steps` or `seconds` of training, whichever comes first; None is no limit."""
+
+    steps: int | None
+    seconds: float | None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How much of the budget is used, 0 ... 1."""
+        parts = [step / self.steps] if self.steps else []
+        parts += [seconds / self.seconds] if self.seconds else []
+        return min(1.0, max(parts))
+
+
+def cosine_rate(peak: float, final: float, warmup: int, step: int, progress: float) -> float:
+    """Linear warm-up over the first steps, times a cosine from `peak` to `final` over the run's progress (0 ... 1)."""
+    cosine = final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
+    return cosine * min(1.0, (step + 1) / max(1, warmup))
+
+
+def hold_out(images: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Split images into (training, validation): every tenth at most, VALIDATION_IMAGES of them at most, evenly spread."""
+    count = min(VALIDATION_IMAGES, max(1, len(images) // 10))
+    if len(images) < 2:
+        raise TrainingError("Training needs at least 2 images: one of them is held out for validation.")
+    held = set(np.linspace(0, len(images) - 1, count + 2).round().astype(int)[1:-1] if len(images) > 2 else [1])
+    return [im for i, im in enumerate(images) if i not in held], [im for i, im in enumerate(images) if i in held]
+
+
+def validation_pairs(
+    task: str, images: list[np.ndarray], seed: int, sigma: float, crop: int = VALIDATION_CROP
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(degraded, clean) centre crops, uint8 [h, w, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits."""
+    pairs = []
+    for index, image in enumerate(images):
+        top, left = (max(0, side - crop) // 2 for side in image.shape[:2])
+        clean = np.ascontiguousarray(image[top : top + crop, left : left + crop])
+        if task == "denoise":
+            degraded = add_noise(clean, sigma, seed=seed, index=index, clip=True)
+        else:
+            degraded = degrade(task, clean[None], np.random.default_rng([seed, index]))[0]
+        pairs.append((degraded, clean))
+    return pairs
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """torch.save, atomically: a kill at any moment leaves the old file or the new one, never half a file."""
+    temporary = path.with_name(f".{path.name}.part")
+    with open(temporary, "wb") as file:
+        torch.save(dict(content), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, device: torch.device, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint of the same settings; TrainingError if it is damaged or was made with others."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        found = content["settings"]
+    except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
+        raise TrainingError(f"The checkpoint {path} cannot be read; delete it to start anew.") from error
+    different = [name for name in settings if found.get(name) != settings[name]]
+    if different:
+        changes = ", ".join(f"{name} {found.get(name)} (now {settings[name]})" for name in different)
+        raise TrainingError(f"The run in {path.parent} was started with other settings: {changes}.")
+    return content
+
+
+class Log:
+    """log.csv of a run; rows beyond the step that a run resumes at are dropped, because it will write them again."""
+
+    def __init__(self, path: Path, step: int, columns: Sequence[str]):
+        self.path = path
+        self.columns = columns
+        rows = []
+        if path.exists() and step:
+            with open(path, newline="") as file:
+                rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) <= step]
+        temporary = path.with_name(f".{path.name}.part")
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(path)
+
+    def add(self, **values: float | str) -> None:
+        with open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(values)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM append to the yielded list instead of interrupting, so that a step is never cut in half."""
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

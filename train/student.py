@@ -1,0 +1,290 @@
+"""The spiking student in PyTorch, built node by node from a `simulator.graph.Graph`.
+
+Its forward pass is the numerics contract in real numbers: integer k on grid q stands for k * 2^-q, and scaling by a
+power of two is exact in floating point. With `rounded = True` weights, biases, thresholds, leaks and requantise round
+as the deployed network does (gradients pass straight through) and evaluation equals the integer backends to the bit;
+with `rounded = False` the same network runs without the roundings, in bfloat16 if asked.
+
+Shapes: B images, T steps; values are [T * B, C, H, W] with time outermost, or [B, C, H, W] where static; memory
+format channels_last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simulator.analysis import SPACE_KERNEL, Analysis, analyse, attend_cap, attend_pool_shift, tensor_shapes
+from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, Node
+from train.neuron import lif
+
+LEAST_THRESHOLD = 2**-6
+
+
+def _through(rounded: Tensor, x: Tensor) -> Tensor:
+    """`rounded` forward, gradient of x backward."""
+    return x + (rounded - x).detach()
+
+
+def _to_grid(x: Tensor, q: int) -> Tensor:
+    """Nearest multiple of 2^-q, halves up, straight-through."""
+    return _through(torch.floor(x * 2.0**q + 0.5) * 2.0**-q, x)
+
+
+@dataclass(frozen=True)
+class Output:
+    """change: what is added to the picture, real value on the input's scale (1 = 128 grey levels), [B, 3, H, W].
+
+    rates: spike rate (0..1, differentiable) of each lif node. features: the streams asked for, mean over time.
+    """
+
+    change: Tensor
+    rates: dict[str, Tensor]
+    features: dict[int, Tensor]
+
+
+class Student(nn.Module):
+    """Trainable parameters for every tensor of the graph, as real numbers."""
+
+    def __init__(self, graph: Graph, leak: int = 2, threshold: float = 0.5, seed: int = 0):
+        super().__init__()
+        self.graph = graph
+        self.analysis: Analysis = analyse(graph)
+        self.rounded = False
+        self.half = False
+        self.width = 1.0
+        self._key = {name: name.replace(".", "/") for name in self.analysis.shapes}
+        generator = torch.Generator().manual_seed(seed)
+        self.weights = nn.ParameterDict()
+        for node in graph.nodes:
+            for part, shape in self._shapes(node).items():
+                key = self._key[f"{node.name}.{part}"]
+                initial = _initial(node, part, shape, generator, leak, threshold)
+                if part == "leak":
+                    self.register_buffer("leak/" + node.name.replace(".", "/"), initial)
+                else:
+                    self.weights[key] = nn.Parameter(initial)
+        self.clamp()
+
+    def _shapes(self, node: Node) -> dict[str, tuple[int, ...]]:
+        channels = self.analysis.values[node.inputs[0]].channels if node.inputs else 0
+        return tensor_shapes(node, channels, self.graph.time_steps)
+
+    def tensor(self, node: Node, part: str) -> Tensor:
+        """A node's parameter as the forward pass uses it: rounded to its grid if `rounded`."""
+        if part == "leak":
+            return self.get_buffer("leak/" + node.name.replace(".", "/"))
+        x: Tensor = self.weights[self._key[f"{node.name}.{part}"]]
+        return _to_grid(x, self.grid(node, part)) if self.rounded else x
+
+    def grid(self, node: Node, part: str) -> int:
+        """q of one of a node's tensors."""
+        if node.kind == "lif":
+            return self.analysis.values[node.inputs[0]].q
+        if node.kind == "attend":
+            return int(node["q"]) + (int(node["pool_q"]) if part.endswith("bias") else 0)
+        if part == "bias":
+            return self.analysis.values[node.name].q
+        return int(node["q"])
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Keep every parameter where the contract can hold it; called after each optimiser step."""
+        for node in self.graph.nodes:
+            for part in self._shapes(node):
+                if part == "leak":
+                    continue
+                x = self.weights[self._key[f"{node.name}.{part}"]]
+                if part == "threshold":
+                    x.clamp_(min=LEAST_THRESHOLD)
+                elif "bias" not in part:
+                    limit = WEIGHT_LIMIT * 2.0 ** -self.grid(node, part)
+                    x.clamp_(-limit, limit)
+
+    def forward(self, pixels: Tensor, stages: tuple[int, ...] = ()) -> Output:
+        """pixels [B, 3, H, W] float32, (u8 - 128) / 128, H and W multiples of the stride."""
+        steps = self.graph.time_steps
+        wanted = {self.graph.stages[stage]: stage for stage in stages}
+        last_use = {name: i for i, node in enumerate(self.graph.nodes) for name in node.inputs}
+        values: dict[str, Tensor] = {"image": pixels.contiguous(memory_format=torch.channels_last)}
+        values[self.graph.nodes[0].name] = values["image"]
+        rates: dict[str, Tensor] = {}
+        features: dict[int, Tensor] = {}
+        for i, node in enumerate(self.graph.nodes[1:], 1):
+            inputs = [values[name] for name in node.inputs]
+            if node.kind == "readout":
+                return Output(inputs[0].float(), rates, features)
+            if node.kind == "lif":
+                values[node.name], count = self._lif(node, inputs[0])
+                rates[node.name] = count / values[node.name].numel()
+            else:
+                values[node.name] = self._evaluate(node, inputs)
+            if node.name in wanted:
+                value = values[node.name]
+                static = self.analysis.values[node.name].static
+                features[wanted[node.name]] = value if static else value.unflatten(0, (steps, -1)).float().mean(0)
+            for name in node.inputs:
+                if last_use[name] == i:
+                    values.pop(name, None)
+        raise AssertionError("a checked graph ends with a readout")
+
+    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+        source = self.analysis.values[node.inputs[0]]
+        return lif(
+            current.to(torch.bfloat16) if self.half else current,
+            self.tensor(node, "bias"),
+            self.tensor(node, "threshold"),
+            self.tensor(node, "leak"),
+            steps=self.graph.time_steps,
+            static=source.static,
+            grid=source.q if self.rounded else None,
+            subtract=node["reset"] == "subtract",
+            decay=node["leak"] == "decay",
+            width=self.width,
+        )
+
+    def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        kind, x, steps = node.kind, inputs[0], self.graph.time_steps
+        if kind == "space_to_depth":
+            return F.pixel_unshuffle(x, node["factor"])
+        if kind in ("conv", "dense_conv"):
+            weight = self.tensor(node, "weight").contiguous(memory_format=torch.channels_last)
+            bias = self.tensor(node, "bias") if node["bias"] else None
+            if kind == "conv" and self.half:
+                weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+            else:
+                x = x.float()
+            return F.conv2d(x, weight, bias, node["stride"], node["padding"], groups=node["groups"])
+        if kind == "requantise":
+            q = self.analysis.values[node.name].q
+            x = x.float()
+            x = _to_grid(x, q) if self.rounded else x
+            return x.clamp(node["lo"] * 2.0**-q, node["hi"] * 2.0**-q)
+        if kind in ("sum", "concat"):
+            return self._combine(node, inputs)
+        if kind == "upsample":
+            if node["mode"] == "depth_to_space":
+                return F.pixel_shuffle(x, node["factor"])
+            return F.interpolate(x, scale_factor=node["factor"], mode="nearest")
+        if kind == "attend":
+            return self._attend(node, x.float())
+        if kind == "time_sum":
+            if self.analysis.values[node.inputs[0]].static:
+                return x.float() * steps
+            return x.unflatten(0, (steps, -1)).sum(0, dtype=torch.float32)
+        raise AssertionError(f"no PyTorch form of {kind}")
+
+    def _combine(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        """Sum or concatenation; static inputs are presented at every step."""
+        steps = self.graph.time_steps
+        static = [self.analysis.values[name].static for name in node.inputs]
+        if self.half and not all(static):
+            inputs = [x.to(torch.bfloat16) for x in inputs]
+        if all(static) or not any(static):
+            return torch.cat(inputs, 1) if node.kind == "concat" else _add(inputs)
+        apart = [x[None] if s else x.unflatten(0, (steps, -1)) for x, s in zip(inputs, static, strict=True)]
+        if node.kind == "sum":
+            return _add(apart).flatten(0, 1)
+        whole = [x.expand(steps, *x.shape[1:]) for x in apart]
+        return torch.cat(whole, 2).flatten(0, 1)
+
+    def _attend(self, node: Node, x: Tensor) -> Tensor:
+        """`simulator.reference.attend` in real numbers."""
+        value, steps = self.analysis.values[node.inputs[0]], self.graph.time_steps
+        pool_q, gate_q, over, window = node["pool_q"], node["gate_q"], node["over"], node["window"]
+        cap = attend_cap(node) * 2.0**-pool_q
+        scale = 2.0 ** (value.q - pool_q - attend_pool_shift(node, value, steps))  # 1 / what the sum is divided by
+        if over == "time" and value.static:
+            x = x.repeat(steps, 1, 1, 1)
+        apart = x.unflatten(0, (1 if value.static and over != "time" else steps, -1))  # [T, B, C, H, W]
+
+        def means(total: Tensor) -> Tensor:
+            mean = total * scale
+            return (_to_grid(mean, pool_q) if self.rounded else mean).clamp(-cap, cap)
+
+        if over == "space":
+            mean = means(apart.sum(2, keepdim=True).flatten(0, 1))
+            weight = self.tensor(node, "weight")[None, None]
+            gate = F.conv2d(mean, weight, self.tensor(node, "bias"), padding=SPACE_KERNEL // 2)
+        else:
+            if over == "channel":
+                total = apart.sum(0) * (steps if value.static else 1)
+            else:
+                total = apart.sum(2).transpose(0, 1)  # [B, T, H, W]
+            height, width = total.shape[-2:]
+            pad = (0, -width % window, 0, -height % window)
+            mean = means(F.avg_pool2d(F.pad(total, pad), window) * float(window**2))
+            hidden = F.conv2d(mean, self.tensor(node, "squeeze")[:, :, None, None], self.tensor(node, "squeeze_bias"))
+            hidden = (_to_grid(hidden, pool_q) if self.rounded else hidden).clamp(0, cap)
+            gate = F.conv2d(hidden, self.tensor(node, "excite")[:, :, None, None], self.tensor(node, "excite_bias"))
+        gate = (gate + 2) / 4
+        gate = (_to_grid(gate, gate_q) if self.rounded else gate).clamp(0, 1)
+        if over != "space":
+            gate = F.interpolate(gate, scale_factor=window, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
+            gate = gate[None] if over == "channel" else gate.transpose(0, 1)[:, :, None]
+            y = (apart * gate).flatten(0, 1)
+        else:
+            y = x * gate
+        return _to_grid(y, value.q) if self.rounded else y
+
+    def restore(self, pixels: Tensor) -> Tensor:
+        """Restored pictures, uint8 [B, 3, H, W]; `pixels` as for `forward`. Equals the device if `rounded`."""
+        change = torch.floor(self(pixels).change * 2.0**IMAGE_GRID + 0.5)
+        return (pixels * 2.0**IMAGE_GRID + 128 + change).clamp(0, 255).to(torch.uint8)
+
+    @torch.no_grad()
+    def freeze(self) -> dict[str, npt.NDArray[np.int32]]:
+        """All tensors as int32 units of their grids, named `<node>.<tensor>`: what the bundle stores."""
+        frozen: dict[str, npt.NDArray[np.int32]] = {}
+        for node in self.graph.nodes:
+            for part in self._shapes(node):
+                x = self.tensor(node, part).double()
+                units = x if part == "leak" else torch.floor(x * 2.0 ** self.grid(node, part) + 0.5)
+                if part == "threshold":
+                    units = units.clamp_min(1)
+                frozen[f"{node.name}.{part}"] = units.cpu().numpy().astype(np.int32)
+        return frozen
+
+    @torch.no_grad()
+    def thaw(self, tensors: Mapping[str, npt.NDArray[np.int32]]) -> None:
+        """The inverse of `freeze`: take the integer tensors of a bundle."""
+        for node in self.graph.nodes:
+            for part in self._shapes(node):
+                units = torch.from_numpy(tensors[f"{node.name}.{part}"].astype(np.float64))
+                if part == "leak":
+                    self.tensor(node, part).copy_(units)
+                else:
+                    self.weights[self._key[f"{node.name}.{part}"]].copy_(units * 2.0 ** -self.grid(node, part))
+
+
+def _add(inputs: list[Tensor]) -> Tensor:
+    total = inputs[0]
+    for x in inputs[1:]:
+        total = total + x
+    return total
+
+
+def _initial(
+    node: Node, part: str, shape: tuple[int, ...], generator: torch.Generator, leak: int, threshold: float
+) -> Tensor:
+    """Starting values: currents of about one threshold; small ends of residual branches; gates half open."""
+    if part == "leak":
+        return torch.full(shape, float(leak))
+    if part == "threshold":
+        return torch.full(shape, threshold)
+    if "bias" in part:
+        return torch.zeros(shape)
+    fan_in = math.prod(shape[1:])
+    std = math.sqrt(2 / fan_in)
+    if node.name.endswith("conv2"):
+        std *= 0.5
+    elif node.name == "readout.conv":
+        std *= 0.02
+    return torch.randn(shape, generator=generator) * std
