@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
-import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from train.data import add_noise, degrade
+from train.teachers import write_atomically
 
 VALIDATION_IMAGES = 10
 VALIDATION_CROP = 160  # pixels
@@ -46,11 +47,14 @@ def cosine_rate(peak: float, final: float, warmup: int, step: int, progress: flo
 
 
 def hold_out(images: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Split images into (training, validation): every tenth at most, VALIDATION_IMAGES of them at most, evenly spread."""
-    count = min(VALIDATION_IMAGES, max(1, len(images) // 10))
+    """Split images into (training, validation): a tenth, but 1 to VALIDATION_IMAGES, evenly spread, is held out.
+
+    Raises TrainingError for fewer than 2 images.
+    """
     if len(images) < 2:
         raise TrainingError("Training needs at least 2 images: one of them is held out for validation.")
-    held = set(np.linspace(0, len(images) - 1, count + 2).round().astype(int)[1:-1] if len(images) > 2 else [1])
+    count = min(VALIDATION_IMAGES, max(1, len(images) // 10))
+    held = set(np.linspace(0, len(images) - 1, count + 2).round().astype(int)[1:-1].tolist())
     return [im for i, im in enumerate(images) if i not in held], [im for i, im in enumerate(images) if i in held]
 
 
@@ -72,12 +76,9 @@ def validation_pairs(
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """torch.save, atomically: a kill at any moment leaves the old file or the new one, never half a file."""
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "wb") as file:
-        torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path, device: torch.device, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,13 +104,13 @@ class Log:
         rows = []
         if path.exists() and step:
             with open(path, newline="") as file:
-                rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) <= step]
-        temporary = path.with_name(f".{path.name}.part")
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)
+                whole = [row for row in csv.DictReader(file) if row[columns[-1]]]  # a kill may have left half a row
+                rows = [row for row in whole if int(row["step"]) <= step]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue().encode())
 
     def add(self, **values: float | str) -> None:
         with open(self.path, "a", newline="") as file:
