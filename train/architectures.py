@@ -68,7 +68,7 @@ def edge(
 
 
 def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int = 2, time_steps: int = 4) -> Graph:
-    """The student as the paper words it: spike convolution unit with a real-valued shortcut, multi-dimensional attention.
+    """The student as the paper words it: spike convolution units with real-valued shortcuts, attention.
 
     A block on the stream x: two (neuron -> 3x3 convolution), plus a 3x3 convolution of x itself, then gates over time,
     channels and space, plus x. Neurons halve their membrane each step and reset to zero. Down: neuron -> 3x3
@@ -83,7 +83,7 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
     def spiking_block(name: str, x: str, width: int, scale: int) -> str:
         y = b.conv(f"{name}.conv1", neuron(f"{name}.lif1", x), width, 3, bias=True)
         y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, 3, bias=True)
-        # Nine real-valued terms per channel would grow without end: the stream enters in 10 bits, the sum leaves clipped.
+        # Real-valued terms would grow without end: the stream enters in 10 bits, the result leaves clipped.
         real = b.requantise(f"{name}.enter", x, CURRENT_GRID - 6, 1 << 9)
         real = b.dense_conv(f"{name}.shortcut", real, width, 3, q=8, bias=True)
         real = b.requantise(f"{name}.leave", real, 14 - CURRENT_GRID, 1 << 12)

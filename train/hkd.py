@@ -239,7 +239,8 @@ def train(
     untouched = [float(np.mean([psnr(bad, good) for bad, good in pairs[sigma]])) for sigma in sigmas]
     bar.write(
         f"{settings.student} student, {sum(p.numel() for p in run.student.parameters()):,} trained parameters, "
-        f"{len(training)} training and {len(held_out)} validation images, {epoch} steps per epoch, from step {run.step}; "
+        f"{len(training)} training and {len(held_out)} validation images, {epoch} steps per epoch, "
+        f"from step {run.step}; "
         f"untouched input {' / '.join(f'{value:.2f}' for value in untouched)} dB",
         file=sys.stderr,
     )
@@ -248,7 +249,9 @@ def train(
 
     def validate() -> None:
         values = {name: total / counted for name, total in sums.items()}
-        psnrs = [float(np.mean([psnr(restore(run.student, bad, device), good) for bad, good in pairs[s]])) for s in sigmas]
+        psnrs = [
+            float(np.mean([psnr(restore(run.student, bad, device), good) for bad, good in pairs[s]])) for s in sigmas
+        ]
         per_epoch = (run.seconds - began) / counted * epoch
         rate = run.optimizer.param_groups[0]["lr"]
         log.add(
@@ -298,8 +301,8 @@ def newest_teacher(task: str) -> Path:
     found = sorted(Path("runs").glob(f"teacher_{task}*/teacher.safetensors"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise TrainingError(
-            f"There is no teacher for {task}: pass --teacher-weights FILE (an official checkpoint works), train one with "
-            f"`python -m train.teacher --task {task} ...`, or train without hints with --stages none."
+            f"There is no teacher for {task}: pass --teacher-weights FILE (an official checkpoint works), train one "
+            f"with `python -m train.teacher --task {task} ...`, or train without hints with --stages none."
         )
     return found[-1]
 
@@ -396,7 +399,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not finished:
         print(f"Stopped; the run is saved in {out}, continue it with --resume.", file=sys.stderr)
         return 130
-    print(f"Finished: {out / 'checkpoint.pt'}; `python -m export.bundle --checkpoint {out}` freezes it.", file=sys.stderr)
+    print(
+        f"Finished: {out / 'checkpoint.pt'}; `python -m export.bundle --checkpoint {out}` freezes it.", file=sys.stderr
+    )
     return 0
 
 

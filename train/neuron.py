@@ -15,7 +15,7 @@ Currents are float32 or bfloat16; the membrane is float32.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numba
@@ -59,7 +59,7 @@ def _same(x: Any) -> Any:
     return x
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, rounded: bool) -> tuple[Any, Any]:
     """Forward and backward kernels for one setting; T is a constant so that the compiler unrolls over it.
 
@@ -88,7 +88,11 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
             for i in range(current.shape[2]):
                 v = zero
                 for t in range(steps):
-                    v = leaked(v, halves[i], derivative[i], grid, unit) + load(current[0 if static else t, m, i]) + bias[i]
+                    v = (
+                        leaked(v, halves[i], derivative[i], grid, unit)
+                        + load(current[0 if static else t, m, i])
+                        + bias[i]
+                    )
                     fired = v >= threshold[i]
                     here += np.int32(fired)
                     spikes[t, m, i] = store(one if fired else zero)
@@ -123,7 +127,11 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
             for i in range(length):
                 v = zero
                 for t in range(steps):
-                    v = leaked(v, halves[i], derivative[i], grid, unit) + load(current[0 if static else t, m, i]) + bias[i]
+                    v = (
+                        leaked(v, halves[i], derivative[i], grid, unit)
+                        + load(current[0 if static else t, m, i])
+                        + bias[i]
+                    )
                     membrane[t, i] = v
                     fired = v >= threshold[i]
                     if subtract:
@@ -169,12 +177,11 @@ def _flat(x: Tensor, steps: int, row: int) -> Any:
 
 
 def _row(channels: int, pixels: int) -> int:
-    """Length of the rows the kernels walk: `channels` times the largest power of two that divides `pixels`, up to LANES."""
+    """Length of the rows the kernels walk: `channels` times a power of two that divides `pixels`, about LANES."""
     repeat = 1
     while channels * repeat < LANES and pixels % (repeat * 2) == 0:
         repeat *= 2
     return channels * repeat
-
 
 
 def surrogate_width(threshold: Tensor, width: float) -> Tensor:
@@ -187,6 +194,10 @@ def _torch_leak(v: Tensor, halves: Tensor, derivative: Tensor, grid: float | Non
         return v * derivative
     down = torch.floor(v * (grid * halves)) / grid
     return v - down if decay else down
+
+
+def _on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
 
 
 class _Lif(torch.autograd.Function):
@@ -203,7 +214,7 @@ class _Lif(torch.autograd.Function):
         ctx.settings = (steps, static, grid, subtract, decay)
         ctx.save_for_backward(current, *constants)
         spikes = torch.empty(shape, dtype=current.dtype, device=current.device, memory_format=torch.channels_last)
-        if current.device.type == "cpu":
+        if _on_cpu(current):
             row = _row(c, shape[0] * h * w // steps)
             forward, _ = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
             tiled = [_tile(p, row) for p in constants[:4]]
@@ -232,7 +243,7 @@ class _Lif(torch.autograd.Function):
         current, halves, derivative, bias, threshold, inverse_width = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_current = torch.empty_like(current)
-        if current.device.type == "cpu":
+        if _on_cpu(current):
             row = _row(current.shape[1], grad.shape[0] * grad.shape[2] * grad.shape[3] // steps)
             _, backward = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
             grad_bias, grad_threshold = np.zeros(row, np.float32), np.zeros(row, np.float32)

@@ -1,0 +1,183 @@
+"""H-KD training from the command line: it learns, resumes after a kill, and says what is wrong."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from train import ablate, hkd
+from train.teachers import build_teacher, save_teacher
+
+ROOT = Path(__file__).parents[2]
+SHORT = (
+    "--task denoise --channels 8 8 8 8 --patch 32 --batch 2 --threads 1 --device cpu "
+    "--rate 2e-3 --warmup 5 --validate-every 10"
+).split()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Smooth shapes with edges and texture, enough to learn that neighbours are alike."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        coarse = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
+        image = cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC if i % 2 else cv2.INTER_NEAREST)
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    module = build_teacher("restormer", dim=8, blocks=(1, 1, 1, 1), heads=(1, 1, 1, 1), refinement=0, expansion=1.0)
+    save_teacher(module, path, {})
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def student_of(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["student"]
+
+
+def test_training_with_hints_lowers_loss_and_hint_and_logs_them(photos, teacher, tmp_path):
+    arguments = [
+        *SHORT,
+        "--data",
+        str(photos),
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "60",
+        "--teacher-weights",
+        str(teacher),
+    ]
+    assert hkd.main(arguments) == 0
+    log = rows(tmp_path)
+    assert [row["rounded"] for row in log] == ["0"] * 4 + ["1"] * 2  # the last quarter runs with the roundings
+    assert float(log[-1]["loss"]) < float(log[0]["loss"])
+    assert float(log[-1]["hint"]) < float(log[0]["hint"])
+    assert all(0 < float(log[-1][name]) < 1 for name in log[-1] if name.startswith("rate"))
+    assert float(log[-1]["seconds_per_epoch"]) > 0
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert content["finished"] and content["step"] == 60
+
+
+def test_a_short_training_improves_psnr_over_the_input_at_every_noise_level(photos, tmp_path):
+    arguments = [*SHORT, "--data", str(photos), "--out", str(tmp_path), "--steps", "500", "--stages", "none"]
+    assert hkd.main([*arguments, "--batch", "4", "--validate-every", "500", "--threads", "1"]) == 0
+    last = rows(tmp_path)[-1]
+    assert last["rounded"] == "1"
+    untouched = {"psnr_25": 20.6, "psnr_50": 15.0}
+    for name, before in untouched.items():
+        assert float(last[name]) > before + 1.5, name
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(photos, tmp_path):
+    command = [*SHORT, "--data", str(photos), "--steps", "60", "--stages", "none", "--save-every", "0.2"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert hkd.main([*command, "--out", str(whole)]) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.hkd", *command, "--out", str(cut)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (cut / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    stopped_at = torch.load(cut / "checkpoint.pt", weights_only=True)["step"]
+    assert 0 < stopped_at
+    assert hkd.main([*command, "--out", str(cut), "--resume"]) == 0
+    expected, found = student_of(whole), student_of(cut)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert [row["step"] for row in rows(cut)] == [row["step"] for row in rows(whole)]
+
+
+def test_ctrl_c_saves_the_run_and_exits_130(photos, tmp_path):
+    command = [*SHORT, "--data", str(photos), "--steps", "100000", "--stages", "none", "--save-every", "0.2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.hkd", *command, "--out", str(tmp_path)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors and "Traceback" not in errors
+    assert not torch.load(tmp_path / "checkpoint.pt", weights_only=True)["finished"]
+
+
+def test_the_ablation_writes_one_table_and_one_plot(photos, teacher, tmp_path, capsys):
+    command = [
+        *SHORT,
+        "--data",
+        str(photos),
+        "--teacher-weights",
+        str(teacher),
+        "--steps",
+        "20",
+        "--out",
+        str(tmp_path),
+    ]
+    assert ablate.main([*command, "--stages", "none", "4-7"]) == 0
+    with open(tmp_path / "convergence.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {row["stages"] for row in table} == {"none", "4-7"}
+    assert cv2.imread(str(tmp_path / "convergence.png")) is not None
+    assert "best" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--data", "no/such/folder", "--stages", "none"], "does not exist"),
+        (["--teacher-weights", "no/such/file"], "do not exist"),
+        (["--teacher", "promptir"], "promptir"),
+        (["--channels", "7", "8", "8", "8", "--stages", "none"], "groups"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_2(photos, tmp_path, capsys, extra, sentence):
+    arguments = [*SHORT, "--data", str(photos), "--out", str(tmp_path), "--steps", "5", *extra]
+    assert hkd.main(arguments) == 2
+    errors = capsys.readouterr().err.strip()
+    assert sentence in errors and "Traceback" not in errors
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_without_a_teacher_the_command_says_how_to_get_one(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hkd.main([*SHORT, "--data", str(photos), "--steps", "5"]) == 2
+    assert "train.teacher" in capsys.readouterr().err
+
+
+def test_a_run_is_not_started_over_by_accident_or_resumed_with_other_settings(photos, tmp_path, capsys):
+    arguments = [*SHORT, "--data", str(photos), "--out", str(tmp_path), "--steps", "2", "--stages", "none"]
+    assert hkd.main(arguments) == 0
+    assert hkd.main(arguments) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert hkd.main([*arguments, "--resume", "--rate", "1e-4"]) == 2
+    assert "rate 0.002 (now 0.0001)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"]])
+def test_counts_must_be_above_zero(option):
+    with pytest.raises(SystemExit) as caught:
+        hkd.main([*SHORT, *option])
+    assert caught.value.code == 2

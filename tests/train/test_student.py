@@ -1,0 +1,143 @@
+"""The student in PyTorch is the contract: bit-equal to the integer reference, and within the parameter budget."""
+
+import numpy as np
+import pytest
+import torch
+
+from simulator.analysis import analyse
+from simulator.graph import Builder, Graph, GraphError
+from simulator.reference import Reference
+from train.architectures import build_graph, edge, paper
+from train.losses import align, hint_loss, restoration_loss, synapse_share
+from train.student import Student
+
+
+def _network(graph: Graph, seed: int = 1) -> Student:
+    """An untrained student with every tensor stirred, roundings on."""
+    student = Student(graph, leak=1, threshold=0.3, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, x in student.weights.items():
+            noise = torch.randn(x.shape, generator=generator)
+            x += noise * (0.02 if name.endswith("threshold") else 0.1)
+    student.clamp()
+    student.rounded = True
+    return student
+
+
+def _picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (3, height, width)).astype(np.int16) - 128
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        edge((8, 8, 16, 8)),
+        edge((8, 8, 8, 8), block="full", reset="zero", leak="shift", time_steps=2),
+        edge((8, 8, 8, 8), attention=True),
+        edge((8, 8, 8, 8), time_steps=1),
+        paper((4, 6, 8, 10), blocks=1),
+    ],
+    ids=["edge", "edge, reset to zero, T = 2", "edge, attention", "edge, T = 1", "paper"],
+)
+def test_evaluation_equals_the_integer_reference_in_every_pixel_and_spike(graph):
+    student = _network(graph)
+    frozen = student.freeze()
+    analysis = analyse(graph, frozen)
+    rows, columns = analysis.padded(40, 56)
+    pixels = _picture(rows, columns)
+    restored, maps = Reference(analysis, frozen).run_padded(pixels)
+    real = torch.from_numpy(pixels / 128).float()[None]
+    with torch.no_grad():
+        output = student(real)
+        assert np.array_equal(student.restore(real)[0].numpy(), restored)
+    for name, rate in output.rates.items():
+        neurons = maps[name].size * analysis.values[name].channels * graph.time_steps
+        assert rate.item() == pytest.approx(maps[name].sum() / neurons, abs=1e-6)
+    assert sum(int(m.sum()) for m in maps.values()) > 0
+
+
+def test_freeze_and_thaw_are_inverse():
+    graph = edge((8, 8, 8, 8), attention=True)
+    frozen = _network(graph).freeze()
+    other = Student(graph, seed=9)
+    other.thaw(frozen)
+    other.rounded = True
+    again = other.freeze()
+    assert frozen.keys() == again.keys()
+    assert all(np.array_equal(frozen[name], again[name]) for name in frozen)
+
+
+def test_edge_student_counts_every_tensor_and_stays_within_70000_parameters():
+    student = Student(edge())
+    leaks = sum(b.numel() for b in student.buffers())
+    assert sum(p.numel() for p in student.parameters()) + leaks == student.analysis.parameters
+    assert student.analysis.parameters <= 70_000
+
+
+def test_roundings_are_the_only_difference_between_the_two_modes():
+    student = _network(edge((8, 8, 8, 8)))
+    pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
+    student.thaw(student.freeze())  # parameters on their grids: what is left are leak and requantise
+    with torch.no_grad():
+        exact = student(pixels).change
+        student.rounded = False
+        free = student(pixels).change
+    assert 0 < (exact - free).abs().mean() < 0.1
+
+
+def test_gradients_reach_every_parameter_through_the_roundings():
+    graph = paper((4, 6, 8, 10), blocks=1)
+    student = _network(graph)
+    pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
+    student(pixels).change.square().mean().backward()
+    silent = [name for name, p in student.weights.items() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not silent
+    assert sum(p.grad.abs().sum().item() > 0 for p in student.weights.values()) > 0.8 * len(student.weights)
+
+
+def test_synapse_shares_weigh_the_rates_to_the_total_spike_rate():
+    graph = edge((8, 8, 16, 8))
+    share = synapse_share(analyse(graph))
+    assert sum(share.values()) == pytest.approx(1)
+    assert set(share) == {node.name for node in graph.nodes if node.kind == "lif"}
+    assert share["encoder1.1.lif1"] > share["latent.1.lif1"]  # sixty-four times the positions
+
+
+def test_hints_are_compared_after_pooling_and_interpolation():
+    teacher = torch.arange(2 * 4 * 8 * 8, dtype=torch.float32).reshape(2, 4, 8, 8)
+    pooled = align(teacher, torch.Size((2, 2, 4, 4)))
+    assert torch.equal(pooled[0, 0, 0, 0], teacher[0, :2, :2, :2].mean())
+    assert align(teacher, torch.Size((2, 8, 16, 16))).shape == (2, 8, 16, 16)
+    assert hint_loss({4: pooled}, {4: teacher}).item() == 0
+    assert hint_loss({4: pooled + 2, 5: pooled}, {4: teacher, 5: teacher}).item() == pytest.approx(2)
+
+
+def test_restoration_loss_is_l1_and_l1_of_an_orthonormal_transform():
+    x = torch.zeros(1, 3, 4, 4)
+    x[0, 0, 0, 0] = 1.0
+    l1, fft = restoration_loss(x, torch.zeros_like(x))
+    assert l1.item() == pytest.approx(1 / 48)
+    assert fft.item() == pytest.approx(12 * 0.25 / (3 * 4 * 3 * 2))  # a peak has a flat spectrum, real 1 / 4
+
+
+def test_a_students_own_channels_can_be_given_by_name():
+    assert build_graph("paper", (4, 4, 8, 8)).node("encode.conv")["channels"] == 4
+    with pytest.raises(GraphError, match="groups"):
+        analyse(edge((7, 8, 8, 8)))
+
+
+def test_bfloat16_student_is_close_to_float32():
+    student = Student(edge((16, 16, 16, 16)))
+    pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
+    with torch.no_grad():
+        full = student(pixels)
+        student.half = True
+        half = student(pixels)
+    assert half.rates["encoder1.1.lif1"].item() == pytest.approx(full.rates["encoder1.1.lif1"].item(), abs=0.02)
+
+
+def test_builder_documents_itself():
+    b = Builder(time_steps=4)
+    graph = b.finish(b.dense_conv("head", b.image(), 3, q=8))
+    assert [node.kind for node in graph.nodes] == ["image", "dense_conv", "readout"]
