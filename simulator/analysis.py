@@ -16,8 +16,10 @@ import numpy.typing as npt
 from simulator.graph import (
     IMAGE_GRID,
     INPUT_CHANNELS,
+    MAX_ALIGN,
     MAX_CHANNELS,
-    MAX_GRID,
+    MAX_SCALE,
+    MAX_VALUE_GRID,
     WEIGHT_LIMIT,
     Graph,
     GraphError,
@@ -31,6 +33,9 @@ Tensors = Mapping[str, npt.NDArray[np.int32]]
 INT16_LIMIT = 2**15 - 1
 FLOAT_LIMIT = 2**24  # below it float32 holds every integer of the grid
 INT32_LIMIT = 2**31 - 1
+BEYOND = 2**40  # bounds that are refused anyway are held here, so that int64 never overflows
+PIXEL_RANGE = (-128, 127)
+GREY_LEVELS = 1023  # no picture has more, unclipped noise included; the readout adds to it
 SPACE_KERNEL = 3  # the attend node's convolution over space
 
 
@@ -60,7 +65,7 @@ class Analysis:
     """Everything derived from a graph (and its tensors).
 
     values      output of each node
-    bounds      largest magnitude any intermediate of the node can reach, in units of its finest grid (0 without tensors)
+    bounds      largest magnitude any intermediate of the node can reach, in units of its finest grid; 0 without tensors
     channel     the channel at which that bound is reached
     stride      the image is padded to a multiple of this (deepest scale)
     align       tile origins are multiples of this (strides and attention windows)
@@ -108,9 +113,7 @@ def tensor_shapes(node: Node, channels: int, time_steps: int) -> dict[str, tuple
     """Names and shapes of the integer tensors that a node with `channels` input channels owns."""
     if node.kind in ("conv", "dense_conv"):
         kernel = node["kernel"]
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight": (node["channels"], channels // node["groups"], kernel, kernel)
-        }
+        shapes: dict[str, tuple[int, ...]] = {"weight": (node["channels"], channels // node["groups"], kernel, kernel)}
         if node["bias"]:
             shapes["bias"] = (node["channels"],)
         return shapes
@@ -153,13 +156,14 @@ def attend_pool_shift(node: Node, value: Value, time_steps: int) -> int:
         "time": node["window"] ** 2 * _next_power(value.channels),
         "space": _next_power(value.channels),
     }[node["over"]]
-    return value.q + area.bit_length() - 1 - int(node["pool_q"])
+    return int(value.q + area.bit_length() - 1 - node["pool_q"])
 
 
-def analyse(graph: Graph, tensors: Tensors | None = None) -> Analysis:
+def analyse(graph: Graph, tensors: Tensors | None = None, pixels: tuple[int, int] = PIXEL_RANGE) -> Analysis:
     """Check every rule of the contract and return what follows from the graph; `GraphError` names the fault.
 
-    Without `tensors` only structure, shapes, grids, halo and parameter count are computed.
+    Without `tensors` only structure, shapes, grids, halo and parameter count are computed. `pixels`: the least and
+    largest value of the image node, grey level - 128; only evaluation with unclipped noise needs another than u8's.
     """
     check_structure(graph)
     values: dict[str, Value] = {}
@@ -178,7 +182,12 @@ def analyse(graph: Graph, tensors: Tensors | None = None) -> Analysis:
             values[node.name] = _shape_rule(node, inputs, graph.time_steps)
             bounds[node.name] = worst[node.name] = 0
             continue
-        value, bound = _bound_rule(node, inputs, own, graph.time_steps)
+        if node.kind == "image":
+            value = _shape_rule(node, inputs, graph.time_steps)
+            lo, hi = (np.full(value.channels, edge, np.int64) for edge in pixels)
+            value, bound = _value(value, lo, hi), np.maximum(np.abs(lo), np.abs(hi))
+        else:
+            value, bound = _bound_rule(node, inputs, own, graph.time_steps)
         values[node.name] = value
         worst[node.name] = int(np.argmax(bound))
         bounds[node.name] = int(bound.max())
@@ -193,6 +202,8 @@ def analyse(graph: Graph, tensors: Tensors | None = None) -> Analysis:
     stride = math.lcm(*(v.scale for v in values.values()))
     windows = [values[n.inputs[0]].scale * n["window"] for n in graph.nodes if n.kind == "attend"]
     align = math.lcm(stride, *windows)
+    if align > MAX_ALIGN:
+        raise GraphError(f"tiles would be multiples of {align} pixels; at most {MAX_ALIGN} is supported")
     return Analysis(
         graph,
         values,
@@ -215,7 +226,11 @@ def _checked_tensor(node: Node, key: str, shape: tuple[int, ...], tensors: Tenso
         raise GraphError(f"layer {node.name!r}: {key} is {array.dtype} {array.shape}; expected int32 {shape}")
     wide = array.astype(np.int64)
     if key in weight_tensors(node) and (np.abs(wide) > WEIGHT_LIMIT).any():
-        raise GraphError(f"layer {node.name!r}: {key} holds {np.abs(wide).max()} units; at most {WEIGHT_LIMIT} fit float16")
+        largest = np.unravel_index(int(np.abs(wide).argmax()), shape)
+        raise GraphError(
+            f"layer {node.name!r}, channel {largest[0]}: {key} holds {wide[largest]} units; "
+            f"at most {WEIGHT_LIMIT} fit float16"
+        )
     if key == "threshold" and (wide < 1).any():
         raise GraphError(f"layer {node.name!r}, channel {int(np.argmin(wide))}: threshold {wide.min()} is below 1")
     if key == "leak" and ((wide < 0) | (wide > 15)).any():
@@ -297,8 +312,10 @@ def _shape_rule(node: Node, inputs: list[Value], time_steps: int) -> Value:
         static = True
     elif node.kind == "readout":
         q = 0
-    if channels > MAX_CHANNELS:
-        raise GraphError(f"layer {node.name!r} has {channels} channels; at most {MAX_CHANNELS} are supported")
+    limits = (("channels", channels, MAX_CHANNELS), ("a scale of", scale, MAX_SCALE), ("grid", q, MAX_VALUE_GRID))
+    for what, found, most in limits:
+        if found > most:
+            raise GraphError(f"layer {node.name!r}: {what} {found}; at most {most} is supported")
     return Value(channels, scale, static, spikes, q, none, none)
 
 
@@ -308,9 +325,6 @@ def _bound_rule(
     """A node's output with bounds per channel, and per channel the largest magnitude of any intermediate."""
     shape = _shape_rule(node, inputs, time_steps)
     c = shape.channels
-    if node.kind == "image":
-        lo, hi = np.full(c, -128), np.full(c, 127)
-        return _value(shape, lo, hi), np.full(c, 128)
     lo, hi = inputs[0].lo, inputs[0].hi
     bound: Integers | None = None
     if node.kind == "space_to_depth":
@@ -325,8 +339,8 @@ def _bound_rule(
         bound = _membrane_bound(node, inputs[0], own, time_steps)
         lo, hi = np.zeros(c, np.int64), np.ones(c, np.int64)
     elif node.kind in ("sum", "concat"):
-        los = [v.lo << (shape.q - v.q) for v in inputs]
-        his = [v.hi << (shape.q - v.q) for v in inputs]
+        los = [np.maximum(v.lo << (shape.q - v.q), -BEYOND) for v in inputs]
+        his = [np.minimum(v.hi << (shape.q - v.q), BEYOND) for v in inputs]
         if node.kind == "sum":
             lo, hi = np.sum(los, axis=0), np.sum(his, axis=0)
             # Any order of adding is allowed, so partial sums count with their signs.
@@ -342,6 +356,7 @@ def _bound_rule(
     elif node.kind == "readout":
         shift = inputs[0].q - IMAGE_GRID
         bound = np.maximum(np.abs(lo), np.abs(hi)) + ((1 << shift) >> 1)
+        bound = np.maximum(bound, (bound >> shift) + GREY_LEVELS)
         lo, hi = np.zeros(c, np.int64), np.full(c, 255, np.int64)
     value = _value(shape, lo, hi)
     return value, np.maximum(np.abs(value.lo), np.abs(value.hi)) if bound is None else bound
@@ -354,7 +369,7 @@ def _value(shape: Value, lo: Integers, hi: Integers) -> Value:
 
 
 def _convolution_bounds(node: Node, source: Value, own: Mapping[str, Integers]) -> tuple[Integers, Integers, Integers]:
-    """Range of the output and of every partial sum: zero padding and missing spikes make any subset of terms possible."""
+    """Range of the output and of every partial sum: zero padding and missing spikes leave any subset of the terms."""
     weight = own["weight"]
     bias = own.get("bias", np.zeros(len(weight), np.int64))
     per_group = weight.shape[1]
@@ -369,7 +384,7 @@ def _convolution_bounds(node: Node, source: Value, own: Mapping[str, Integers]) 
 
 
 def _membrane_bound(node: Node, source: Value, own: Mapping[str, Integers], time_steps: int) -> Integers:
-    """Largest |v| after adding current and bias, over T steps (v starts at 0; every step is monotone in v)."""
+    """Largest |v| over T steps while current and bias are added, in any order (v starts at 0, steps are monotone)."""
     threshold, bias, leak = own["threshold"], own["bias"], own["leak"]
     low = high = np.zeros(source.channels, np.int64)
     bound = np.maximum(np.abs(source.lo), np.abs(source.hi))
@@ -379,8 +394,9 @@ def _membrane_bound(node: Node, source: Value, own: Mapping[str, Integers], time
             low, high = low >> leak, high >> leak
         else:
             low, high = low - (low >> leak), high - (high >> leak)
-        low, high = low + np.minimum(source.lo, 0) + bias, high + np.maximum(source.hi, 0) + bias
-        bound = np.maximum(bound, np.maximum(np.abs(low), np.abs(high)))
+        low, high = low + np.minimum(source.lo, 0), high + np.maximum(source.hi, 0)
+        bound = np.maximum(bound, np.maximum(high + np.maximum(bias, 0), -(low + np.minimum(bias, 0))))
+        low, high = low + bias, high + bias
         after = high - threshold if node["reset"] == "subtract" else np.zeros_like(high)
         fires = high >= threshold
         low = np.where(fires, np.minimum(low, 0), low)
@@ -404,12 +420,13 @@ def _attend_bounds(
     if node["over"] == "space":
         inner.append(int(np.abs(own["weight"]).sum()) * cap + int(np.abs(own["bias"]).max()))
     else:
-        squeeze = np.abs(own["squeeze"]).sum(1) * cap + np.abs(own["squeeze_bias"])
+        squeeze = np.abs(own["squeeze"]).sum(1) * cap + np.abs(own["squeeze_bias"]) + (1 << node["q"])
         excite = np.abs(own["excite"]).sum(1) * cap + np.abs(own["excite_bias"])
         inner += [int(squeeze.max()), int(excite.max())]
     # The gate's offset and roundings: at most 2 in real value, on the grid of what feeds it.
     inner[-1] += 1 << (node["pool_q"] + node["q"] + 2)
-    bound = np.maximum(product + (1 << node["gate_q"]), max(inner) + (1 << attend_pool_shift(node, source, time_steps)))
+    rounding = 1 << attend_pool_shift(node, source, time_steps)
+    bound = np.maximum(product + (1 << node["gate_q"]), max(inner) + rounding)
     return np.minimum(source.lo, 0), np.maximum(source.hi, 0), bound
 
 
@@ -436,15 +453,16 @@ def _input_span(node: Node, first: int, last: int) -> tuple[int, int]:
 
 
 def _halo(graph: Graph, values: Mapping[str, Value], align: int) -> int:
-    """How far, in image pixels, the output of an aligned tile looks beyond the tile; rounded up to `align`."""
+    """How far, in image pixels, the outputs of all nodes over an aligned tile look beyond it; rounded up to `align`.
+
+    Of all nodes and not of the readout alone, because the spikes of a tile are counted, too.
+    """
     start = align << 20  # far from 0, so that every span is an interior one
-    need: dict[str, tuple[int, int]] = {graph.nodes[-1].name: (start, start + align)}
+    need = {name: (start // value.scale, (start + align) // value.scale) for name, value in values.items()}
     for node in reversed(graph.nodes):
-        if node.name not in need:  # a branch that nothing reads
-            continue
         first, last = _input_span(node, *need[node.name])
         for name in node.inputs:
-            low, high = need.get(name, (first, last))
+            low, high = need[name]
             need[name] = (min(low, first), max(high, last))
     low, high = need[graph.nodes[0].name]
     reach = max(start - low, high - (start + align), 0)

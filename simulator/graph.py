@@ -18,13 +18,14 @@ Kinds (T time steps; `x` the input; what each computes, exactly, is in `simulato
   sum             aligned to the finest grid, then added
   concat          channels one after another, aligned to the finest grid
   upsample        mode "nearest" (each value repeated factor x factor times) or "depth_to_space" (PixelShuffle)
-  attend          a gate over "time", "channel" or "space" computed from integer pooled sums (multi-dimensional attention)
+  attend          a gate over "time", "channel" or "space" computed from integer pooled sums (multi-dim. attention)
   time_sum        the sum over the T steps, static
   readout         clip(u8 + ((x + 2^(n-1)) >> n)) with n = q - 7: the restored picture
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,8 +48,11 @@ IMAGE_GRID = 7  # a pixel enters as (u8 - 128) * 2^-7
 WEIGHT_LIMIT = 2048  # float16 holds every integer up to here exactly
 MAX_GRID = 14  # 2^-14 is float16's smallest normal number
 MAX_SHIFT = 30
-MAX_NODES = 4096
+MAX_NODES = 1024
 MAX_CHANNELS = 4096
+MAX_VALUE_GRID = 30  # grids add up along real-valued convolutions; an int32 has no finer one
+MAX_SCALE = 256
+MAX_ALIGN = 4096  # image pixels
 MAX_TIME_STEPS = 64
 INPUT_CHANNELS = 3
 
@@ -118,10 +122,9 @@ class Graph:
                 raise GraphError(f"node {str(entry['name'])[:60]!r}: inputs is not a list of names")
             attrs = {k: v for k, v in entry.items() if k not in ("name", "kind", "inputs")}
             nodes.append(Node(entry["name"], entry["kind"], tuple(inputs), attrs))
-        try:
-            stages = {int(k): v for k, v in data["stages"].items()}
-        except ValueError as error:
-            raise GraphError("the graph's stages are not numbered") from error
+        if not all(re.fullmatch("[1-7]", key) for key in data["stages"]):
+            raise GraphError("the graph's stages are not numbered 1 to 7")
+        stages = {int(key): name for key, name in data["stages"].items()}
         graph = Graph(tuple(nodes), data["time_steps"], stages)
         check_structure(graph)
         return graph
@@ -205,7 +208,7 @@ def check_structure(graph: Graph) -> None:
     if kinds.count("image") != 1 or kinds[0] != "image" or kinds.count("readout") != 1 or kinds[-1] != "readout":
         raise GraphError("a graph starts with its one image node and ends with its one readout node")
     for stage, name in graph.stages.items():
-        if not 1 <= stage <= 7 or name not in seen:
+        if not 1 <= stage <= 7 or not isinstance(name, str) or name not in seen:
             raise GraphError(f"stage {stage} names {str(name)[:60]!r}; stages 1 to 7 name nodes of the graph")
 
 

@@ -21,7 +21,8 @@ Observer = Callable[[str, Array], None]
 def requantise(x: Array, shift: int, lo: int, hi: int) -> Array:
     """The one rounding of the contract: clip((x + 2^(shift-1)) >> shift, lo, hi); the shift floors."""
     half = (1 << shift) >> 1
-    return np.clip((x + half) >> shift, lo, hi)
+    y: Array = np.clip((x + half) >> shift, lo, hi)
+    return y
 
 
 def convolve(x: Array, weight: Array, bias: Array | None, stride: int, padding: int, groups: int) -> Array:
@@ -78,7 +79,8 @@ def window_sums(x: Array, window: int) -> Array:
     rows, columns = -(-height // window), -(-width // window)
     pad = [(0, 0)] * (x.ndim - 2) + [(0, rows * window - height), (0, columns * window - width)]
     blocks = np.pad(x, pad).reshape(*x.shape[:-2], rows, window, columns, window)
-    return blocks.sum((-3, -1), dtype=np.int64)
+    sums: Array = blocks.sum((-3, -1), dtype=np.int64)
+    return sums
 
 
 def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_steps: int) -> Array:
@@ -141,7 +143,8 @@ def evaluate_node(node: Node, inputs: list[Array], own: Mapping[str, Array], ana
     if kind == "attend":
         return attend(x, node, own, analysis.values[node.inputs[0]], steps)
     if kind == "time_sum":
-        return x.sum(0, keepdims=True) * (steps if len(x) == 1 else 1)
+        over_time: Array = x.sum(0, keepdims=True)
+        return over_time * steps if len(x) == 1 else over_time
     raise ValueError(f"layer {node.name!r}: the reference has no meaning for the kind {node.kind!r}")
 
 

@@ -165,7 +165,8 @@ class Student(nn.Module):
         if kind == "requantise":
             q = self.analysis.values[node.name].q
             x = x.float()
-            x = _to_grid(x, q) if self.rounded else x
+            # Without a shift x is on its grid already, and adding a half to 24 bits would itself round.
+            x = _to_grid(x, q) if self.rounded and node["shift"] else x
             return x.clamp(node["lo"] * 2.0**-q, node["hi"] * 2.0**-q)
         if kind in ("sum", "concat"):
             return self._combine(node, inputs)

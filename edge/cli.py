@@ -1,0 +1,192 @@
+"""The `edge-restore` command.
+
+Exit codes: 0 done; 1 some images of several could not be restored; 2 bad input or output; 130 ended by Ctrl-C or
+SIGTERM, with everything restored until then kept. OpenCV and the network are imported only when the arguments make
+sense, so help and mistakes are instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from edge.errors import UserError, sentence
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from edge.pipeline import Outcome
+    from edge.sources import Images, Video
+    from simulator.network import Network
+
+TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus")
+BUNDLES = Path(__file__).resolve().parent / "bundles"
+
+_EPILOG = """\
+SOURCE is sample (a noisy photograph that ships with the command), camera0, camera1, ..., /dev/videoN, an image,
+a folder of images, a quoted 'glob*' of images, a video, or an http/rtsp URL.
+
+--out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
+and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
+folder, where images keep their names and video frames become frame_000001.png and so on.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is answered with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="edge-restore",
+        description="Restores images, videos and camera pictures with a spiking network.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="what to restore, see below")
+    parser.add_argument("--task", required=True, choices=TASKS, help="what to remove from it")
+    parser.add_argument("--bundle", metavar="FILE", type=Path, help="the network; default: the one that ships")
+    parser.add_argument("--out", metavar="PATH", help="an image, a folder or a video; without it nothing is stored")
+    parser.add_argument("--stats", metavar="FILE.json", type=Path, help="write latency, spikes and energy there")
+    parser.add_argument("--threads", metavar="N", type=_positive, help="default: one per core")
+    parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
+    parser.add_argument("--max-frames", metavar="N", type=_positive, help="stop after N pictures")
+    parser.add_argument("--side-by-side", action="store_true", help="store input and result in one picture")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; `argv` is without the program's name. Returns the exit code (argparse exits by itself)."""
+    args = build_parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(args)
+    except UserError as error:
+        print(f"edge-restore: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _run(args: argparse.Namespace) -> int:
+    bundle = args.bundle or shipped_bundle(args.task)
+    # OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    from edge import pipeline, sinks, sources
+
+    source = sources.open_source(args.source)
+    count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
+    taken = sinks.identities([bundle, *sources.files(source)])
+    sink = sinks.open_sink(args.out, source, count, taken)
+    if args.stats is not None:
+        if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
+            raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
+        sinks.check_output(args.stats, taken)
+    network = load_network(bundle, args.task, args.threads, args.tile)
+
+    progress = pipeline.Progress(count)
+    try:
+        outcome = pipeline.restore(
+            source, network, sink, progress, limit=args.max_frames, tile=args.tile, side_by_side=args.side_by_side
+        )
+    finally:
+        progress.close()
+        sink.discard()
+    if outcome.statistics:
+        figures = _report(outcome, network)
+        if args.stats is not None:
+            sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
+        print(summary(figures))
+        _print_psnr(outcome, source)
+        if outcome.written:
+            print(f"wrote {outcome.written}")
+        elif args.out is None:
+            print("nothing was stored: give --out PATH to keep the result")
+    return outcome.exit_code(source)
+
+
+def shipped_bundle(task: str) -> Path:
+    """The bundle that ships for `task`. Raises UserError if there is none."""
+    path = BUNDLES / f"{task}.safetensors"
+    if not path.is_file():
+        tasks = ", ".join(sorted(bundle.stem for bundle in BUNDLES.glob("*.safetensors"))) or "none yet"
+        raise UserError(f"no bundle ships for {task} (those that do: {tasks}); give one with --bundle FILE.")
+    return path
+
+
+def load_network(bundle: Path, task: str, threads: int | None, tile: int | None) -> Network:
+    """Loads `bundle`. Raises UserError if it is unusable, of another task, or has no use for so small a tile."""
+    import simulator
+
+    try:
+        network = simulator.load(bundle, threads=threads)
+    except (ValueError, OSError) as error:
+        raise UserError(sentence(error)) from error
+    if network.task not in (task, "auto"):
+        raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
+    if tile is not None and tile < network.min_tile:
+        raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")
+    return network
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """The line at the end of a run, from the figures that --stats stores."""
+    frames = figures["frames"]
+    latency = figures["latency_ms"]
+    return (
+        f"{figures['task']}: {frames} frame{'s' * (frames != 1)},"
+        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95,"
+        f" spike rate {figures['totals']['spike_rate']:.4f},"
+        f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
+    )
+
+
+def _report(outcome: Outcome, network: Network) -> dict[str, Any]:
+    from simulator.statistics import report
+
+    return report(outcome.statistics, task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+
+
+def _print_psnr(outcome: Outcome, source: Images | Video) -> None:
+    """For the sample, whose clean picture is known: how much better it got."""
+    from edge.images import read_image
+    from edge.pipeline import psnr
+    from edge.sources import Images
+
+    if not isinstance(source, Images) or source.reference is None or outcome.last is None:
+        return
+    clean = read_image(source.reference).pixels
+    before, after = (psnr(image, clean) for image in outcome.last)
+    print(f"PSNR {before:.2f} dB before, {after:.2f} dB after (the sample's clean picture is known)")
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt  # SIGTERM ends a run as cleanly as Ctrl-C
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The run: pictures out of the source, through the network, into the sink."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.errors import UserError, sentence
+from edge.images import Pixels
+from edge.sinks import Sink
+from edge.sources import Frame, Images, Source, Unreadable, frames
+
+if TYPE_CHECKING:
+    from simulator.network import Network
+    from simulator.statistics import Statistics
+
+
+@dataclass
+class Outcome:
+    """What a run came to. The sentences in `failures` and `fatal` have been said already."""
+
+    statistics: list[Statistics] = field(default_factory=list)  # one per restored picture
+    failures: list[str] = field(default_factory=list)  # parts of the source that could not be restored
+    fatal: str | None = None  # what ended the run before the source did
+    interrupted: bool = False
+    written: str = ""
+    last: tuple[Pixels, Pixels] | None = None  # the last picture before and after
+
+    def exit_code(self, source: Source) -> int:
+        """0 all went well, 1 some images of several are missing, 2 bad input or output, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        if self.fatal is not None:
+            return 2
+        if self.failures:
+            some = isinstance(source, Images) and len(source.paths) > 1 and self.statistics
+            return 1 if some else 2
+        return 0
+
+
+class Progress:
+    """Tells on standard error how far a run is: a bar on a terminal, else a line now and then."""
+
+    SECONDS_BETWEEN_LINES = 5.0
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.done = 0
+        self.told = time.monotonic()
+        self.bar: Any = None
+        if total != 1 and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, unit="frame", file=sys.stderr, dynamic_ncols=True, leave=False)
+
+    def step(self) -> None:
+        """One more picture is through."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+        elif self.total != 1 and time.monotonic() - self.told >= self.SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            self.say(f"{self.done} of {self.total} frames" if self.total else f"{self.done} frames")
+
+    def say(self, sentence: str) -> None:
+        """Prints a line of its own."""
+        line = f"edge-restore: {sentence}"
+        if self.bar is not None:
+            self.bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def restore(
+    source: Source,
+    network: Network,
+    sink: Sink,
+    progress: Progress,
+    *,
+    limit: int | None = None,
+    tile: int | None = None,
+    side_by_side: bool = False,
+) -> Outcome:
+    """Restores at most `limit` pictures of `source` and makes the output whole, also after Ctrl-C or a full disk.
+
+    What goes wrong is said through `progress` and recorded, not raised. To be called from the main thread.
+    """
+    outcome = Outcome()
+    try:
+        for item in frames(source, limit):
+            if isinstance(item, Unreadable):
+                outcome.failures.append(item.reason)
+                progress.say(item.reason)
+                progress.step()
+                continue
+            for note in item.notes:
+                progress.say(note)
+            try:
+                result = network.run(item.pixels, tile=tile)
+            except (ValueError, MemoryError) as error:
+                reason = _cannot_restore(item, error)
+                if not isinstance(source, Images):
+                    raise UserError(reason) from error  # the next frame would fare no better
+                outcome.failures.append(reason)
+                progress.say(reason)
+                progress.step()
+                continue
+            shown = np.concatenate([item.pixels, result.image], axis=1) if side_by_side else result.image
+            with _unbroken():
+                sink.write(item, shown)
+                outcome.statistics.append(result.stats)
+                outcome.last = (item.pixels, result.image)
+            progress.step()
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    except UserError as error:
+        outcome.fatal = str(error)
+        progress.say(str(error))
+    try:
+        with _unbroken():
+            outcome.written = sink.finish()
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    except UserError as error:
+        outcome.fatal = str(error)
+        progress.say(str(error))
+    for note in dict.fromkeys(sink.notes):
+        progress.say(note)
+    return outcome
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is through, so that what is stored and what is counted agree.
+
+    Blocking the signals would not do: another thread of the process would take them.
+    """
+    late: list[int] = []
+    # Where SIGINT is ignored, as in a background job, it stays ignored.
+    active = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, frame: late.append(number)) for number in active}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if late:
+        raise KeyboardInterrupt
+
+
+def psnr(image: Pixels, reference: Pixels) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels of two uint8 arrays of one shape."""
+    error = np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def _cannot_restore(frame: Frame, error: Exception) -> str:
+    height, width = frame.pixels.shape[:2]
+    name = frame.path or frame.name
+    if isinstance(error, MemoryError):
+        return f"{name} ({width}x{height} pixels) needs more memory than there is; try a smaller --tile."
+    return f"{name} cannot be restored: {sentence(error)}"

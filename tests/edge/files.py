@@ -1,0 +1,79 @@
+"""Real files to give to the command, and what a run of it left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of the command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def picture(height: int = 24, width: int = 32, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """A noisy uint8 picture, RGB or RGBA, or [H, W] for one channel."""
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)
+
+
+def store(path: Path, pixels: np.ndarray) -> Path:
+    """Writes an image file with OpenCV, which wants blue first."""
+    if pixels.ndim == 3:
+        order = [2, 1, 0, 3][: pixels.shape[2]]
+        pixels = np.ascontiguousarray(pixels[..., order])
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def load(path: Path) -> np.ndarray:
+    """Reads an image file as it is, red first."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    return pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def store_video(path: Path, count: int = 12, size: tuple[int, int] = (32, 24), fps: float = 24.0) -> list[np.ndarray]:
+    """A lossless video of noise, size (width, height); returns its frames, RGB."""
+    frames = [picture(size[1], size[0], seed=seed) for seed in range(count)]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), fps, size)
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return frames
+
+
+def load_video(path: Path) -> tuple[list[np.ndarray], float]:
+    """(frames, RGB; frame rate) of a video."""
+    capture = cv2.VideoCapture(str(path))
+    assert capture.isOpened()
+    frames = []
+    while True:
+        more, frame = capture.read()
+        if not more:
+            return frames, capture.get(cv2.CAP_PROP_FPS)
+        frames.append(frame[..., ::-1])
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in `folder`, hidden files too: what is half-written shows."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def assert_refused(run: Run, *words: str) -> None:
+    """One sentence on standard error with each of `words` in it, exit code 2, nothing else said."""
+    assert run.code == 2, run
+    assert run.out == ""
+    lines = run.err.splitlines()
+    assert len(lines) == 1, run.err
+    assert lines[0].startswith("edge-restore: ") and lines[0].endswith("."), lines[0]
+    for word in words:
+        assert word in lines[0], (word, lines[0])
