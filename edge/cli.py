@@ -65,9 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; `argv` is without the program's name. Returns the exit code (argparse exits by itself)."""
+    """Runs the command and returns its exit code (argparse exits by itself).
+
+    `argv` is without the program's name; None takes the process's own arguments and with them its signals: once the
+    result stands, a further Ctrl-C has nothing to stop.
+    """
     args = build_parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(args)
     except UserError as error:
@@ -76,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if argv is None else handler or signal.SIG_DFL)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -49,6 +49,7 @@ from train.teachers import TEACHERS, TeacherError, build_teacher
 
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
 VALIDATION_SIGMAS = (15, 25, 50)
+PENALTY_RAMP = 0.1  # part of the run over which the spike penalty grows to its full weight
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Settings:
     hint_weight: float
     fft_weight: float
     penalty: float
+    penalty_start: float
     patch: int
     batch: int
     sigma: tuple[float, float]
@@ -134,6 +136,10 @@ class Run:
         self.student.rounded = progress >= 1 - self.settings.rounding_phase
         self.student.half = self.settings.bfloat16 and not self.student.rounded
 
+    def penalty_share(self, progress: float) -> float:
+        """The penalty sets in late and gradually: neurons that fall silent early on never learn to speak."""
+        return min(1.0, max(0.0, (progress - self.settings.penalty_start) / PENALTY_RAMP))
+
     def train_step(
         self, degraded: Tensor, clean: Tensor, hints: dict[int, Tensor], progress: float
     ) -> dict[str, float]:
@@ -146,7 +152,7 @@ class Run:
         output = self.student(pixels, self.stages)
         l1, fft = restoration_loss((pixels + output.change) / 2, to_network(clean) / 2, s.fft_weight)
         rate = torch.stack([output.rates[name] * share for name, share in self.share.items()]).sum()
-        loss = l1 + s.fft_weight * fft + s.penalty * rate
+        loss = l1 + s.fft_weight * fft + s.penalty * self.penalty_share(progress) * rate
         parts = {"l1": l1, "fft": fft, "rate": rate}
         if hints:
             parts["hint"] = hint_loss(output.features, hints)
@@ -338,6 +344,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--hint-weight", type=float, default=0.12, help="gamma (paper: 0.12)")
     add("--fft-weight", type=float, default=0.1, help="lambda (paper: 0.1)")
     add("--penalty", type=float, default=0.0, help="weight of the total spike rate in the loss")
+    add("--penalty-start", type=float, default=0.3, help="part of the run after which the penalty sets in")
     add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
     add("--bfloat16", action="store_true", help="bfloat16 currents before the rounding phase: faster on recent CPUs")
     add("--threshold", type=float, default=0.5, help="initial threshold of the neurons")

@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simulator.analysis import SPACE_KERNEL, Analysis, analyse, attend_cap, attend_pool_shift, tensor_shapes
-from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, Node
+from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, GraphError, Node
 from train.neuron import lif
 
 LEAST_THRESHOLD = 2**-6
+INITIAL_RATE = 0.5  # spike rate at which untrained spiking convolutions would make currents of about 1
 
 
 def _through(rounded: Tensor, x: Tensor) -> Tensor:
@@ -242,7 +243,10 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def freeze(self) -> dict[str, npt.NDArray[np.int32]]:
-        """All tensors as int32 units of their grids, named `<node>.<tensor>`: what the bundle stores."""
+        """All tensors as int32 units of their grids, named `<node>.<tensor>`: what the bundle stores.
+
+        GraphError if a number does not fit int32.
+        """
         frozen: dict[str, npt.NDArray[np.int32]] = {}
         for node in self.graph.nodes:
             for part in self._shapes(node):
@@ -250,6 +254,9 @@ class Student(nn.Module):
                 units = x if part == "leak" else torch.floor(x * 2.0 ** self.grid(node, part) + 0.5)
                 if part == "threshold":
                     units = units.clamp_min(1)
+                if not (units.abs() < 2**31).all():
+                    largest = float(x.abs().max())
+                    raise GraphError(f"layer {node.name!r}: {part} of {largest:g} does not fit int32 on its grid")
                 frozen[f"{node.name}.{part}"] = units.cpu().numpy().astype(np.int32)
         return frozen
 
@@ -283,7 +290,7 @@ def _initial(
     if "bias" in part:
         return torch.zeros(shape)
     fan_in = math.prod(shape[1:])
-    std = math.sqrt(2 / fan_in)
+    std = math.sqrt(1 / (fan_in * INITIAL_RATE)) if node.kind == "conv" else math.sqrt(2 / fan_in)
     if node.name.endswith("conv2"):
         std *= 0.5
     elif node.name == "readout.conv":
