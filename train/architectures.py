@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from simulator.graph import Builder, Graph
 
-CURRENT_GRID = 10  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-10
-STREAM_LIMIT = 1 << 14  # the first convolution's output is clipped to +-16 on that grid
+CURRENT_GRID = 9  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-9
+READOUT_GRID = 6  # the time-sum is rounded to 2^-6 before the last convolution
+STREAM_LIMIT = 16  # the first convolution's output and the time-sum are clipped to +-16
 
 
 def edge(
@@ -41,8 +42,8 @@ def edge(
         return b.sum(f"{name}.add", x, y)
 
     x = b.space_to_depth("encode.pixels", b.image(), 2)
-    x = b.dense_conv("encode.conv", x, channels[0], 3, q=8)
-    x = b.requantise("encode.round", x, 15 - CURRENT_GRID, STREAM_LIMIT)
+    x = b.dense_conv("encode.conv", x, channels[0], 3, q=10)
+    x = b.requantise("encode.round", x, 17 - CURRENT_GRID, STREAM_LIMIT << CURRENT_GRID)
     skips: list[str] = []
     for level in range(4):
         if level:
@@ -62,8 +63,8 @@ def edge(
             x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], groups[level])
         b.stages[stage] = x
     x = b.time_sum("readout.sum", x)
-    x = b.requantise("readout.round", x, 4, 1 << 12)
-    x = b.dense_conv("readout.conv", x, 12, 3, q=9, bias=True)
+    x = b.requantise("readout.round", x, CURRENT_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID)
+    x = b.dense_conv("readout.conv", x, 12, 3, q=11, bias=True)
     return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
 
 
@@ -94,8 +95,8 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
         y = b.attend(f"{name}.space", y, "space")
         return b.sum(f"{name}.add", x, y)
 
-    x = b.dense_conv("encode.conv", b.image(), channels[0], 3, q=8)
-    x = b.requantise("encode.round", x, 15 - CURRENT_GRID, STREAM_LIMIT)
+    x = b.dense_conv("encode.conv", b.image(), channels[0], 3, q=10)
+    x = b.requantise("encode.round", x, 17 - CURRENT_GRID, STREAM_LIMIT << CURRENT_GRID)
     skips: list[str] = []
     for level in range(4):
         if level:
@@ -114,8 +115,9 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
         for i in range(blocks):
             x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], 2**level)
         b.stages[stage] = x
-    x = b.requantise("readout.round", b.time_sum("readout.sum", x), 4, 1 << 12)
-    return b.finish(b.dense_conv("readout.conv", x, 3, 3, q=9, bias=True))
+    x = b.time_sum("readout.sum", x)
+    x = b.requantise("readout.round", x, CURRENT_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID)
+    return b.finish(b.dense_conv("readout.conv", x, 3, 3, q=11, bias=True))
 
 
 STUDENTS: dict[str, Callable[..., Graph]] = {"edge": edge, "paper": paper}
