@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import UserError, sentence
+from edge.signals import Stop
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from edge.pipeline import Outcome
     from edge.sources import Images, Video
     from simulator.network import Network
@@ -67,25 +65,25 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit code (argparse exits by itself).
 
-    `argv` is without the program's name; None takes the process's own arguments and with them its signals: once the
-    result stands, a further Ctrl-C has nothing to stop.
+    `argv` is without the program's name; None takes the process's own arguments, and keeps its signals until it ends,
+    so that a second Ctrl-C does not spoil the ending.
     """
     args = build_parser().parse_args(argv)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, _terminate)
+    stop = Stop()
     try:
-        return _run(args)
+        return _run(args, stop)
     except UserError as error:
         print(f"edge-restore: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if argv is None else handler or signal.SIG_DFL)
+        stop.no_more()
+        if argv is not None:
+            stop.restore()
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, stop: Stop) -> int:
     bundle = args.bundle or shipped_bundle(args.task)
     # OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
@@ -107,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
     progress = pipeline.Progress(count)
     try:
         outcome = pipeline.restore(
-            source, network, sink, progress, limit=args.max_frames, tile=args.tile, side_by_side=args.side_by_side
+            source, network, sink, progress, stop, limit=args.max_frames, tile=args.tile, side_by_side=args.side_by_side
         )
     finally:
         progress.close()
@@ -188,10 +186,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return number
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt  # SIGTERM ends a run as cleanly as Ctrl-C
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +11,7 @@ import numpy as np
 
 from edge.errors import UserError, sentence
 from edge.images import Pixels
+from edge.signals import Stop
 from edge.sinks import Sink
 from edge.sources import Frame, Images, Source, Unreadable, frames
 
@@ -88,14 +86,15 @@ def restore(
     network: Network,
     sink: Sink,
     progress: Progress,
+    stop: Stop,
     *,
     limit: int | None = None,
     tile: int | None = None,
     side_by_side: bool = False,
 ) -> Outcome:
-    """Restores at most `limit` pictures of `source` and makes the output whole, also after Ctrl-C or a full disk.
+    """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
-    What goes wrong is said through `progress` and recorded, not raised. To be called from the main thread.
+    What goes wrong is said through `progress` and recorded, not raised.
     """
     outcome = Outcome()
     try:
@@ -118,7 +117,7 @@ def restore(
                 progress.step()
                 continue
             shown = np.concatenate([item.pixels, result.image], axis=1) if side_by_side else result.image
-            with _unbroken():
+            with stop.unbroken():
                 sink.write(item, shown)
                 outcome.statistics.append(result.stats)
                 outcome.last = (item.pixels, result.image)
@@ -128,36 +127,15 @@ def restore(
     except UserError as error:
         outcome.fatal = str(error)
         progress.say(str(error))
+    stop.no_more()
     try:
-        with _unbroken():
-            outcome.written = sink.finish()
-    except KeyboardInterrupt:
-        outcome.interrupted = True
+        outcome.written = sink.finish()
     except UserError as error:
         outcome.fatal = str(error)
         progress.say(str(error))
     for note in dict.fromkeys(sink.notes):
         progress.say(note)
     return outcome
-
-
-@contextmanager
-def _unbroken() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is through, so that what is stored and what is counted agree.
-
-    Blocking the signals would not do: another thread of the process would take them.
-    """
-    late: list[int] = []
-    # Where SIGINT is ignored, as in a background job, it stays ignored.
-    active = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (signal.SIG_IGN, None)]
-    before = {number: signal.signal(number, lambda number, frame: late.append(number)) for number in active}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if late:
-        raise KeyboardInterrupt
 
 
 def psnr(image: Pixels, reference: Pixels) -> float:

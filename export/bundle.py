@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from export.files import ExportError
 from export.onnx import check_image, inexact_nodes
 from simulator.analysis import Analysis, Tensors, analyse
 from simulator.bundle import BundleError, read_bundle, write_bundle
+from simulator.files import reason, temporary_name
 from simulator.graph import Graph, GraphError
 from train.data import TASKS, DataError, load_image
 from train.hkd import Settings, build_student
@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ExportError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}.") from error
+        raise ExportError(f"{file} cannot be read: {reason(error)}.") from error
     except Exception as error:  # many kinds, all of which mean that this is no file of torch.save with plain data
         raise ExportError(
             f"{file} is not a checkpoint of train.hkd: it is damaged, or it holds more than tensors and plain data, "
@@ -176,7 +176,7 @@ def export(out: Path, graph: Graph, tensors: Tensors, meta: Mapping[str, str]) -
     What is compared is the bundle as read back from the file. The integer backends must agree; PyTorch, too, unless a
     bound reaches 2^24, where float32 promises nothing. Raises BundleError if the file cannot be written.
     """
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(6)}.check")
+    temporary = temporary_name(out)
     try:
         content_hash = write_bundle(temporary, graph, tensors, meta)
         bundle = read_bundle(temporary)
@@ -189,7 +189,7 @@ def export(out: Path, graph: Graph, tensors: Tensors, meta: Mapping[str, str]) -
     except BundleError as error:
         raise BundleError(str(error).replace(str(temporary), str(out))) from error
     except OSError as error:
-        raise BundleError(f"{out} cannot be written: {(error.strerror or str(error)).lower()}") from error
+        raise BundleError(f"{out} cannot be written: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

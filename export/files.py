@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-from pathlib import Path
+
+import simulator.files
 
 
 class ExportError(ValueError):
@@ -17,21 +16,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
     Raises ExportError if the place cannot be written to.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        simulator.files.write_atomically(path, content)
     except OSError as error:
         raise ExportError(
-            f"{path} cannot be written: {(error.strerror or str(error)).lower()}; "
+            f"{path} cannot be written: {simulator.files.reason(error)}; "
             "choose a folder that exists, is writable and has room."
         ) from error

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from simulator.bundle import Bundle, BundleError, read_bundle
+from simulator.files import write_atomically
 from simulator.network import Network
 
 ROOT = Path(__file__).parents[1]
@@ -166,9 +167,7 @@ def machine() -> dict[str, Any]:
 
 
 def _write_json(path: Path, report: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def main(arguments: list[str] | None = None) -> int:

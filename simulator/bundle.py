@@ -10,13 +10,11 @@ any safetensors reader opens the result.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import re
-import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.analysis import Analysis, analyse, weight_tensors
+from simulator.files import reason, write_atomically
 from simulator.graph import WEIGHT_LIMIT, Graph, GraphError
 
 STRUCTURE_VERSION = 1  # how the file is laid out
@@ -105,22 +104,11 @@ def write_bundle(
         content, content_hash = serialise(graph, tensors, meta)
     except BundleError as fault:
         raise BundleError(f"{path} was not written: {fault}") from None
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
-            # O_EXCL: never through a file or link that someone else put there.
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        write_atomically(path, content)
     except OSError as error:
         raise BundleError(
-            f"{path} cannot be written: {_reason(error)}; choose a folder that exists, is writable and has room"
+            f"{path} cannot be written: {reason(error)}; choose a folder that exists, is writable and has room"
         ) from error
     return content_hash
 
@@ -207,7 +195,7 @@ def _read_file(path: Path) -> bytes:
             with open(path, "rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {_reason(error)}; give the .safetensors file of a bundle") from error
+        raise BundleError(f"{path} cannot be read: {reason(error)}; give the .safetensors file of a bundle") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise BundleError(f"{path} is {kind}; give the .safetensors file of a bundle")
@@ -444,7 +432,3 @@ def _shown(value: Any) -> str:
     """Something from the file, short and without control characters."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -14,9 +14,9 @@ import io
 import sys
 from pathlib import Path
 
+from simulator.files import write_atomically
 from train import hkd
 from train.run import TrainingError
-from train.teachers import write_atomically
 
 COLUMNS = ("stages", "seed", "step", "seconds", "rounded", "rate", "psnr_15", "psnr_25", "psnr_50", "psnr")
 Rows = list[dict[str, str]]

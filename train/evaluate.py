@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from simulator.files import write_atomically
 from train.data import DataError, add_noise, image_paths, load_image
 from train.metrics import psnr, ssim
 
@@ -225,9 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     print_table(report)
     if options.json:
         try:
-            temporary = options.json.with_name(f".{options.json.name}.part")
-            temporary.write_text(json.dumps(report, indent=1) + "\n")
-            os.replace(temporary, options.json)
+            write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
         except OSError as error:
             print(f"train.evaluate: cannot write {options.json}: {error}.", file=sys.stderr)
             return 2

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from simulator.files import write_atomically
 from train.data import add_noise, degrade
-from train.teachers import write_atomically
 
 VALIDATION_IMAGES = 10
 VALIDATION_CROP = 160  # pixels

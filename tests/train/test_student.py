@@ -83,7 +83,7 @@ def test_roundings_are_the_only_difference_between_the_two_modes():
         exact = student(pixels).change
         student.rounded = False
         free = student(pixels).change
-    assert 0 < (exact - free).abs().mean() < 0.1
+    assert 0 < (exact - free).abs().mean() < 0.5 * free.abs().mean()
 
 
 def test_gradients_reach_every_parameter_through_the_roundings():

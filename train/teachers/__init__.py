@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from simulator.files import write_atomically
 from train.teachers.restormer import Restormer, RestormerConfig, config_from_weights
 
 TEACHERS = ("restormer", "promptir", "adair")
@@ -72,21 +72,6 @@ def save_teacher(teacher: nn.Module, path: str | Path, metadata: Mapping[str, st
     header = {"teacher.arch": teacher.arch, "teacher.config": json.dumps(asdict(teacher.config)), **(metadata or {})}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in teacher.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state, metadata=header))
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Replace `path` with `content`: a kill or a full disk at any moment leaves the old file or the new one, whole."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
