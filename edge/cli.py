@@ -100,7 +100,8 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
-    network = load_network(bundle, args.task, args.threads, args.tile)
+    with stop.leaving():
+        network = load_network(bundle, args.task, args.threads, args.tile)
 
     progress = pipeline.Progress(count)
     try:

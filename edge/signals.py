@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
-
 
 # A second signal so soon is the same wish; it must not break what the first one set off.
 _SAME_SIGNAL_S = 0.5
@@ -24,6 +24,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self._held = False
+        self._leave = False
         self._last = -math.inf
         self._before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -33,6 +34,8 @@ class Stop:
                 signal.signal(number, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._leave:
+            os._exit(130)
         self.requested = True
         again = time.monotonic() - self._last < _SAME_SIGNAL_S
         self._last = time.monotonic()
@@ -52,6 +55,18 @@ class Stop:
             self._held = False
         if self.requested:
             raise KeyboardInterrupt
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """In the block, which has nothing to put in order, a signal ends the process on the spot with exit code 130.
+
+        For loading the network: an exception in the middle of LLVM's work can bring the process down later.
+        """
+        self._leave = True
+        try:
+            yield
+        finally:
+            self._leave = False
 
     def no_more(self) -> None:
         """From here on there is nothing to stop: only a moment of putting things in order is left."""

@@ -218,8 +218,10 @@ class Builder:
     >>> b = Builder(time_steps=4); x = b.dense_conv("head", b.image(), 3, q=8)
     """
 
-    def __init__(self, time_steps: int):
+    def __init__(self, time_steps: int, grid: int = 10):
+        """`grid`: q of convolutions that are not given another."""
         self.time_steps = time_steps
+        self.grid = grid
         self.nodes: list[Node] = []
         self.stages: dict[int, str] = {}
 
@@ -235,12 +237,13 @@ class Builder:
 
     def conv(
         self, name: str, x: str, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1,
-        q: int = 10, bias: bool = False, kind: str = "conv",
+        q: int | None = None, bias: bool = False, kind: str = "conv",
     ) -> str:  # fmt: skip
         """`padding` keeps the size for stride 1 and divides it by the stride otherwise."""
         padding = 0 if kernel == stride else kernel // 2
         return self.add(
-            name, kind, (x,), channels=channels, kernel=kernel, stride=stride, padding=padding, groups=groups, q=q,
+            name, kind, (x,), channels=channels, kernel=kernel, stride=stride, padding=padding, groups=groups,
+            q=self.grid if q is None else q,
             bias=int(bias),
         )  # fmt: skip
 

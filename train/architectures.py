@@ -30,7 +30,7 @@ def edge(
     (`block` "thin"), or two 3x3 convolutions ("full"). Down: neuron -> 2x2 convolution with stride 2. Up: neuron ->
     1x1 convolution -> nearest, added to the stream of the encoder. `blocks` counts stages 1..7.
     """
-    b = Builder(time_steps)
+    b = Builder(time_steps, CURRENT_GRID)
 
     def neuron(name: str, x: str) -> str:
         return b.lif(name, x, leak, reset)
@@ -76,7 +76,7 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
     convolution with stride 2. Up: neuron -> 1x1 convolution -> nearest, concatenated with the encoder's stream and
     fused by neuron -> 1x1 convolution. Attention windows cover 64x64 pixels of the image.
     """
-    b = Builder(time_steps)
+    b = Builder(time_steps, CURRENT_GRID)
 
     def neuron(name: str, x: str) -> str:
         return b.lif(name, x, "shift", "zero")

@@ -67,21 +67,29 @@ def check_task(task: str) -> None:
 
 
 def degrade(
-    task: str, clean: np.ndarray, rng: np.random.Generator, sigma: tuple[float, float] = (0.0, 55.0)
+    task: str,
+    clean: np.ndarray,
+    rng: np.random.Generator,
+    sigma: tuple[float, float] = (0.0, 55.0),
+    sigma_power: float = 1.0,
 ) -> np.ndarray:
     """Degrade a batch of clean patches the way `task` does; every random choice comes from `rng`.
 
     clean: uint8 [B, H, W, 3]. Returns uint8 [B, H, W, 3].
-    denoise: white Gaussian noise; each patch draws its own standard deviation uniformly from `sigma` (in 8-bit levels).
+    denoise: white Gaussian noise; each patch draws its own standard deviation from `sigma` (in 8-bit levels), as
+    low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often.
     Raises DataError for an unknown task and for tasks whose degradation is not available.
     """
     check_task(task)
-    return _gaussian_noise(clean, rng, sigma)
+    return _gaussian_noise(clean, rng, sigma, sigma_power)
 
 
-def _gaussian_noise(clean: np.ndarray, rng: np.random.Generator, sigma: tuple[float, float]) -> np.ndarray:
+def _gaussian_noise(
+    clean: np.ndarray, rng: np.random.Generator, sigma: tuple[float, float], power: float
+) -> np.ndarray:
     """clip(round(clean + sigma * n)), n ~ N(0, 1), one sigma per patch; uint8 [B, H, W, 3] in and out."""
-    levels = rng.uniform(sigma[0], sigma[1], size=(len(clean), 1, 1, 1)).astype(np.float32)
+    levels = sigma[0] + (sigma[1] - sigma[0]) * rng.uniform(size=(len(clean), 1, 1, 1)) ** power
+    levels = levels.astype(np.float32)
     noisy = rng.standard_normal(clean.shape, dtype=np.float32)
     noisy *= levels
     noisy += clean
@@ -112,7 +120,7 @@ class PatchSampler:
     A resumed run therefore sees exactly the batches that an uninterrupted one would have seen.
 
     images: uint8 [H, W, 3]; those smaller than `patch` are replicate-padded right and bottom.
-    patch: side of the square patches in pixels. batch: patches per batch. sigma: see `degrade`.
+    patch: side of the square patches in pixels. batch: patches per batch. sigma, sigma_power: see `degrade`.
     Raises DataError for an empty list, sizes below 1, an image that is not uint8 RGB, or an unavailable task.
     """
 
@@ -124,12 +132,15 @@ class PatchSampler:
         seed: int = 0,
         sigma: tuple[float, float] = (0.0, 55.0),
         task: str = "denoise",
+        sigma_power: float = 1.0,
     ):
         check_task(task)
         if not images:
             raise DataError("There are no images to take patches from.")
         if patch < 1 or batch < 1:
             raise DataError(f"Patch size and batch size must be at least 1, not {patch} and {batch}.")
+        if not sigma_power > 0:
+            raise DataError(f"The power that spreads the noise range must be above zero, not {sigma_power}.")
         if not 0 <= sigma[0] <= sigma[1]:
             raise DataError(f"The noise range must satisfy 0 <= low <= high, not {sigma[0]} and {sigma[1]}.")
         for image in images:
@@ -140,6 +151,7 @@ class PatchSampler:
         self.size = batch
         self.seed = seed
         self.sigma = sigma
+        self.sigma_power = sigma_power
         self.task = task
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +165,7 @@ class PatchSampler:
             crop = image[top : top + self.patch, left : left + self.patch]
             flip_vertically, flip_horizontally = rng.integers(2, size=2)
             slot[:] = crop[:: -1 if flip_vertically else 1, :: -1 if flip_horizontally else 1]
-        degraded = degrade(self.task, clean, rng, self.sigma)
+        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power)
         return _to_tensor(degraded), _to_tensor(clean)
 
 

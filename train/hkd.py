@@ -68,6 +68,7 @@ class Settings:
     patch: int
     batch: int
     sigma: tuple[float, float]
+    sigma_power: float
     rate: float
     final_rate: float
     warmup: int
@@ -221,7 +222,9 @@ def train(
     Raises DataError or TrainingError.
     """
     training, held_out = hold_out(images)
-    sampler = PatchSampler(training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task)
+    sampler = PatchSampler(
+        training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task, settings.sigma_power
+    )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
     if epochs is not None:
@@ -336,6 +339,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--patch", type=int, default=64, help="side of the training patches, pixels")
     add("--batch", type=int, default=8, help="patches per step")
     add("--sigma", type=float, nargs=2, default=(0.0, 55.0), metavar="S", help="noise range of denoise, 8-bit levels")
+    add("--sigma-power", type=float, default=1.0, metavar="P", help="above 1: weak noise is drawn more often")
     add("--rate", type=float, default=5e-4, help="peak learning rate (paper: 5e-4)")
     add("--final-rate", type=float, default=1e-5, help="last learning rate (paper: 1e-5)")
     add("--warmup", type=int, default=200, help="steps of linear warm-up")

@@ -146,3 +146,18 @@ def test_a_batch_of_the_papers_size_takes_a_few_milliseconds():
         sampler.batch(step)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.01
+
+
+def test_a_sigma_power_above_one_shows_weak_noise_more_often():
+    flat = [np.full((32, 32, 3), 128, np.uint8)]
+
+    def levels(power: float) -> np.ndarray:
+        sampler = PatchSampler(flat, patch=32, batch=256, sigma=(0, 40), sigma_power=power)
+        return np.sort(sampler.batch(0)[0].float().std(dim=(1, 2, 3)).numpy())
+
+    even, low = levels(1.0), levels(2.0)
+    assert np.median(even) == pytest.approx(20, abs=3)
+    assert np.median(low) == pytest.approx(10, abs=2)
+    assert low.max() > 35  # the strongest noise still comes
+    with pytest.raises(DataError, match="above zero"):
+        PatchSampler(flat, sigma_power=0)
