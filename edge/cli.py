@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", metavar="FILE", type=Path, help="the network; default: the one that ships")
     parser.add_argument("--out", metavar="PATH", help="an image, a folder or a video; without it nothing is stored")
     parser.add_argument("--stats", metavar="FILE.json", type=Path, help="write latency, spikes and energy there")
-    parser.add_argument("--threads", metavar="N", type=_positive, help="default: one per core")
+    parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
     parser.add_argument("--max-frames", metavar="N", type=_positive, help="stop after N pictures")
     parser.add_argument("--side-by-side", action="store_true", help="store input and result in one picture")
@@ -115,12 +115,15 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         figures = _report(outcome, network)
         if args.stats is not None:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
-        print(summary(figures))
-        _print_psnr(outcome, source)
+        lines = [summary(figures), *_psnr_line(outcome, source)]
         if outcome.written:
-            print(f"wrote {outcome.written}")
+            lines.append(f"wrote {outcome.written}")
         elif args.out is None:
-            print("nothing was stored: give --out PATH to keep the result")
+            lines.append("nothing was stored: give --out PATH to keep the result")
+        try:
+            print("\n".join(lines), flush=True)
+        except BrokenPipeError:  # the reader has gone, as with `| head`; what was restored stands all the same
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return outcome.exit_code(source)
 
 
@@ -137,6 +140,8 @@ def load_network(bundle: Path, task: str, threads: int | None, tile: int | None)
     """Loads `bundle`. Raises UserError if it is unusable, of another task, or has no use for so small a tile."""
     import simulator
 
+    if threads is not None:
+        threads = min(threads, os.cpu_count() or 1)  # more would only wait for each other
     try:
         network = simulator.load(bundle, threads=threads)
     except (ValueError, OSError) as error:
@@ -166,17 +171,17 @@ def _report(outcome: Outcome, network: Network) -> dict[str, Any]:
     return report(outcome.statistics, task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
 
 
-def _print_psnr(outcome: Outcome, source: Images | Video) -> None:
+def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:
     """For the sample, whose clean picture is known: how much better it got."""
     from edge.images import read_image
     from edge.pipeline import psnr
     from edge.sources import Images
 
     if not isinstance(source, Images) or source.reference is None or outcome.last is None:
-        return
+        return []
     clean = read_image(source.reference).pixels
     before, after = (psnr(image, clean) for image in outcome.last)
-    print(f"PSNR {before:.2f} dB before, {after:.2f} dB after (the sample's clean picture is known)")
+    return [f"PSNR {before:.2f} dB before, {after:.2f} dB after (the sample's clean picture is known)"]
 
 
 def _positive(text: str) -> int:

@@ -98,10 +98,7 @@ class VideoFile(Sink):
         self.temporary: Path | None = None
 
     def write(self, frame: Frame, pixels: Pixels) -> None:
-        if pixels.ndim == 2:
-            bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-        else:
-            bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)  # frames of videos have three channels
         height, width = bgr.shape[:2]
         # Video writers cut odd sizes down to even ones: repeat the last column and row instead of losing them.
         even = cv2.copyMakeBorder(bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
@@ -110,7 +107,7 @@ class VideoFile(Sink):
                 self.notes.append(
                     f"videos have even sizes, so the last column or row of {width}x{height} is repeated in {self.path}."
                 )
-            self._open((even.shape[1], even.shape[0]), even.nbytes)
+            self._open((even.shape[1], even.shape[0]))
         elif (even.shape[1], even.shape[0]) != self.size:
             was = f"{self.size[0]}x{self.size[1]}"
             raise UserError(
@@ -154,7 +151,7 @@ class VideoFile(Sink):
             self.temporary.unlink(missing_ok=True)
             self.temporary = None
 
-    def _open(self, size: tuple[int, int], frame_bytes: int) -> None:
+    def _open(self, size: tuple[int, int]) -> None:
         suffix = self.path.suffix.lower()
         if self.fps is None:
             self.notes.append(f"the frame rate of the source is not known; {self.path} gets {_ASSUMED_FPS:g} a second.")

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -23,10 +24,11 @@ import cv2
 import numpy as np
 import pytest
 
+import simulator
 from edge import cli
 from edge.sinks import VideoFile
 from edge.sources import Frame
-from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_video
+from tests.edge.files import Run, assert_refused, load, load_video, names, picture, store, store_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +67,17 @@ def test_the_sample_is_restored_and_measured_against_its_clean_picture(work, res
     assert run.code == 0
     assert load(work / "b.png").shape == (321, 481, 3)
     assert "PSNR 20.81 dB before" in run.out
+
+
+def test_the_shipped_bundle_makes_the_sample_better(capfd):
+    assert cli.main(["sample", "--task", "denoise"]) == 0
+    before, after = map(float, re.findall(r"([\d.]+) dB", capfd.readouterr().out))
+    assert after > before + 6
+
+
+def test_every_shipped_bundle_is_for_the_task_in_its_name():
+    bundles = list(cli.BUNDLES.glob("*.safetensors"))
+    assert {path.stem for path in bundles} == {simulator.load(path).task for path in bundles}
 
 
 def test_missing_output_folders_are_made(work, restore):
@@ -109,6 +122,23 @@ def test_a_jpeg_with_exif_orientation_is_restored_upright(work, restore):
     (work / "a.jpg").write_bytes(jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:])
     assert restore(work / "a.jpg", "--out", work / "b.png").code == 0
     assert load(work / "b.png").shape == (32, 16, 3)
+
+
+def test_a_reader_that_has_gone_is_no_error(work, bundle):
+    store(work / "a.png", picture())
+    command = [sys.executable, "-m", "edge.cli", work / "a.png", "--task", "denoise", "--bundle", bundle]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*command, "--out", work / "b.png"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=300
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert names(work) == ["a.png", "b.png"]
+
+
+def test_more_threads_than_processors_are_not_started(work, restore):
+    assert restore(store(work / "a.png", picture()), "--threads", 10**9).code == 0
 
 
 # --- folders and patterns -------------------------------------------------------------------------------------------
@@ -390,11 +420,12 @@ def test_a_tile_that_is_too_small(work, restore, network):
     assert names(work) == []
 
 
-def test_a_task_without_a_shipped_bundle(capfd):
-    assert not (cli.BUNDLES / "defocus.safetensors").exists()
-    assert cli.main(["sample", "--task", "defocus"]) == 2
-    err = capfd.readouterr().err
-    assert "no bundle ships for defocus" in err and "--bundle" in err
+def test_a_task_without_a_shipped_bundle(tmp_path, monkeypatch, capfd):
+    (tmp_path / "derain.safetensors").touch()
+    monkeypatch.setattr(cli, "BUNDLES", tmp_path)
+    code = cli.main(["sample", "--task", "defocus"])
+    out, err = capfd.readouterr()
+    assert_refused(Run(code, out, err), "no bundle ships for defocus", "derain", "--bundle")
 
 
 def test_a_bundle_for_another_task(restore):
@@ -563,7 +594,7 @@ def test_a_run_stopped_before_its_first_picture_leaves_nothing(work, restore, mo
 )
 def test_help_and_mistakes_need_no_heavy_import(arguments):
     code = (
-        "import sys\nfrom edge import cli\n"
+        "import pathlib, sys\nfrom edge import cli\ncli.BUNDLES = pathlib.Path('nowhere')\n"
         "try: cli.main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print(sorted({'cv2', 'numpy', 'numba', 'tqdm'} & set(sys.modules)))"
     )
