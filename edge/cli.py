@@ -166,9 +166,7 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 def _report(outcome: Outcome, network: Network) -> dict[str, Any]:
-    from simulator.statistics import report
-
-    return report(outcome.statistics, task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+    return outcome.statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
 
 
 def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:

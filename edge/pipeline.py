@@ -14,17 +14,17 @@ from edge.images import Pixels
 from edge.signals import Stop
 from edge.sinks import Sink
 from edge.sources import Frame, Images, Source, Unreadable, frames
+from simulator.statistics import Tally
 
 if TYPE_CHECKING:
     from simulator.network import Network
-    from simulator.statistics import Statistics
 
 
 @dataclass
 class Outcome:
     """What a run came to. The sentences in `failures` and `fatal` have been said already."""
 
-    statistics: list[Statistics] = field(default_factory=list)  # one per restored picture
+    statistics: Tally = field(default_factory=Tally)  # of the restored pictures
     failures: list[str] = field(default_factory=list)  # parts of the source that could not be restored
     fatal: str | None = None  # what ended the run before the source did
     interrupted: bool = False
@@ -119,7 +119,7 @@ def restore(
             shown = np.concatenate([item.pixels, result.image], axis=1) if side_by_side else result.image
             with stop.unbroken():
                 sink.write(item, shown)
-                outcome.statistics.append(result.stats)
+                outcome.statistics.add(result.stats)
                 outcome.last = (item.pixels, result.image)
             progress.step()
     except KeyboardInterrupt:

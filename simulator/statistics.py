@@ -17,7 +17,8 @@ Biases, neuron updates and additions of streams are no SyOps and no MACs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,57 +248,95 @@ def _taps(inputs: tuple[int, int], outputs: tuple[int, int], kernel: int, stride
     return rows * columns
 
 
+class Tally:
+    """Statistics of a run, frame by frame: memory grows by the latency alone, eight bytes a frame."""
+
+    def __init__(self) -> None:
+        self.latencies_ms = array("d")
+        self.layers: list[LayerStatistics] = []  # counts of all frames together
+        self.T = self.params = 0
+
+    def __len__(self) -> int:
+        return len(self.latencies_ms)
+
+    def add(self, frame: Statistics) -> None:
+        """Count one more frame of the same network."""
+        self.latencies_ms.append(frame.latency_s * 1e3)
+        self.T, self.params = frame.T, frame.params
+        if self.layers:
+            self.layers = [_together(a, b) for a, b in zip(self.layers, frame.layers, strict=True)]
+        else:
+            self.layers = list(frame.layers)
+
+    def report(self, *, task: str, bundle_hash: str, backend: str, model: EnergyModel = BITS_32) -> dict[str, Any]:
+        """The `--stats` JSON (at least one frame): counts are means per frame, rates are over all frames.
+
+        `power` is null: only a sensor fills it.
+        """
+        if not self:
+            raise ValueError("no frame was processed, so there are no statistics to report")
+        frames = len(self)
+        whole = Statistics(0.0, 0, 0, self.T, self.params, tuple(self.layers))
+        return {
+            "task": task,
+            "bundle": bundle_hash,
+            "backend": backend,
+            "T": self.T,
+            "frames": frames,
+            "latency_ms": {
+                "median": float(np.median(self.latencies_ms)),
+                "p95": float(np.percentile(self.latencies_ms, 95)),
+            },
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "spike_rate": layer.spikes / (layer.neurons * self.T) if layer.kind == "lif" else None,
+                    "synops": _mean(layer.synops, frames),
+                    "macs": _mean(layer.macs, frames),
+                }
+                for layer in self.layers
+            ],
+            "totals": {
+                "spike_rate": whole.spike_rate,
+                "synops": _mean(whole.synops, frames),
+                "macs": _mean(whole.macs, frames),
+                "params": self.params,
+            },
+            "energy": {
+                "estimated_uj": whole.estimated_uj(model) / frames,
+                "as_printed_uj": whole.as_printed_uj(model) / frames,
+                "model": str(model),
+            },
+            "power": None,
+        }
+
+
 def report(
-    frames: Sequence[Statistics], *, task: str, bundle_hash: str, backend: str, model: EnergyModel = BITS_32
+    frames: Iterable[Statistics], *, task: str, bundle_hash: str, backend: str, model: EnergyModel = BITS_32
 ) -> dict[str, Any]:
-    """The `--stats` JSON of a run over `frames` (at least one): counts are means per frame, rates are over all frames.
-
-    `power` is null: only a sensor fills it.
-    """
-    if not frames:
-        raise ValueError("no frame was processed, so there are no statistics to report")
-    latencies = [frame.latency_s * 1e3 for frame in frames]
-    layers = []
-    for parts in zip(*(frame.layers for frame in frames), strict=True):
-        first = parts[0]
-        possible = sum(part.neurons for part in parts) * frames[0].T
-        layers.append(
-            {
-                "name": first.name,
-                "kind": first.kind,
-                "spike_rate": sum(part.spikes for part in parts) / possible if first.kind == "lif" else None,
-                "synops": _mean(part.synops for part in parts),
-                "macs": _mean(part.macs for part in parts),
-            }
-        )
-    synops_max = sum(frame.synops_max for frame in frames)
-    return {
-        "task": task,
-        "bundle": bundle_hash,
-        "backend": backend,
-        "T": frames[0].T,
-        "frames": len(frames),
-        "latency_ms": {"median": float(np.median(latencies)), "p95": float(np.percentile(latencies, 95))},
-        "layers": layers,
-        "totals": {
-            "spike_rate": sum(frame.synops for frame in frames) / synops_max if synops_max else 0.0,
-            "synops": _mean(frame.synops for frame in frames),
-            "macs": _mean(frame.macs for frame in frames),
-            "params": frames[0].params,
-        },
-        "energy": {
-            "estimated_uj": _mean(frame.estimated_uj(model) for frame in frames),
-            "as_printed_uj": _mean(frame.as_printed_uj(model) for frame in frames),
-            "model": str(model),
-        },
-        "power": None,
-    }
+    """The `--stats` JSON of a run over `frames`, see `Tally.report`."""
+    tally = Tally()
+    for frame in frames:
+        tally.add(frame)
+    return tally.report(task=task, bundle_hash=bundle_hash, backend=backend, model=model)
 
 
-def _mean(values: Iterable[float]) -> float:
+def _together(a: LayerStatistics, b: LayerStatistics) -> LayerStatistics:
+    """Counts of the same layer added up; the rate is left to who knows T."""
+    return LayerStatistics(
+        a.name,
+        a.kind,
+        a.neurons + b.neurons,
+        a.spikes + b.spikes,
+        None,
+        a.synops + b.synops,
+        a.synops_max + b.synops_max,
+        a.macs + b.macs,
+        a.macs_printed + b.macs_printed,
+    )
+
+
+def _mean(total: int, count: int) -> float:
     """Arithmetic mean; a whole number stays one."""
-    numbers: list[float] = list(values)
-    total = sum(numbers)
-    if isinstance(total, int) and total % len(numbers) == 0:
-        return total // len(numbers)
-    return total / len(numbers)
+    return total // count if total % count == 0 else total / count
