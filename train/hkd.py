@@ -80,6 +80,7 @@ class Settings:
     surrogate_width: float
     leak: int
     seed: int
+    init: str = ""  # the run whose weights this one starts from
 
 
 def build_student(settings: Settings) -> Student:
@@ -124,6 +125,8 @@ class Run:
         self.settings = settings
         self.device = device
         self.student = build_student(settings).to(device)
+        if settings.init:
+            self.student.load_state_dict(_weights_of(Path(settings.init), device))
         self.share = synapse_share(self.student.analysis)
         self.stages = HINT_STAGES[settings.stages]
         self.optimizer = torch.optim.AdamW(
@@ -186,6 +189,15 @@ class Run:
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.seconds = content["step"], content["seconds"]
+
+
+def _weights_of(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """The student of another run's checkpoint (file or folder); TrainingError if there is none of the same shape."""
+    path = path / "checkpoint.pt" if path.is_dir() else path
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True)["student"])
+    except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
+        raise TrainingError(f"{path} is not a checkpoint of train.hkd to start from.") from error
 
 
 def restore(student: Student, image: np.ndarray, device: torch.device) -> np.ndarray:
@@ -334,6 +346,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     length.add_argument("--minutes", type=float)
     add("--out", type=Path, help="folder of the run (default: runs/<task>)")
     add("--resume", action="store_true", help="continue the run in --out")
+    add("--init", type=str, default="", metavar="RUN", help="start from the weights of this run, with a new schedule")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--threads", type=int, help="CPU threads (default: PyTorch's)")
     add("--patch", type=int, default=64, help="side of the training patches, pixels")

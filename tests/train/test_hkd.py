@@ -176,6 +176,18 @@ def test_a_run_is_not_started_over_by_accident_or_resumed_with_other_settings(ph
     assert "rate 0.002 (now 0.0001)" in capsys.readouterr().err
 
 
+def test_a_run_can_start_from_the_weights_of_another(photos, tmp_path, capsys):
+    arguments = [*SHORT, "--data", str(photos), "--steps", "3", "--stages", "none"]
+    assert hkd.main([*arguments, "--out", str(tmp_path / "first")]) == 0
+    silent = ["--rate", "1e-12", "--final-rate", "1e-12", "--weight-decay", "0"]
+    start = ["--init", str(tmp_path / "first"), "--seed", "5"]
+    assert hkd.main([*arguments, *silent, *start, "--out", str(tmp_path / "second")]) == 0
+    first, second = student_of(tmp_path / "first"), student_of(tmp_path / "second")
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    assert hkd.main([*arguments, "--init", str(photos), "--out", str(tmp_path / "third")]) == 2
+    assert "to start from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"]])
 def test_counts_must_be_above_zero(option):
     with pytest.raises(SystemExit) as caught:
