@@ -243,7 +243,9 @@ class _Candidate:
             self.keep(name, x.channels, x.scale, False, x.q, x.limit)
 
 
-def narrow_paper_network(widths: tuple[int, ...] = (6, 12), time_steps: int = 4, seed: int = 0) -> tuple[Graph, Tensors]:
+def narrow_paper_network(
+    widths: tuple[int, ...] = (6, 12), time_steps: int = 4, seed: int = 0
+) -> tuple[Graph, Tensors]:
     """A few channels of the paper's architecture: full resolution, real-valued shortcut convolutions, attention.
 
     Per block: neuron -> 3x3 convolution -> neuron -> 3x3 convolution, beside a real-valued 3x3 shortcut, then attention
@@ -279,5 +281,3 @@ def narrow_paper_network(widths: tuple[int, ...] = (6, 12), time_steps: int = 4,
     tensors = random_tensors(graph, np.random.default_rng(seed))
     analyse(graph, tensors)
     return graph, tensors
-
-

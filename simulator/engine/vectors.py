@@ -1,0 +1,437 @@
+"""SIMD vectors as Numba values: integers side by side in one register, with loads and stores at raw addresses.
+
+`load(I16X32, address)` is a <32 x i16> of LLVM, which turns it into one AVX-512 register, two of AVX2 or four of NEON;
+`a + b`, `a - b`, `a * b`, `a & b`, `a ^ b` and `a >> b` work lane by lane and wrap around. Addresses are int64 and need
+no alignment beyond that of one element. Nothing here knows the machine but `list_ones` and `dot`, which pick the
+instruction made for them where there is one.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, extending
+from numba.core.datamodel import models
+from numba.core.extending import overload, register_model
+
+intrinsic: Any = extending.intrinsic  # its own type wants the compiler's argument from callers
+I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+
+
+class Vector(types.Type):
+    """Numba type of `lanes` integers of `bits` bits."""
+
+    def __init__(self, bits: int, lanes: int):
+        self.bits, self.lanes = bits, lanes
+        super().__init__(name=f"vector({bits}x{lanes})")
+
+    @property
+    def ir(self) -> ir.VectorType:
+        return ir.VectorType(ir.IntType(self.bits), self.lanes)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector):
+        super().__init__(dmm, fe_type, fe_type.ir)
+
+
+I16X16, I16X32 = Vector(16, 16), Vector(16, 32)
+I32X16, I32X32 = Vector(32, 16), Vector(32, 32)
+
+
+def _x86_features() -> frozenset[str]:
+    """Names of the vector extensions that Numba compiles for on this machine; empty where it is not an x86-64."""
+    if not llvm.get_default_triple().startswith("x86_64"):
+        return frozenset()
+    from numba.core.registry import cpu_target
+
+    names = cpu_target.target_context.codegen().magic_tuple()[2]  # the same string keys Numba's cache
+    return frozenset(name[1:] for name in names.split(",") if name.startswith("+")) | {"sse2"}
+
+
+def _at(builder: Any, address: Any, kind: Any) -> Any:
+    return builder.inttoptr(address, ir.PointerType(kind))
+
+
+def _integer_load(bits: int, signed: bool) -> Any:
+    @intrinsic
+    def load_integer(typingctx: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load(_at(builder, args[0], ir.IntType(bits)), align=max(1, min(bits // 8, 2)))
+            return builder.sext(value, I64) if signed else builder.zext(value, I64)
+
+        return types.int64(types.int64), generate
+
+    return load_integer
+
+
+load_u16 = _integer_load(16, signed=False)
+load_u32 = _integer_load(32, signed=False)
+load_i16 = _integer_load(16, signed=True)
+load_i32 = _integer_load(32, signed=True)
+
+
+def _integer_store(bits: int) -> Any:
+    @intrinsic
+    def store_integer(typingctx: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = ir.IntType(bits)
+            builder.store(builder.trunc(args[1], kind), _at(builder, args[0], kind), align=max(1, min(bits // 8, 2)))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return store_integer
+
+
+store_8 = _integer_store(8)
+store_16 = _integer_store(16)
+store_32 = _integer_store(32)
+
+
+@intrinsic
+def load_i64(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_at(builder, args[0], I64), align=2)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store_64(typingctx: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _at(builder, args[0], I64), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def load(typingctx: Any, kind: Any, address: Any) -> Any:
+    """The vector of type `kind` that lies at `address`."""
+    vector = kind.instance_type
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_at(builder, args[1], vector.ir), align=vector.bits // 8)
+
+    return vector(kind, types.int64), generate
+
+
+@intrinsic
+def store(typingctx: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _at(builder, args[0], value.ir), align=value.bits // 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), generate
+
+
+def _broadcast(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
+    empty = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(empty, builder.trunc(scalar, kind.element), ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
+
+
+@intrinsic
+def splat(typingctx: Any, kind: Any, value: Any) -> Any:
+    """A vector whose lanes all hold `value` (its low bits)."""
+    vector = kind.instance_type
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _broadcast(builder, args[1], vector.ir)
+
+    return vector(kind, types.int64), generate
+
+
+def _lane_wise(name: str, python_operator: Callable[..., Any]) -> None:
+    @intrinsic
+    def compute(typingctx: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, name)(*args)
+
+        return a(a, b), generate
+
+    @overload(python_operator, strict=False)  # strict wants both signatures annotated alike, which a lambda cannot be
+    def overloaded(a: Any, b: Any) -> Any:
+        if isinstance(a, Vector) and a == b:
+            return lambda a, b: compute(a, b)
+        return None
+
+
+for _name, _operator in (
+    ("add", operator.add), ("sub", operator.sub), ("mul", operator.mul), ("ashr", operator.rshift),
+    ("shl", operator.lshift), ("and_", operator.and_), ("xor", operator.xor),
+):  # fmt: skip
+    _lane_wise(_name, _operator)
+
+
+@intrinsic
+def widen(typingctx: Any, a: Any) -> Any:
+    """The same numbers in 32 bits each."""
+    wide = Vector(32, a.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0] if a.bits == 32 else builder.sext(args[0], wide.ir)
+
+    return wide(a), generate
+
+
+@intrinsic
+def narrow(typingctx: Any, a: Any) -> Any:
+    """The low 16 bits of each lane."""
+    slim = Vector(16, a.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.trunc(args[0], slim.ir)
+
+    return slim(a), generate
+
+
+@intrinsic
+def at_least(typingctx: Any, a: Any, b: Any) -> Any:
+    """Bit mask (int64) of the lanes where a >= b."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        mask = builder.icmp_signed(">=", *args)
+        return builder.zext(builder.bitcast(mask, ir.IntType(a.lanes)), I64)
+
+    return types.int64(a, a), generate
+
+
+def _bits_to_lanes(builder: Any, bits: Any, lanes: int) -> Any:
+    return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(I1, lanes))
+
+
+@intrinsic
+def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
+    """Lanes of a where the bit of `mask` is set, of b elsewhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(_bits_to_lanes(builder, args[0], a.lanes), args[1], args[2])
+
+    return a(types.int64, a, a), generate
+
+
+@intrinsic
+def clamp(typingctx: Any, a: Any, low: Any, high: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x = builder.select(builder.icmp_signed("<", args[0], args[1]), args[1], args[0])
+        return builder.select(builder.icmp_signed(">", x, args[2]), args[2], x)
+
+    return a(a, a, a), generate
+
+
+def _half(upper: bool) -> Any:
+    @intrinsic
+    def half(typingctx: Any, a: Any) -> Any:
+        slim = Vector(a.bits, a.lanes // 2)
+        first = slim.lanes if upper else 0
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            index = ir.Constant(ir.VectorType(I32, slim.lanes), list(range(first, first + slim.lanes)))
+            return builder.shuffle_vector(args[0], ir.Constant(a.ir, ir.Undefined), index)
+
+        return slim(a), generate
+
+    return half
+
+
+lower_half, upper_half = _half(upper=False), _half(upper=True)
+
+
+@intrinsic
+def gather(typingctx: Any, address: Any, offsets: Any) -> Any:
+    """<16 x i32> loaded from `address` + each of the 16 int32 byte offsets that lie at `offsets`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = ir.Constant(I32X16.ir, ir.Undefined)
+        for lane in range(16):
+            place = builder.add(args[1], ir.Constant(I64, 4 * lane))
+            offset = builder.sext(builder.load(_at(builder, place, I32), align=4), I64)
+            value = builder.load(_at(builder, builder.add(args[0], offset), I32), align=2)
+            result = builder.insert_element(result, value, ir.Constant(I32, lane))
+        return result
+
+    return I32X16(types.int64, types.int64), generate
+
+
+@intrinsic
+def store_bytes(typingctx: Any, address: Any, value: Any) -> Any:
+    """The low 8 bits of each lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        slim = ir.VectorType(ir.IntType(8), value.lanes)
+        builder.store(builder.trunc(args[1], slim), _at(builder, args[0], slim), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), generate
+
+
+@intrinsic
+def count_ones(typingctx: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), generate
+
+
+def _bytes_as_places() -> ir.Constant:
+    """For each byte the positions of its ones, in 8 x 16 bits: what is beyond their number does not matter."""
+    rows = []
+    for byte in range(256):
+        ones = [bit for bit in range(8) if byte >> bit & 1]
+        rows.append(ir.Constant(ir.VectorType(I16, 8), ones + [0] * (8 - len(ones))))
+    return ir.Constant(ir.ArrayType(ir.VectorType(I16, 8), 256), rows)
+
+
+@intrinsic
+def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
+    """Write base + unit * (position of each of the 32 lowest bits that is set), as uint16 one after another.
+
+    Returns their number. Up to 32 numbers are overwritten, however few there are.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, base, unit, bits = args
+        word = builder.trunc(bits, I32)
+        if "avx512vbmi2" in _x86_features():
+            kind = I16X32.ir
+            lanes = builder.bitcast(word, ir.VectorType(I1, 32))
+            places = builder.mul(ir.Constant(kind, list(range(32))), _broadcast(builder, unit, kind))
+            places = builder.add(places, _broadcast(builder, base, kind))
+            signature = ir.FunctionType(kind, [kind, kind, lanes.type])
+            name = "llvm.x86.avx512.mask.compress.v32i16"
+            function = cgutils.get_or_insert_function(builder.module, signature, name)
+            found = builder.call(function, [places, ir.Constant(kind, ir.Undefined), lanes])
+            builder.store(found, _at(builder, address, kind), align=2)
+            return builder.zext(builder.ctpop(word), I64)
+        # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
+        table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
+        kind = ir.VectorType(I16, 8)
+        total = ir.Constant(I64, 0)
+        for first in range(0, 32, 8):
+            byte = builder.and_(builder.lshr(word, ir.Constant(I32, first)), ir.Constant(I32, 255))
+            row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
+            start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
+            places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
+            to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
+            builder.store(places, _at(builder, to, kind), align=2)
+            total = builder.add(total, builder.zext(builder.ctpop(byte), I64))
+        return total
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+
+
+def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
+    """<16 x i32> from <32 x i16> a and b through an instruction that yields `lanes` of them at a time."""
+    narrow, wide = ir.VectorType(I16, 2 * lanes), ir.VectorType(I32, lanes)
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(wide, [narrow, narrow]), name)
+    parts = []
+    for first in range(0, 32, 2 * lanes):
+        index = ir.Constant(ir.VectorType(I32, 2 * lanes), list(range(first, first + 2 * lanes)))
+        halves = [builder.shuffle_vector(x, ir.Constant(I16X32.ir, ir.Undefined), index) for x in (a, b)]
+        parts.append(builder.call(function, halves))
+    while len(parts) > 1:
+        index = ir.Constant(ir.VectorType(I32, 2 * lanes), list(range(2 * lanes)))
+        parts = [builder.shuffle_vector(x, y, index) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        lanes *= 2
+    return parts[0]
+
+
+@intrinsic
+def dot(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
+    """total[i] + a[2i] b[2i] + a[2i+1] b[2i+1]: <16 x i32> from pairs of 16-bit lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
+        features = _x86_features()
+        for feature, name, lanes in (
+            ("avx512bw", "avx512.pmaddw.d.512", 16), ("avx2", "avx2.pmadd.wd", 8), ("sse2", "sse2.pmadd.wd", 4),
+        ):  # fmt: skip
+            if feature in features:
+                return builder.add(args[0], _in_parts(builder, f"llvm.x86.{name}", lanes, *args[1:]))
+        empty = ir.Constant(I16X32.ir, ir.Undefined)
+        result = args[0]
+        for parity in (0, 1):
+            index = ir.Constant(ir.VectorType(I32, 16), list(range(parity, 32, 2)))
+            x, y = (builder.sext(builder.shuffle_vector(v, empty, index), I32X16.ir) for v in args[1:])
+            result = builder.add(result, builder.mul(x, y))
+        return result
+
+    return I32X16(I32X16, I16X32, I16X32), generate
+
+
+@intrinsic
+def pairs(typingctx: Any, a: Any) -> Any:
+    """<16 x i32> seen as <32 x i16>."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], I16X32.ir)
+
+    return I16X32(I32X16), generate
+
+
+@intrinsic
+def add_atomic(typingctx: Any, address: Any, value: Any) -> Any:
+    """Add to the int64 at `address`; what this thread wrote before is visible to whoever sees the sum."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.atomic_rmw("add", _at(builder, args[0], I64), args[1], "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def load_atomic(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_at(builder, args[0], I64), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def claim(typingctx: Any, address: Any, value: Any) -> Any:
+    """Raise the int64 at `address` from `value` to `value` + 1, unless another thread has; whether it was this one."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        more = builder.add(args[1], ir.Constant(I64, 1))
+        result = builder.cmpxchg(_at(builder, args[0], I64), args[1], more, "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(types.int64, types.int64), generate
+
+
+@intrinsic
+def wait_a_moment(typingctx: Any) -> Any:
+    """For loops that wait for another processor: leaves the core's other thread more room."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if "sse2" in _x86_features():
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
+            )
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def yield_processor(typingctx: Any) -> Any:
+    """Let another thread run, where the system has a call for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if hasattr(os, "sched_yield"):
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "sched_yield")
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate

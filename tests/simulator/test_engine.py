@@ -1,0 +1,205 @@
+"""The compiled engine against the reference: same bits for every kind of node, size, thread count and schedule."""
+
+from __future__ import annotations
+
+import os
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import simulator.engine
+from simulator.analysis import INT16_LIMIT, Analysis, analyse
+from simulator.engine import Engine, available_threads, compiled
+from simulator.engine.plan import Layout, build_plan
+from simulator.graph import KINDS, Builder, Graph
+from simulator.reference import Reference
+from tests.random_graphs import Tensors, narrow_paper_network, random_network, random_tensors
+
+Pixels = npt.NDArray[np.int16]
+
+
+def picture(height: int, width: int, seed: int = 0) -> Pixels:
+    return (np.random.default_rng(seed).integers(0, 256, (3, height, width)) - 128).astype(np.int16)
+
+
+def assert_same(analysis: Analysis, tensors: Tensors, pixels: Pixels, engine: Engine | None = None) -> None:
+    """Pixels and spike counts of the fused engine are the reference's."""
+    expected, spikes = Reference(analysis, tensors).run_padded(pixels)
+    restored, counted = (engine or Engine(analysis, tensors, 1)).run_padded(pixels)
+    assert counted.keys() == spikes.keys()
+    for name in spikes:
+        np.testing.assert_array_equal(counted[name], spikes[name], name)
+        assert counted[name].dtype == np.int32
+    np.testing.assert_array_equal(restored, expected)
+    assert restored.dtype == np.uint8
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_node_equals_the_reference_on_random_networks(seed: int) -> None:
+    graph, tensors = random_network(seed)
+    analysis = analyse(graph, tensors)
+    height, width = np.random.default_rng(seed).integers(1, 5, 2) * analysis.stride
+    pixels = picture(height, width, seed)
+    expected: dict[str, npt.NDArray[np.int64]] = {}
+    Reference(analysis, tensors).run_padded(pixels, lambda name, value: expected.update({name: value.copy()}))
+    seen = set()
+
+    def compare(name: str, value: npt.NDArray[np.int64]) -> None:
+        assert value.shape == expected[name].shape, name
+        np.testing.assert_array_equal(value, expected[name], f"{name}: {graph.node(name)}")
+        seen.add(name)
+
+    engine = Engine(analysis, tensors, 1)
+    engine.run_padded(pixels, compare)
+    assert seen == expected.keys()
+    assert_same(analysis, tensors, pixels, engine)
+
+
+@pytest.mark.parametrize("seed", range(100, 115))
+@pytest.mark.parametrize("shape", [(24, 1), (1, 30)], ids=["tall", "wide"])
+def test_long_pictures_go_round_the_rings_and_over_the_blocks(seed: int, shape: tuple[int, int]) -> None:
+    graph, tensors = random_network(seed)
+    analysis = analyse(graph, tensors)
+    assert_same(analysis, tensors, picture(shape[0] * analysis.stride, shape[1] * analysis.stride, seed))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_any_number_of_threads_gives_the_same_bits(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator.engine, "available_threads", lambda: threads)
+    for seed in (3, 11, 12):
+        graph, tensors = random_network(seed)
+        analysis = analyse(graph, tensors)
+        engine = Engine(analysis, tensors, threads)
+        assert engine.threads == threads
+        assert_same(analysis, tensors, picture(8 * analysis.stride, 2 * analysis.stride), engine)
+
+
+def test_threads_are_limited_to_the_processors_there_are() -> None:
+    graph, tensors = random_network(0)
+    assert Engine(analyse(graph, tensors), tensors, 5000).threads == available_threads() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_narrow_paper_network_with_real_valued_shortcuts_and_attention(steps: int) -> None:
+    graph, tensors = narrow_paper_network(time_steps=steps)
+    analysis = analyse(graph, tensors)
+    engine = Engine(analysis, tensors, 1)
+    for height, width in ((2, 2), (6, 10), (38, 22)):
+        assert_same(analysis, tensors, picture(height, width), engine)
+
+
+def test_one_engine_takes_pictures_of_changing_size() -> None:
+    graph, tensors = random_network(4)
+    analysis = analyse(graph, tensors)
+    engine = Engine(analysis, tensors, 1)
+    for rows, columns in ((1, 1), (6, 5), (2, 9), (6, 5), (1, 1)):
+        assert_same(analysis, tensors, picture(rows * analysis.stride, columns * analysis.stride), engine)
+
+
+def test_one_pixel() -> None:
+    b = Builder(time_steps=4)
+    x = b.requantise("round", b.dense_conv("encode", b.image(), 16), 7, 1 << 12)
+    x = b.sum("add", x, b.conv("conv", b.lif("lif", x), 16, 5))
+    graph = b.finish(b.dense_conv("readout.conv", b.time_sum("sum", x), 3, q=6))
+    tensors = random_tensors(graph, np.random.default_rng(0))
+    assert_same(analyse(graph, tensors), tensors, picture(1, 1))
+
+
+def all_firing(weights: npt.NDArray[np.int64]) -> tuple[Graph, Tensors]:
+    """A network whose 3x3 convolution over neurons that always fire has the given weights [C_out, C_in, 3, 3]."""
+    c_out, c_in = weights.shape[:2]
+    b = Builder(time_steps=2)
+    x = b.lif("lif", b.dense_conv("encode", b.image(), c_in, 1))
+    x = b.conv("conv", x, c_out, 3, q=14)
+    b.lif("fires", x)
+    x = b.requantise("round", x, 8, 1 << 10)
+    graph = b.finish(b.dense_conv("readout.conv", b.time_sum("sum", x), 3, 1, q=4))
+    tensors = random_tensors(graph, np.random.default_rng(1))
+    tensors["lif.threshold"][:] = 1
+    tensors["lif.bias"][:] = 1 << 20
+    tensors["conv.weight"] = weights.astype(np.int32)
+    return graph, tensors
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("total", [INT16_LIMIT, INT16_LIMIT + 1])
+def test_sums_that_reach_the_limit_of_int16_are_exact(total: int, sign: int) -> None:
+    weights = np.zeros((32, 16, 3, 3), np.int64)
+    flat = weights.reshape(32, -1)
+    flat[:, : total // 2048] = 2048
+    flat[:, total // 2048] = total % 2048
+    graph, tensors = all_firing(sign * weights)
+    analysis = analyse(graph, tensors)
+    assert analysis.width("conv") == ("int16" if total == INT16_LIMIT else "int32")
+    seen = {}
+    Engine(analysis, tensors, 1).run_padded(picture(5, 5), lambda name, value: seen.update({name: value}))
+    assert seen["lif"].all()
+    assert seen["conv"][0, 0, 2, 2] == sign * total
+    assert_same(analysis, tensors, picture(5, 5))
+
+
+def test_the_largest_weights_everywhere() -> None:
+    graph, tensors = all_firing(np.where(np.random.default_rng(0).random((40, 24, 3, 3)) < 0.5, -2048, 2048))
+    assert_same(analyse(graph, tensors), tensors, picture(9, 7))
+
+
+def test_wide_convolutions_are_split_where_their_table_would_outgrow_16_bit_numbers() -> None:
+    b = Builder(time_steps=1)
+    x = b.lif("lif", b.dense_conv("encode", b.image(), 700, 1, q=4))
+    x = b.conv("conv", x, 20, 7, q=6)
+    graph = b.finish(b.dense_conv("readout.conv", b.requantise("round", x, 4, 1 << 10), 3, 1, q=6))
+    tensors = random_tensors(graph, np.random.default_rng(0), spread=10)
+    analysis = analyse(graph, tensors)
+    assert len(build_plan(analysis, tensors).spike_tables["conv"]) > 1
+    assert_same(analysis, tensors, picture(3, 20))
+
+
+def test_memory_does_not_grow_with_the_height_of_the_picture() -> None:
+    b = Builder(time_steps=4)
+    x = b.requantise("round", b.dense_conv("encode", b.image(), 32), 7, 1 << 12)
+    for i in range(3):
+        y = b.conv(f"conv{i}", b.lif(f"lif{i}", x), 32)
+        x = b.sum(f"add{i}", x, y)
+    graph = b.finish(b.dense_conv("readout.conv", b.time_sum("sum", x), 3, q=6))
+    tensors = random_tensors(graph, np.random.default_rng(0))
+    plan = build_plan(analyse(graph, tensors), tensors)
+    small, large = (Layout(plan, height, 64, 1).arena_size for height in (256, 4096))
+    assert large == small
+
+
+def test_random_networks_have_every_kind_and_attribute() -> None:
+    kinds, words, kernels, strides = set(), set(), set(), set()
+    for seed in range(60):
+        for node in random_network(seed)[0].nodes:
+            kinds.add(node.kind)
+            words |= {str(v) for v in node.attrs.values() if isinstance(v, str)}
+            if node.kind == "conv":
+                kernels.add(node["kernel"])
+                strides.add(node["stride"])
+    assert kinds == set(KINDS)
+    assert words == {"shift", "decay", "zero", "subtract", "nearest", "depth_to_space", "time", "channel", "space"}
+    assert kernels >= {1, 2, 3, 4, 5, 7} and strides == {1, 2, 3, 4}
+
+
+def test_without_a_writable_place_for_the_cache_kernels_are_compiled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Function:
+        def compile(self, signature: str) -> None:
+            pass
+
+    def njit(**options: bool) -> object:
+        asked.append(bool(options.get("cache")))
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'run_tasks': no locator available for file 'kernels.py'")
+        return lambda function: Function()
+
+    monkeypatch.setattr(numba, "njit", njit)
+    compiled.cache_clear()
+    try:
+        assert isinstance(compiled(), Function)
+    finally:
+        compiled.cache_clear()
+    assert asked == [True, False]
