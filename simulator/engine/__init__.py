@@ -2,8 +2,9 @@
 
 Spikes travel between layers as bits. For each output row of a convolution the bits under the kernel are turned into
 one compact list of events, ordered by column, so that the events of an output pixel are one contiguous run; its sums
-stay in vector registers while the run's weight rows are added. Neurons, residual sums and roundings happen on the same
-row while it is in the cache. See `kernels.py` for the row operations and `plan.py` for what is fused with what.
+stay in vector registers while the run's weight rows are added. (Under a 1x1 kernel there are too few for a list: the
+sums of each four channels come from a table.) Neurons, residual sums and roundings happen on the same row while it is
+in the cache. See `kernels.py` for the row operations and `plan.py` for what is fused with what, and in which order.
 
 Environment: SIMULATOR_TIMING=1 prints the milliseconds of each pass; NUMBA_CACHE_DIR places compiled kernels.
 """
@@ -195,34 +196,36 @@ class Engine:
 
     def _expanded(self, layout: Layout, name: str) -> npt.NDArray[np.int64]:
         """A stored value as the reference holds it, [T or 1, C, H, W]."""
-        return self._view(layout, name).transpose(0, 3, 1, 2).astype(np.int64)
+        value: npt.NDArray[np.int64] = self._view(layout, name).transpose(0, 3, 1, 2).astype(np.int64)
+        return value
+
+    def _memory(self, layout: Layout, name: str) -> npt.NDArray[Any]:
+        """A stored value with its padding: numbers [T or 1, H, W', Cp], or bytes of spikes [T or 1, H, W', Cp / 8]."""
+        form = layout.plan.forms[name]
+        first = layout.place(name).address - self._arena.ctypes.data
+        kinds: dict[int, Any] = {0: np.uint8, 2: np.int16, 4: np.int32}
+        flat: npt.NDArray[Any] = self._arena[first : first + layout.bytes_of(name)].view(kinds[form.size])
+        return flat.reshape(form.steps, layout.rows_kept[name], layout.pitch(name), -1)
 
     def _view(self, layout: Layout, name: str) -> npt.NDArray[Any]:
-        """A stored value [T or 1, H, W, C] without its padding; spikes as a new uint8 array."""
-        form, place = layout.plan.forms[name], layout.place(name)
-        (h, w), pitch = layout.extent(name), layout.pitch(name)
-        first = place.address - self._arena.ctypes.data
-        flat = self._arena[first : first + layout.bytes_of(name)].reshape(form.steps, h, pitch, form.pixel_bytes)
+        """A stored value [T or 1, H, W, C] without its padding; spikes as a new uint8 array of zeros and ones."""
+        form, width = layout.plan.forms[name], layout.extent(name)[1]
+        memory = self._memory(layout, name)[:, :, :width]
         if form.size == 0:
-            return np.unpackbits(flat, axis=3, bitorder="little")[:, :, :w, : form.channels]
-        return flat.view(np.int16 if form.size == 2 else np.int32)[:, :, :w, : form.channels]
+            memory = np.unpackbits(memory, axis=3, bitorder="little")
+        return memory[..., : form.channels]
 
     def _whole(self, layout: Layout, step: Pass) -> None:
-        node = self.graph.node(step.root)
-        values = self.analysis.values
-        form, place = layout.plan.forms[node.name], layout.place(node.name)
-        (h, w), pitch = layout.extent(node.name), layout.pitch(node.name)
-        result = whole.evaluate(
+        """Compute a node with NumPy (`simulator.engine.whole`)."""
+        node, values = self.graph.node(step.root), self.analysis.values
+        form, width = layout.plan.forms[node.name], layout.extent(node.name)[1]
+        memory = self._memory(layout, node.name)[:, :, :width]
+        numbers = memory if form.size else np.zeros((*memory.shape[:3], form.lanes), np.uint8)
+        numbers[..., form.channels :] = 0
+        whole.evaluate(
             node, [self._view(layout, name) for name in node.inputs],
             [values[node.name].q - values[name].q for name in node.inputs], self._own[node.name],
-            values[node.inputs[0]], self.graph.time_steps,
+            values[node.inputs[0]], self.graph.time_steps, numbers[..., : form.channels],
         )  # fmt: skip
-        first = place.address - self._arena.ctypes.data
-        flat = self._arena[first : first + layout.bytes_of(node.name)].reshape(form.steps, h, pitch, form.pixel_bytes)
         if form.size == 0:
-            padding = [(0, 0)] * 3 + [(0, form.lanes - form.channels)]
-            flat[:, :, :w] = np.packbits(np.pad(result, padding), axis=3, bitorder="little")
-        else:
-            numbers = flat.view(np.int16 if form.size == 2 else np.int32)
-            numbers[:, :, :w, : form.channels] = result
-            numbers[:, :, :w, form.channels :] = 0
+            memory[...] = np.packbits(numbers, axis=3, bitorder="little")

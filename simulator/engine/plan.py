@@ -346,11 +346,16 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
         if n.kind == "dense_conv"
     }
     neurons_of = {
-        n.name: neuron_table(own[n.name], forms[n.name].lanes, analysis.width(n.name) == "int32")
+        n.name: neuron_table(own[n.name], forms[n.name].lanes, _wide_membrane(n, analysis, forms))
         for n in graph.nodes
         if n.kind == "lif"
     }
     return Plan(analysis, forms, tuple(passes), frozenset(inlined), frozenset(views), spikes, points, dense, neurons_of)
+
+
+def _wide_membrane(node: Node, analysis: Analysis, forms: Mapping[str, Form]) -> bool:
+    """Whether a neuron needs 32 bits; its input may, for partial sums larger than their total, where it does not."""
+    return analysis.width(node.name) == "int32" or forms[node.inputs[0]].size == 4
 
 
 def _fires_with_its_input(graph: Graph, node: Node) -> bool:

@@ -37,8 +37,8 @@ def window_sums(x: Array, window: int) -> Array:
     return np.add.reduceat(rows, np.arange(0, width, window), axis=1, dtype=np.int64)
 
 
-def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_steps: int) -> Array:
-    """`simulator.reference.attend` with channels last: x [T or 1, H, W, C]."""
+def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_steps: int, out: Array) -> None:
+    """`simulator.reference.attend` with channels last, x [T or 1, H, W, C], into `out` of the same kind."""
     q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
     shift = attend_pool_shift(node, value, time_steps)
     height, width = x.shape[1:3]
@@ -67,27 +67,41 @@ def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_st
     if node["over"] != "space":
         window = node["window"]
         gate = gate.repeat(window, 1)[:, :height].repeat(window, 2)[:, :, :width]
-    # The bound of the product, its rounding included, fits int32 (the analysis checks it).
-    product = x.astype(np.int32) * gate
-    product += 1 << (gate_q - 1)
-    product >>= gate_q
-    return product
+    for t in range(len(out)):
+        # The bound of the product, its rounding included, fits int32 (the analysis checks it).
+        product = x[t % len(x)].astype(np.int32)
+        product *= gate[t % len(gate)]
+        product += 1 << (gate_q - 1)
+        product >>= gate_q
+        out[t] = product
 
 
-def evaluate(node: Node, inputs: list[Array], shifts: list[int], own: Mapping[str, Array], value: Value,
-             time_steps: int) -> Array:  # fmt: skip
-    """The output [T or 1, H, W, C] of a node that is not computed by rows. `shifts` align the inputs to one grid."""
+def evaluate(
+    node: Node, inputs: list[Array], shifts: list[int], own: Mapping[str, Array], value: Value, time_steps: int,
+    out: Array,
+) -> None:  # fmt: skip
+    """Compute a node that is not computed by rows into `out` [T or 1, H, W, C].
+
+    `shifts` align the inputs to one grid; `value` is what the analysis knows of the first.
+    """
     x = inputs[0]
     if node.kind == "space_to_depth":
-        return space_to_depth(x, node["factor"])
-    if node.kind == "concat":
-        longest = max(len(y) for y in inputs)
-        wide = [y.astype(np.int32) << shift if shift else y for y, shift in zip(inputs, shifts, strict=True)]
-        return np.concatenate([np.broadcast_to(y, (longest, *y.shape[1:])) for y in wide], axis=3)
-    if node.kind == "upsample":
-        if node["mode"] == "depth_to_space":
-            return depth_to_space(x, node["factor"])
-        return x.repeat(node["factor"], 1).repeat(node["factor"], 2)
-    if node.kind == "attend":
-        return attend(x, node, own, value, time_steps)
-    raise AssertionError(f"{node.kind} is computed by rows")
+        out[...] = space_to_depth(x, node["factor"])
+    elif node.kind == "concat":
+        first = 0
+        for y, shift in zip(inputs, shifts, strict=True):
+            part = out[..., first : first + y.shape[3]]
+            part[...] = y
+            part <<= shift
+            first += y.shape[3]
+    elif node.kind == "upsample" and node["mode"] == "depth_to_space":
+        out[...] = depth_to_space(x, node["factor"])
+    elif node.kind == "upsample":
+        factor = node["factor"]
+        for dy in range(factor):
+            for dx in range(factor):
+                out[:, dy::factor, dx::factor] = x
+    elif node.kind == "attend":
+        attend(x, node, own, value, time_steps, out)
+    else:
+        raise AssertionError(f"{node.kind} is computed by rows")

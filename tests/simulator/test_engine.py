@@ -11,7 +11,7 @@ import pytest
 
 import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
-from simulator.engine import Engine, available_threads, compiled
+from simulator.engine import Engine, available_threads, compiled, vectors
 from simulator.engine.plan import Layout, build_plan
 from simulator.graph import KINDS, Builder, Graph
 from simulator.reference import Reference
@@ -140,6 +140,23 @@ def test_sums_that_reach_the_limit_of_int16_are_exact(total: int, sign: int) -> 
     assert_same(analysis, tensors, picture(5, 5))
 
 
+def test_neurons_of_16_bits_on_sums_that_need_32_on_the_way() -> None:
+    b = Builder(time_steps=2)
+    x = b.lif("lif", b.dense_conv("encode", b.image(), 32, 1))
+    x = b.conv("conv", x, 16, 3, q=10, bias=True)
+    x = b.conv("last", b.lif("fires", x, "shift", "zero"), 3, 1, q=9)
+    graph = b.finish(b.time_sum("sum", x))
+    tensors = random_tensors(graph, np.random.default_rng(2))
+    tensors["conv.weight"] = np.random.default_rng(2).integers(0, 280, (16, 32, 3, 3)).astype(np.int32)
+    tensors["conv.bias"][:] = -20_000
+    tensors["fires.threshold"][:] = np.arange(1, 17) * 100
+    tensors["fires.bias"][:] = 0
+    tensors["fires.leak"][:] = 3
+    analysis = analyse(graph, tensors)
+    assert analysis.width("conv") == "int32" and analysis.width("fires") == "int16"
+    assert_same(analysis, tensors, picture(9, 8))
+
+
 def test_the_largest_weights_everywhere() -> None:
     graph, tensors = all_firing(np.where(np.random.default_rng(0).random((40, 24, 3, 3)) < 0.5, -2048, 2048))
     assert_same(analyse(graph, tensors), tensors, picture(9, 7))
@@ -167,6 +184,43 @@ def test_memory_does_not_grow_with_the_height_of_the_picture() -> None:
     plan = build_plan(analyse(graph, tensors), tensors)
     small, large = (Layout(plan, height, 64, 1).arena_size for height in (256, 4096))
     assert large == small
+
+
+@pytest.mark.parametrize("features", [None, {"avx2", "sse2"}, {"sse2"}, set()], ids=["this", "avx2", "sse2", "any"])
+def test_vector_operations_are_the_same_on_every_processor(features: set[str] | None) -> None:
+    if features is not None:
+        if not features <= vectors._x86_features():
+            pytest.skip("this processor has not got them")
+        vectors_features = frozenset(features)
+    else:
+        vectors_features = vectors._x86_features()
+    rng = np.random.default_rng(0)
+    events, masks = np.zeros(64, np.uint16), [0, 1, 1 << 31, 0xFFFFFFFF, *map(int, rng.integers(0, 1 << 32, 20))]
+    a, b = (rng.integers(-(1 << 15), 1 << 15, 32).astype(np.int16) for _ in range(2))
+    total = rng.integers(-1000, 1000, 16).astype(np.int32)
+
+    @numba.njit
+    def listed(address, base, unit, bits):
+        return vectors.list_ones(address, base, unit, bits)
+
+    @numba.njit
+    def added(sums, x, y):
+        result = vectors.dot(
+            vectors.load(vectors.I32X16, sums), vectors.load(vectors.I16X32, x), vectors.load(vectors.I16X32, y)
+        )
+        vectors.store(sums, result)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "_x86_features", lambda: vectors_features)
+        for mask in masks:
+            count = listed(events.ctypes.data, 65000, 16, mask)
+            expected = [(65000 + 16 * bit) % 65536 for bit in range(32) if mask >> bit & 1]
+            assert count == len(expected) and events[:count].tolist() == expected
+        a[0] = a[1] = b[0] = b[1] = -(1 << 15)  # the one pair whose sum of products wraps around
+        products = (a.astype(np.int64) * b).reshape(16, 2).sum(1)
+        expected_sums = (total + products).astype(np.int32)
+        added(total.ctypes.data, a.ctypes.data, b.ctypes.data)
+        np.testing.assert_array_equal(total, expected_sums)
 
 
 def test_random_networks_have_every_kind_and_attribute() -> None:
