@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ class Engine:
         self._arena = np.zeros(0, np.uint8)
         self._layouts: dict[tuple[int, int, bool], Layout] = {}
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+        self._helping: list[Future[None]] = []
         self._run = compiled()
         self._lock = threading.Lock()
         self._timing = bool(os.environ.get("SIMULATOR_TIMING"))
@@ -127,10 +128,13 @@ class Engine:
     def _run_padded(
         self, pixels: npt.NDArray[np.int16], observe: Observer | None
     ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.int32]]]:
+        wait(self._helping)  # after an interrupted call, threads may still be writing to the arena
+        self._helping.clear()
         height, width = pixels.shape[1:]
         layout = self._layout(height, width, observe is not None)
         restored = np.empty((3, height, width), np.uint8)
         counts = np.empty(layout.map_size, np.int32)
+        held = (pixels, restored, counts)  # kernels know them by address only
         addresses = {"picture": pixels.ctypes.data, "restored": restored.ctypes.data, "maps": counts.ctypes.data}
         for record, index, what, offset in layout.patches:
             layout.records[:, record, index] = addresses[what] + offset
@@ -146,14 +150,14 @@ class Engine:
                 for i in range(len(segment)):
                     name = layout.names[int(segment[i, 0])]
                     begin = time.perf_counter()
-                    self._tasks(layout, segment[i : i + 1])
+                    self._tasks(layout, segment[i : i + 1], held)
                     spent[name] = spent.get(name, 0.0) + time.perf_counter() - begin
                     if observe:
                         for part in name.split(" + "):
                             last = part == self.graph.nodes[-1].name
                             observe(part, restored[None].astype(np.int64) if last else self._expanded(layout, part))
             else:
-                self._tasks(layout, segment)
+                self._tasks(layout, segment, held)
         if self._timing:
             for name, seconds in spent.items():
                 print(f"{1e3 * seconds:8.3f} ms  {name}", file=sys.stderr)
@@ -180,18 +184,27 @@ class Engine:
         self._layouts[key] = layout  # the most recently used one last
         return layout
 
-    def _tasks(self, layout: Layout, tasks: Program) -> None:
+    def _tasks(self, layout: Layout, tasks: Program, held: tuple[npt.NDArray[Any], ...]) -> None:
         """Run tasks on all threads. Who computes which rows varies from run to run, the bits do not.
 
-        The other threads are not waited for: one that comes late finds nothing left to begin.
+        The other threads are not waited for: one that comes late finds nothing left to begin. Each holds the arrays
+        that it writes to, because Ctrl-C may take this thread away from here while others compute.
         """
         counters = np.zeros(32, np.int64)
         for i in range(1, self.threads):
             assert self._pool is not None
-            self._pool.submit(self._help, layout.records[i], tasks, i, counters)
+            helper = self._pool.submit(self._help, layout.records[i], tasks, i, counters, held)
+            self._helping.append(helper)
         self._run(layout.records[0], tasks, 0, self.threads, counters.ctypes.data)
 
-    def _help(self, records: Program, tasks: Program, thread: int, counters: npt.NDArray[np.int64]) -> None:
+    def _help(
+        self,
+        records: Program,
+        tasks: Program,
+        thread: int,
+        counters: npt.NDArray[np.int64],
+        held: tuple[npt.NDArray[Any], ...],
+    ) -> None:
         self._run(records, tasks, thread, self.threads, counters.ctypes.data)
 
     def _expanded(self, layout: Layout, name: str) -> npt.NDArray[np.int64]:
