@@ -45,7 +45,7 @@ from train.run import (
     validation_pairs,
 )
 from train.student import Student
-from train.teachers import TEACHERS, TeacherError, build_teacher
+from train.teachers import TEACHERS, TeacherError, build_teacher, check_teacher
 
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
 VALIDATION_SIGMAS = (15, 25, 50)
@@ -400,6 +400,7 @@ def main(arguments: list[str] | None = None) -> int:
         device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
         teacher = None
         if HINT_STAGES[options.stages]:
+            check_teacher(options.teacher)
             teacher = build_teacher(options.teacher, weights=options.teacher_weights or newest_teacher(options.task))
             teacher = teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         finished = train(

@@ -21,6 +21,14 @@ class TeacherError(ValueError):
     """A teacher that cannot be built or loaded; the message is a sentence for the person at the keyboard."""
 
 
+def check_teacher(name: str) -> None:
+    """Raises TeacherError unless a teacher of that name can be built."""
+    if name not in TEACHERS:
+        raise TeacherError(f"The teacher {name} is unknown; known teachers are {', '.join(TEACHERS)}.")
+    if name != "restormer":
+        raise TeacherError(f"The teacher {name} is not available yet; available is restormer.")
+
+
 def build_teacher(name: str | None, weights: str | Path | None = None, **config) -> nn.Module:
     """Build a teacher, in evaluation mode, with `forward(x)` and `features(x, stages 1..7) -> (output, {stage: map})`.
 
@@ -43,10 +51,7 @@ def build_teacher(name: str | None, weights: str | Path | None = None, **config)
         name = found
     if name is None:
         raise TeacherError("Name a teacher or pass the file of its weights.")
-    if name not in TEACHERS:
-        raise TeacherError(f"The teacher {name} is unknown; known teachers are {', '.join(TEACHERS)}.")
-    if name != "restormer":
-        raise TeacherError(f"The teacher {name} is not available yet; available is restormer.")
+    check_teacher(name)
     try:
         if state is None:
             base = {}
