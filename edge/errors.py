@@ -8,8 +8,3 @@ class UserError(Exception):
 def sentence(error: Exception) -> str:
     """What an exception of a library or of another part of the project says, with a full stop at its end."""
     return str(error).rstrip(".") + "."
-
-
-def reason(error: OSError) -> str:
-    """Why the operating system said no, to stand inside a sentence."""
-    return (error.strerror or str(error)).lower()

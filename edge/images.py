@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import UserError, reason
+from edge.errors import UserError
+from simulator.files import reason
 
 Pixels = NDArray[np.uint8]
 

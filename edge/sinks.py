@@ -7,16 +7,16 @@ stands for half a file, whatever ends the run.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 
-from edge.errors import UserError, reason
+from edge.errors import UserError
 from edge.images import WRITABLE, Pixels, encode_image
 from edge.sources import Frame, Images, Source
+from simulator import files
 
 # FFV1 and PNG keep every pixel; .mp4 is lossy and there because every player opens it.
 CODECS = {".mkv": "FFV1", ".avi": "FFV1", ".mov": "png ", ".mp4": "mp4v"}
@@ -157,7 +157,7 @@ class VideoFile(Sink):
             self.notes.append(f"the frame rate of the source is not known; {self.path} gets {_ASSUMED_FPS:g} a second.")
         if suffix in _LOSSY:
             self.notes.append(f"{suffix} is lossy; .mkv keeps every restored pixel.")
-        self.temporary = temporary_name(self.path)
+        self.temporary = files.temporary_name(self.path)
         try:
             self.temporary.parent.mkdir(parents=True, exist_ok=True)
             self.temporary.touch()  # gives the reason, in words, where the video writer would only fail
@@ -243,22 +243,11 @@ def check_output(path: Path, taken: set[FileIdentity]) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whole or not at all; links are followed, missing folders made. Raises UserError."""
-    temporary = temporary_name(path)
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, os.path.realpath(path))
-        finally:
-            temporary.unlink(missing_ok=True)
+        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, content)
     except OSError as error:
         raise _cannot_write(path, error) from error
-
-
-def temporary_name(path: Path) -> Path:
-    """A hidden name, not in use, in the folder of the file that `path` stands for, with its suffix."""
-    target = Path(os.path.realpath(path))
-    return target.with_name(f".{target.stem[:64]}.{secrets.token_hex(4)}{target.suffix}")
 
 
 def frame_name(number: int) -> str:
@@ -285,4 +274,4 @@ def _names(paths: Iterable[Path]) -> dict[Path, Path]:
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {reason(error)}.")
+    return UserError(f"{path} cannot be written: {files.reason(error)}.")

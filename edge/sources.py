@@ -26,8 +26,9 @@ from urllib.parse import urlsplit, urlunsplit
 import cv2
 import numpy as np
 
-from edge.errors import UserError, reason
+from edge.errors import UserError
 from edge.images import READABLE, Pixels, read_image
+from simulator.files import reason
 
 EXPECTED = "sample, camera0, /dev/video0, an image, a folder, a 'glob*', a video, or an http/rtsp URL"
 _SAMPLES = Path(__file__).resolve().parent / "samples"
