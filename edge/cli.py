@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import UserError, sentence
 from edge.signals import Stop
+from simulator.files import reason
 
 if TYPE_CHECKING:
     from edge.pipeline import Outcome
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from simulator.network import Network
 
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus")
+MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memory holds
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
@@ -50,11 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", help="what to restore, see below")
+    parser.add_argument("source", metavar="SOURCE", type=_name, help="what to restore, see below")
     parser.add_argument("--task", required=True, choices=TASKS, help="what to remove from it")
-    parser.add_argument("--bundle", metavar="FILE", type=Path, help="the network; default: the one that ships")
-    parser.add_argument("--out", metavar="PATH", help="an image, a folder or a video; without it nothing is stored")
-    parser.add_argument("--stats", metavar="FILE.json", type=Path, help="write latency, spikes and energy there")
+    parser.add_argument("--bundle", metavar="FILE", type=_path, help="the network; default: the one that ships")
+    parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
+    parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
     parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
     parser.add_argument("--max-frames", metavar="N", type=_positive, help="stop after N pictures")
@@ -87,6 +89,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     bundle = args.bundle or shipped_bundle(args.task)
     # OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by the first image
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -124,6 +127,10 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
             print("\n".join(lines), flush=True)
         except BrokenPipeError:  # the reader has gone, as with `| head`; what was restored stands all the same
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            kept = f"; {outcome.written} was written" if outcome.written else ""
+            raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
     return outcome.exit_code(source)
 
 
@@ -180,6 +187,16 @@ def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:
     clean = read_image(source.reference).pixels
     before, after = (psnr(image, clean) for image in outcome.last)
     return [f"PSNR {before:.2f} dB before, {after:.2f} dB after (the sample's clean picture is known)"]
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name was given; is a shell variable not set?")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_name(text))
 
 
 def _positive(text: str) -> int:

@@ -61,6 +61,15 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+def utf8(path: Path) -> bool:
+    """Whether OpenCV can take this file name: it crashes on one that is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_image(path: Path) -> Picture:
     """Reads an image file, oriented as its EXIF data says; alpha and grayscale are kept, 16 bits become 8.
 
@@ -78,13 +87,15 @@ def read_image(path: Path) -> Picture:
     with _native_messages() as messages:
         try:
             pixels, deep, profile = _decode(data)
-            pages = cv2.imcount(str(path))
+            pages = cv2.imcount(str(path)) if utf8(path) else 1
         except cv2.error:
             pixels, deep, profile, pages = None, False, None, 0
     if pixels is None:
         if deep:
             raise UserError(f"{path} holds floating-point values; give an image of 8 or 16 bits per channel.")
-        raise UserError(f"{path} is damaged, cut short or not an image; give a whole image file.")
+        raise UserError(
+            f"{path} is damaged, cut short, not an image, or has more than 134 million pixels; give a whole image file."
+        )
     notes = []
     if deep:
         notes.append(f"{path} has 16 bits per channel; it is restored with 8, which is what the network works on.")

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from edge.errors import UserError
-from edge.images import WRITABLE, Pixels, encode_image
+from edge.images import WRITABLE, Pixels, encode_image, utf8
 from edge.sources import Frame, Images, Source
 from simulator import files
 
@@ -132,10 +132,15 @@ class VideoFile(Sink):
         if not self.done:
             return ""
         check = cv2.VideoCapture(str(self.temporary), cv2.CAP_FFMPEG)
-        stored = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
+        stored = 0  # frames that are really there: the header may announce more
+        while check.grab():
+            stored += 1
         check.release()
-        if abs(stored - self.done) > 1:
-            raise UserError(f"{self.path} could not be written completely and was dropped; the disk may be full.")
+        if stored != self.done:
+            raise UserError(
+                f"{self.path} could not be written completely ({stored} of {self.done} frames can be read back) and "
+                "was dropped; see whether the disk is full or a file may only be so large."
+            )
         try:
             os.replace(self.temporary, os.path.realpath(self.path))
         except OSError as error:
@@ -158,6 +163,9 @@ class VideoFile(Sink):
         if suffix in _LOSSY:
             self.notes.append(f"{suffix} is lossy; .mkv keeps every restored pixel.")
         self.temporary = files.temporary_name(self.path)
+        if not utf8(self.temporary):
+            self.temporary = None
+            raise UserError(f"{ascii(str(self.path))} is not a UTF-8 name, which videos need; choose another.")
         try:
             self.temporary.parent.mkdir(parents=True, exist_ok=True)
             self.temporary.touch()  # gives the reason, in words, where the video writer would only fail

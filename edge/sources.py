@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from edge.errors import UserError
-from edge.images import READABLE, Pixels, read_image
+from edge.images import READABLE, Pixels, read_image, utf8
 from simulator.files import reason
 
 EXPECTED = "sample, camera0, /dev/video0, an image, a folder, a 'glob*', a video, or an http/rtsp URL"
@@ -134,7 +134,7 @@ def frames(source: Source, limit: int | None = None) -> Iterator[Frame | Unreada
 
 def _open_file(path: Path) -> Source:
     """An image or a video; the suffix decides, and where it says nothing, the content."""
-    if path.suffix.lower() in READABLE or cv2.haveImageReader(str(path)):
+    if path.suffix.lower() in READABLE or (utf8(path) and cv2.haveImageReader(str(path))):
         return Images((path,))
     return _open_video(str(path), str(path), path)
 
@@ -188,6 +188,8 @@ def _video_node(name: str) -> re.Match[str] | None:
 def _open_video(address: str, label: str, path: Path | None) -> Video:
     if path is not None and not os.access(path, os.R_OK):
         raise UserError(f"{label} cannot be read: permission denied.")
+    if path is not None and not utf8(path):
+        raise UserError(f"{ascii(label)} has a name that is not UTF-8, which videos need; rename it.")
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture.release()

@@ -600,3 +600,40 @@ def test_help_and_mistakes_need_no_heavy_import(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done
+
+
+def test_a_name_that_is_not_utf8_is_restored_as_an_image_and_refused_as_a_video(work, bundle):
+    store(work / "a.png", picture(16, 16))
+    odd = os.fsencode(work) + b"/\xe4.png"
+    shutil.copy(work / "a.png", odd)
+    command = [sys.executable, "-m", "edge.cli", "--task", "denoise", "--bundle", str(bundle)]
+    done = subprocess.run([*command, odd, "--out", work / "out" / ""], capture_output=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done
+    assert len(list((work / "out").iterdir())) == 1
+    shutil.copy(work / "a.png", os.fsencode(work) + b"/\xe4.avi")
+    done = subprocess.run([*command, os.fsencode(work) + b"/\xe4.avi"], capture_output=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 2 and b"UTF-8" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_summary_that_cannot_be_printed_is_one_sentence(work, bundle):
+    store(work / "a.png", picture(16, 16))
+    command = [sys.executable, "-m", "edge.cli", "--task", "denoise", "--bundle", str(bundle), str(work / "a.png")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 2 and "cannot be printed" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("empty", [["", "--out", "b.png"], ["a.png", "--out", ""], ["a.png", "--stats", ""]])
+def test_an_empty_name_is_refused(capsys, empty):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*empty, "--task", "denoise"])
+    assert caught.value.code == 2
+    assert "empty name" in capsys.readouterr().err
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_fills_the_memory(work, bundle):
+    cv2.imwrite(str(work / "bomb.png"), np.zeros((12_000, 12_000), np.uint8))
+    command = [sys.executable, "-m", "edge.cli", "--task", "denoise", "--bundle", str(bundle), str(work / "bomb.png")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 2 and "134 million pixels" in done.stderr and "Traceback" not in done.stderr
