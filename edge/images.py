@@ -94,7 +94,7 @@ def read_image(path: Path) -> Picture:
         if deep:
             raise UserError(f"{path} holds floating-point values; give an image of 8 or 16 bits per channel.")
         raise UserError(
-            f"{path} is damaged, cut short, not an image, or has more than 134 million pixels; give a whole image file."
+            f"{path} is damaged, cut short or not an image, or it has over 134 million pixels; give a whole image file."
         )
     notes = []
     if deep:
