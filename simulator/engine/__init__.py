@@ -42,10 +42,11 @@ class _Announce(event.Listener):
     """Says that compilation began, once: a first start that is silent for many seconds looks like a hang."""
 
     said = False
+    when = "once"
 
     def on_start(self, event: Any) -> None:
         if not self.said:
-            print("compiling kernels for this processor (once, about 20 s) ...", file=sys.stderr, flush=True)
+            print(f"compiling kernels for this processor ({self.when}, about 20 s) ...", file=sys.stderr, flush=True)
             self.said = True
 
     def on_end(self, event: Any) -> None:
@@ -59,13 +60,15 @@ def compiled() -> Runner:
     sources = hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in ("kernels", "vectors")))
     function = kernels.build(sources.hexdigest())
     signature = "void(int64[:,::1], int64[:,::1], int64, int64, int64)"
-    with event.install_listener("numba:compile", _Announce()):
+    announce = _Announce()
+    with event.install_listener("numba:compile", announce):
         try:
             run_tasks = numba.njit(nogil=True, cache=True)(function)
             run_tasks.compile(signature)
         except (RuntimeError, OSError) as error:
             if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
                 raise
+            announce.when = "at every start, for no folder can keep them: set NUMBA_CACHE_DIR to a writable one"
             run_tasks = numba.njit(nogil=True)(function)
             run_tasks.compile(signature)
     runner: Runner = run_tasks
