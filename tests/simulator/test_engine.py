@@ -237,12 +237,15 @@ def test_random_networks_have_every_kind_and_attribute() -> None:
     assert kernels >= {1, 2, 3, 4, 5, 7} and strides == {1, 2, 3, 4}
 
 
-def test_without_a_writable_place_for_the_cache_kernels_are_compiled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_writable_place_for_the_cache_kernels_are_compiled_anyway_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = []
 
     class Function:
         def compile(self, signature: str) -> None:
-            pass
+            with numba.core.event.trigger_event("numba:compile"):
+                pass
 
     def njit(**options: bool) -> object:
         asked.append(bool(options.get("cache")))
@@ -257,3 +260,4 @@ def test_without_a_writable_place_for_the_cache_kernels_are_compiled_anyway(monk
     finally:
         compiled.cache_clear()
     assert asked == [True, False]
+    assert "at every start" in capsys.readouterr().err
