@@ -88,7 +88,8 @@ def load_checkpoint(path: Path, device: torch.device, settings: Mapping[str, Any
         found = content["settings"]
     except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
         raise TrainingError(f"The checkpoint {path} cannot be read; delete it to start anew.") from error
-    different = [name for name in settings if found.get(name) != settings[name]]
+    # A setting that an older checkpoint does not know had no effect then: it was what is empty now.
+    different = [name for name in settings if (found.get(name) or None) != (settings[name] or None)]
     if different:
         changes = ", ".join(f"{name} {found.get(name)} (now {settings[name]})" for name in different)
         raise TrainingError(f"The run in {path.parent} was started with other settings: {changes}.")
