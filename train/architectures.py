@@ -16,6 +16,9 @@ READOUT_GRID = 6  # the time-sum is rounded to 2^-6 before the last convolution
 STREAM_LIMIT = 16  # the first convolution's output and the time-sum are clipped to +-16
 
 
+ENCODERS = {"wide": 6, "4x4": 4, "3x3": 3, "thin": 2}  # side of what one position of the first convolution sees, pixels
+
+
 def edge(
     channels: tuple[int, int, int, int] = (32, 32, 32, 32),
     blocks: tuple[int, int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1, 2),
@@ -25,7 +28,7 @@ def edge(
     leak: str = "decay",
     attention: bool = False,
     block: str = "thin",
-    encode: int = 3,
+    encode: str = "wide",
     readout: str = "wide",
 ) -> Graph:
     """4-level encoder-decoder at half resolution; every convolution but the first and the last is spike-driven.
@@ -34,9 +37,10 @@ def edge(
     (`block` "thin"), or two 3x3 convolutions ("full"). Down: neuron -> 2x2 convolution with stride 2. Up: neuron ->
     1x1 convolution -> nearest, added to the stream of the encoder. `blocks` counts stages 1..7.
 
-    Real-valued multiply-accumulates cost most of the energy, and they are in the ends only. `encode`: kernel of the
-    first convolution, 3 or 1. `readout`: the last convolution reads the stream's time-sum by 3x3 ("wide") or by 1x1
-    ("thin"), or by 1x1 with a 3x3 convolution of the stream's spikes beside it ("spikes").
+    Real-valued multiply-accumulates cost most of the energy, and they are in the ends only. `encode`: pixels that one
+    position of the first convolution sees, 6x6 ("wide"), 4x4, 3x3 or 2x2 ("thin"). `readout`: the last convolution
+    reads the stream's time-sum by 3x3 ("wide") or by 1x1 ("thin"), or by 1x1 with a 3x3 convolution of the stream's
+    spikes beside it ("spikes").
     """
     b = Builder(time_steps, CURRENT_GRID)
 
@@ -49,8 +53,10 @@ def edge(
         y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, kernel, groups=second)
         return b.sum(f"{name}.add", x, y)
 
-    x = b.space_to_depth("encode.pixels", b.image(), 2)
-    x = b.dense_conv("encode.conv", x, channels[0], encode, q=10)
+    if encode == "wide":
+        x = b.dense_conv("encode.conv", b.space_to_depth("encode.pixels", b.image(), 2), channels[0], 3, q=10)
+    else:
+        x = b.dense_conv("encode.conv", b.image(), channels[0], ENCODERS[encode], stride=2, q=10)
     x = b.requantise("encode.round", x, 17 - CURRENT_GRID, STREAM_LIMIT << CURRENT_GRID)
     skips: list[str] = []
     for level in range(4):
@@ -156,6 +162,7 @@ CHOICES = {
     "reset": ("subtract", "zero"),
     "leak": ("decay", "shift"),
     "block": ("thin", "full"),
+    "encode": tuple(ENCODERS),
     "readout": ("wide", "thin", "spikes"),
 }
 

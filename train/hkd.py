@@ -355,7 +355,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--channels", type=int, nargs=4, metavar="N", help="channels of the four levels, if not the student's own")
     add(
         "--architecture", nargs="+", default=(), metavar="NAME=VALUE",
-        help="other options of the student (train/architectures.py), such as time_steps=2 encode=1 readout=spikes",
+        help="other options of the student (train/architectures.py), such as time_steps=2 encode=thin readout=spikes",
     )  # fmt: skip
     add("--stages", choices=tuple(HINT_STAGES), default="4-7", help="where the hints are (default: 4-7)")
     add("--data", type=Path, default=Path("data/bsds500/train"), help="folder of clean images (default: %(default)s)")

@@ -33,17 +33,22 @@ from train.student import Student
 
 SIGMAS = (15, 25, 50)
 SIDE = 256  # pixels of the picture whose milliseconds and energy are given
-CHEAP = ("encode=1", "readout=thin")  # first and last convolution 1x1: a ninth of their multiply-accumulates
+ENDS = ("encode=3x3", "readout=thin")  # a sixth of the real-valued multiply-accumulates of the wide ends
+CHEAP = (*ENDS, "blocks=1,1,1,1,1,2,2")  # and what that saves in parameters put into one more block
 # What is trained: architecture options and the penalty's weight.
 POINTS: dict[str, tuple[tuple[str, ...], float]] = {
     "wide ends, no penalty": ((), 0.0),
     "wide ends, 0.008": ((), 0.008),
-    "thin ends, no penalty": (CHEAP, 0.0),
-    "thin ends, 0.004": (CHEAP, 0.004),
-    "thin ends, 0.008": (CHEAP, 0.008),
-    "thin ends, 0.016": (CHEAP, 0.016),
-    "thin ends, 0.032": (CHEAP, 0.032),
-    "thin ends, T = 2, 0.008": ((*CHEAP, "time_steps=2"), 0.008),
+    "2x2 in, 3x3 out, 0.008": (("encode=thin", "readout=wide"), 0.008),
+    "4x4 in, spikes and 1x1 out, 0.008": (("encode=4x4", "readout=spikes"), 0.008),
+    "3x3 in, 1x1 out, 0.008": (ENDS, 0.008),
+    "2x2 in, 1x1 out, 0.008": (("encode=thin", "readout=thin"), 0.008),
+    "3x3 in, 1x1 out, block, no penalty": (CHEAP, 0.0),
+    "3x3 in, 1x1 out, block, 0.008": (CHEAP, 0.008),
+    "3x3 in, 1x1 out, block, 0.016": (CHEAP, 0.016),
+    "3x3 in, 1x1 out, block, 0.032": (CHEAP, 0.032),
+    "3x3 in, 1x1 out, block, 0.064": (CHEAP, 0.064),
+    "3x3 in, 1x1 out, block, T = 2, 0.016": ((*CHEAP, "time_steps=2"), 0.016),
 }
 COLUMNS = (
     "point", "architecture", "penalty", "parameters", "steps", "seconds",

@@ -36,7 +36,7 @@ def test_a_sweep_measures_every_point_writes_table_and_plot_and_skips_what_is_do
     wide, thin = rows.values()
     assert float(wide["penalty"]) == 0 and float(thin["penalty"]) == 0.5
     # 256x256, half resolution: 12 -> 16 and 16 -> 12 channels; 9 taps less the borders' against 1
-    assert int(thin["macs"]) == 2 * 12 * 16 * 128**2
+    assert int(thin["macs"]) == (27 * (128 - 1 / 3) ** 2 + 12 * 128**2) * 16
     assert int(wide["macs"]) == 2 * 12 * 16 * (3 * 128 - 2) ** 2
     for row in rows.values():
         energy = 0.9e-6 * int(row["synops"]) + 4.6e-6 * int(row["macs"])
@@ -59,7 +59,7 @@ def test_a_sweep_without_test_images_says_so(photos, tmp_path, capsys):
 def test_the_equivalent_ann_counts_every_synapse_once():
     from simulator.statistics import Counter
 
-    stats = Counter(analyse(build_graph("edge", (16, 16, 16, 16), ("encode=1", "readout=thin"))), 32, 32).finish(0.0)
+    stats = Counter(analyse(build_graph("edge", (16, 16, 16, 16), ("encode=thin", "readout=thin"))), 32, 32).finish(0.0)
     four = Counter(analyse(build_graph("edge", (16, 16, 16, 16))), 32, 32).finish(0.0)
     assert stats.ann_macs == stats.macs + stats.synops_max // 4
     assert four.ann_macs - stats.ann_macs == four.macs - stats.macs  # the spiking layers are the same
@@ -74,7 +74,7 @@ def test_the_equivalent_ann_counts_every_synapse_once():
         ("time_steps=two", "expected a whole number"),
         ("time_steps=3", "power of two"),
         ("blocks=1,2", "expected 7 whole numbers"),
-        ("encode", "expected a whole number"),
+        ("encode=4", "expected one of wide, 4x4, 3x3, thin"),
     ],
 )
 def test_an_architecture_option_that_cannot_be_is_one_sentence_and_exit_code_2(
@@ -89,7 +89,7 @@ def test_an_architecture_option_that_cannot_be_is_one_sentence_and_exit_code_2(
 
 
 def test_options_reach_the_graph():
-    graph = build_graph("edge", None, ("time_steps=2", "encode=1", "readout=spikes", "blocks=1,1,1,1,1,1,3"))
-    assert graph.time_steps == 2 and graph.node("encode.conv")["kernel"] == 1
+    graph = build_graph("edge", None, ("time_steps=2", "encode=3x3", "readout=spikes", "blocks=1,1,1,1,1,1,3"))
+    assert graph.time_steps == 2 and graph.node("encode.conv")["kernel"] == 3
     assert graph.node("readout.conv")["kernel"] == 1 and graph.node("readout.around")["kernel"] == 3
     assert graph.node("decoder1.3.conv1").kind == "conv"
