@@ -10,6 +10,8 @@ Each step, as the paper words it (arXiv 2504.01755):
 with AdamW and a cosine learning rate. The student's forward pass is the numerics contract; its roundings are switched
 on for the last part of the run (--rounding-phase), so that what is validated then is what the device computes.
 
+`torchrun --nproc-per-node N -m train.hkd ...` shares each batch among N processes or GPUs (`train.processes`).
+
 In --out: checkpoint.pt (survives a kill at any moment; --resume continues with the same batches), log.csv.
 An epoch is as many patches as would cover the training images once.
 """
@@ -33,6 +35,7 @@ from train.architectures import STUDENTS, build_graph
 from train.data import TASKS, DataError, PatchSampler, load_images, to_network
 from train.losses import hint_loss, restoration_loss, synapse_share
 from train.metrics import psnr
+from train.processes import World, join
 from train.run import (
     Budget,
     Log,
@@ -95,17 +98,18 @@ def build_student(settings: Settings) -> Student:
 class Batches:
     """Batches with the teacher's feature maps, made one step ahead in a thread (PyTorch lets go of the interpreter)."""
 
-    def __init__(self, sampler: PatchSampler, teacher: nn.Module | None, stages: tuple[int, ...], device: torch.device):
-        self.sampler, self.teacher, self.stages, self.device = sampler, teacher, stages, device
+    def __init__(self, sampler: PatchSampler, teacher: nn.Module | None, stages: tuple[int, ...], world: World):
+        self.sampler, self.teacher, self.stages, self.world = sampler, teacher, stages, world
         self.pool = ThreadPoolExecutor(1)
         self.ahead: tuple[int, Future[Any]] | None = None
         self.bfloat16 = False
 
     def _make(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        degraded, clean = (patches.to(self.device) for patches in self.sampler.batch(step))
+        parts = (self.world.part(patches) for patches in self.sampler.batch(step))
+        degraded, clean = (part.to(self.world.device) for part in parts)
         if self.teacher is None:
             return degraded, clean, {}
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.no_grad(), torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bfloat16):
             x = degraded.to(torch.float32, memory_format=torch.channels_last) / 255
             _, features = self.teacher.features(x, self.stages)  # type: ignore[operator]
         return degraded, clean, features
@@ -122,12 +126,14 @@ class Batches:
 class Run:
     """One training run: student, optimiser, and where it stands (step, seconds spent)."""
 
-    def __init__(self, settings: Settings, device: torch.device):
+    def __init__(self, settings: Settings, world: World):
         self.settings = settings
-        self.device = device
+        self.world = world
+        self.device = device = world.device
         self.student = build_student(settings).to(device)
         if settings.init:
             self.student.load_state_dict(weights_of(Path(settings.init), device))
+        self.parallel = world.wrap(self.student)
         self.share = synapse_share(self.student.analysis)
         self.stages = HINT_STAGES[settings.stages]
         self.optimizer = torch.optim.AdamW(
@@ -154,7 +160,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(s.rate, s.final_rate, s.warmup, self.step, progress)
         pixels = to_network(degraded)
-        output = self.student(pixels, self.stages)
+        output = self.parallel(pixels, self.stages)
         l1, fft = restoration_loss((pixels + output.change) / 2, to_network(clean) / 2, s.fft_weight)
         rate = torch.stack([output.rates[name] * share for name, share in self.share.items()]).sum()
         loss = l1 + s.fft_weight * fft + s.penalty * self.penalty_share(progress) * rate
@@ -168,8 +174,9 @@ class Run:
         self.optimizer.step()
         self.student.clamp()
         self.step += 1
-        values = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
-        values |= {f"rate:{name}": rate.item() for name, rate in output.rates.items()}
+        logged = {"loss": loss, **parts, **{f"rate:{name}": rate for name, rate in output.rates.items()}}
+        means = self.world.mean(torch.stack([value.detach() for value in logged.values()]))
+        values = dict(zip(logged, means.tolist(), strict=True))
         if not np.isfinite(values["loss"]):
             raise TrainingError(f"The loss is no longer finite at step {self.step}; resume with a lower --rate.")
         return values
@@ -238,16 +245,20 @@ def train(
     out: Path,
     budget: Budget,
     epochs: int | None,
-    device: torch.device,
+    world: World,
     resume: bool = False,
     validate_every: int = 1000,
     save_every: float = 60.0,
 ) -> bool:
     """Train until the budget is used; True if it finished, False if a signal stopped it (its state is saved).
 
+    world: this process and those it trains with (`train.processes`); the batch must be a multiple of their number.
     images: uint8 RGB [H, W, 3]. `epochs` overrides the budget's steps. validate_every: steps; save_every: seconds.
     Raises DataError or TrainingError.
     """
+    if settings.batch % world.size:
+        raise TrainingError(f"A batch of {settings.batch} cannot be shared by {world.size} processes; change --batch.")
+    device = world.device
     training, held_out = hold_out(images)
     sampler = PatchSampler(
         training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task, settings.sigma_power
@@ -260,30 +271,33 @@ def train(
     pairs = {sigma: validation_pairs(settings.task, held_out, settings.seed, sigma) for sigma in sigmas}
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
-    run = Run(settings, device)
+    run = Run(settings, world)
     if checkpoint.exists():
         if not resume:
             raise TrainingError(f"{out} already holds a run; pass --resume to continue it, or another --out.")
         run.load(checkpoint)
-    batches = Batches(sampler, teacher if run.stages else None, run.stages, device)
+    batches = Batches(sampler, teacher if run.stages else None, run.stages, world)
     batches.bfloat16 = settings.bfloat16
     scores = [f"psnr_{sigma}" if settings.task == "denoise" else "psnr" for sigma in sigmas]
     columns = ["step", "epoch", "seconds", "seconds_per_epoch", "learning_rate", "rounded", "loss", "l1", "fft", "hint"]
     columns += ["rate", *scores, *(f"rate:{n.name}" for n in run.student.graph.nodes if n.kind == "lif")]
-    log = Log(out / "log.csv", run.step, columns)
-    bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
+    log = Log(out / "log.csv", run.step, columns) if world.first else None
+    bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not (world.first and sys.stderr.isatty()))
     untouched = [float(np.mean([psnr(bad, good) for bad, good in pairs[sigma]])) for sigma in sigmas]
-    bar.write(
+    introduction = (
         f"{settings.student} student, {sum(p.numel() for p in run.student.parameters()):,} trained parameters, "
         f"{len(training)} training and {len(held_out)} validation images, {epoch} steps per epoch, "
         f"from step {run.step}; "
-        f"untouched input {' / '.join(f'{value:.2f}' for value in untouched)} dB",
-        file=sys.stderr,
+        f"untouched input {' / '.join(f'{value:.2f}' for value in untouched)} dB"
     )
+    if world.first:
+        bar.write(introduction, file=sys.stderr)
     sums: dict[str, float] = {}
     counted, began = 0, run.seconds
 
     def validate() -> None:
+        if log is None:
+            return
         values = {name: total / counted for name, total in sums.items()}
         psnrs = [
             float(np.mean([psnr(restore(run.student, bad, device), good) for bad, good in pairs[s]])) for s in sigmas
@@ -310,7 +324,10 @@ def train(
     last_saved = run.seconds
     with stop_on_signals() as signals, bar:
         clock = time.monotonic()
-        while (progress := budget.progress(run.step, run.seconds)) < 1 and not signals:
+        while True:
+            progress, stop = world.agree(budget.progress(run.step, run.seconds), bool(signals))
+            if progress >= 1 or stop:
+                break
             for name, value in run.train_step(*batches[run.step], progress).items():
                 sums[name] = sums.get(name, 0.0) + value
             counted += 1
@@ -320,7 +337,7 @@ def train(
             if run.step % validate_every == 0:
                 validate()
                 sums, counted, began = {}, 0, run.seconds
-            if run.seconds - last_saved >= save_every:
+            if world.first and run.seconds - last_saved >= save_every:
                 run.save(checkpoint, False)
                 last_saved = run.seconds
             clock = time.monotonic()
@@ -328,7 +345,8 @@ def train(
         run.phase(progress)
         if counted:
             validate()
-        run.save(checkpoint, finished)
+        if world.first:
+            run.save(checkpoint, finished)
     return finished
 
 
@@ -413,16 +431,14 @@ def main(arguments: list[str] | None = None) -> int:
     names["architecture"] = tuple(options.architecture)
     names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
     try:
-        if options.device == "cuda" and not torch.cuda.is_available():
-            raise TrainingError("There is no CUDA device here; use --device cpu.")
         if options.threads:
             torch.set_num_threads(options.threads)
-        device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+        world = join(options.device)
         teacher = None
         if HINT_STAGES[options.stages]:
             check_teacher(options.teacher)
             teacher = build_teacher(options.teacher, weights=options.teacher_weights or newest_teacher(options.task))
-            teacher = teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            teacher = teacher.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         finished = train(
             Settings(**names),
             load_images(options.data),
@@ -430,7 +446,7 @@ def main(arguments: list[str] | None = None) -> int:
             out,
             Budget(options.steps, options.minutes * 60 if options.minutes else None),
             options.epochs,
-            device,
+            world,
             options.resume,
             options.validate_every,
             options.save_every,
@@ -441,6 +457,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"train.hkd: cannot write to {out}: {error}.", file=sys.stderr)
         return 2
+    world.leave()
+    if not world.first:
+        return 0 if finished else 130
     if not finished:
         print(f"Stopped; the run is saved in {out}, continue it with --resume.", file=sys.stderr)
         return 130

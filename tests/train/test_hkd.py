@@ -194,3 +194,32 @@ def test_counts_must_be_above_zero(option):
     with pytest.raises(SystemExit) as caught:
         hkd.main([*SHORT, *option])
     assert caught.value.code == 2
+
+
+def test_two_processes_train_the_same_network_as_one(photos, teacher, tmp_path):
+    """Same seed, same batches: the loss curves agree, and so do the weights but for the order of summation."""
+    command = [*SHORT, "--data", str(photos), "--steps", "40", "--teacher-weights", str(teacher)]
+    assert hkd.main([*command, "--out", str(tmp_path / "one")]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train.hkd"]
+    launched = subprocess.run(
+        [*launch, *command, "--out", str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert launched.stderr.count("trained parameters") == 1  # process 0 alone speaks
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert [row["step"] for row in one] == [row["step"] for row in two] == ["10", "20", "30", "40"]
+    for a, b in zip(one, two, strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=2e-3)
+        assert float(a["hint"]) == pytest.approx(float(b["hint"]), rel=2e-3)
+        assert float(a["rate"]) == pytest.approx(float(b["rate"]), rel=2e-2)
+    first, second = student_of(tmp_path / "one"), student_of(tmp_path / "two")
+    assert all(torch.allclose(first[name], second[name], atol=5e-3) for name in first)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(photos, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train.hkd"]
+    command = [*SHORT, "--data", str(photos), "--steps", "2", "--stages", "none", "--batch", "3"]
+    launched = subprocess.run(
+        [*launch, *command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert launched.returncode != 0 and "cannot be shared by 2 processes" in launched.stderr
