@@ -79,6 +79,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ExportError(
             f"{file} is not a checkpoint of train.hkd as this version writes it; use the version that it is of."
         ) from error
+    if checkpoint.settings.ann:
+        raise ExportError(f"{file} is of an equivalent ANN (--ann), which has no spikes to export.")
     if checkpoint.settings.task not in TASKS:
         raise ExportError(f"{file} is of the task {checkpoint.settings.task!r}; known are {', '.join(TASKS)}.")
     return checkpoint

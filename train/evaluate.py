@@ -102,7 +102,7 @@ def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
         student.load_state_dict(content["student"])
     except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
         raise EvaluationError(f"{file} is not a checkpoint of train.hkd that this version reads ({error}).") from error
-    student.rounded = True
+    student.rounded = not content["settings"].get("ann")
     about = {"checkpoint": str(file), "step": content["step"], "task": content["settings"]["task"]}
     about["parameters"] = sum(p.numel() for p in student.parameters())
     return (lambda image: (restore(student, image, torch.device("cpu")), None)), about

@@ -47,7 +47,7 @@ from train.run import (
     stop_on_signals,
     validation_pairs,
 )
-from train.student import Student
+from train.student import EquivalentAnn, Student
 from train.teachers import TEACHERS, TeacherError, build_teacher, check_teacher
 
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
@@ -85,10 +85,14 @@ class Settings:
     seed: int
     init: str = ""  # the run whose weights this one starts from
     architecture: tuple[str, ...] = ()  # options of the student, "name=value"
+    ann: bool = False  # the equivalent ANN in place of the spiking student
 
 
 def build_student(settings: Settings) -> Student:
-    """The untrained student, its weights drawn from the seed."""
+    """The untrained student, its weights drawn from the seed. Raises ValueError for an unknown architecture option."""
+    if settings.ann:
+        options = (*settings.architecture, "time_steps=1")
+        return EquivalentAnn(build_graph(settings.student, settings.channels or None, options), seed=settings.seed)
     graph = build_graph(settings.student, settings.channels or None, settings.architecture)
     student = Student(graph, leak=settings.leak, threshold=settings.threshold, seed=settings.seed)
     student.width = settings.surrogate_width
@@ -144,7 +148,7 @@ class Run:
 
     def phase(self, progress: float) -> None:
         """Switch the contract's roundings on for the last part of the run; bfloat16 currents only before that."""
-        self.student.rounded = progress >= 1 - self.settings.rounding_phase
+        self.student.rounded = not self.settings.ann and progress >= 1 - self.settings.rounding_phase
         self.student.half = self.settings.bfloat16 and not self.student.rounded
 
     def penalty_share(self, progress: float) -> float:
@@ -375,6 +379,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--architecture", nargs="+", default=(), metavar="NAME=VALUE",
         help="other options of the student (train/architectures.py), such as time_steps=2 encode=thin readout=spikes",
     )  # fmt: skip
+    add("--ann", action="store_true", help="train the equivalent ANN (ReLU, one pass) as an upper mark")
     add("--stages", choices=tuple(HINT_STAGES), default="4-7", help="where the hints are (default: 4-7)")
     add("--data", type=Path, default=Path("data/bsds500/train"), help="folder of clean images (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()

@@ -272,6 +272,26 @@ class Student(nn.Module):
                     self.weights[self._key[f"{node.name}.{part}"]].copy_(units * 2.0 ** -self.grid(node, part))
 
 
+class EquivalentAnn(Student):
+    """The same layers as an ANN: ReLU in place of the neurons (their bias stays), one pass. The graph must have T = 1.
+
+    The upper mark for a spiking student that is trained the same way. It cannot be exported.
+    """
+
+    def __init__(self, graph: Graph, seed: int = 0):
+        super().__init__(graph, seed=seed)
+        if graph.time_steps != 1:
+            raise GraphError(f"the equivalent ANN computes one pass, not T = {graph.time_steps} steps")
+        for key, weight in self.weights.items():
+            weight.requires_grad_(not key.endswith("threshold"))
+
+    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+        """max(current + bias, 0), and how many are above zero (not differentiable)."""
+        bias = self.tensor(node, "bias")[:, None, None]
+        active = F.relu(current + bias.to(current.dtype))
+        return active, (active > 0).sum().float()
+
+
 def _add(inputs: list[Tensor]) -> Tensor:
     total = inputs[0]
     for x in inputs[1:]:

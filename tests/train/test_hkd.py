@@ -223,3 +223,34 @@ def test_a_batch_that_cannot_be_shared_is_refused(photos, tmp_path):
         [*launch, *command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert launched.returncode != 0 and "cannot be shared by 2 processes" in launched.stderr
+
+
+def test_the_equivalent_ann_trains_the_same_way_and_cannot_be_exported(photos, tmp_path, capsys):
+    from export import bundle
+    from train import evaluate
+
+    command = [*SHORT, "--data", str(photos), "--steps", "60", "--stages", "none", "--ann", "--out", str(tmp_path)]
+    assert hkd.main(command) == 0
+    log = rows(tmp_path)
+    assert float(log[-1]["loss"]) < float(log[0]["loss"]) and all(row["rounded"] == "0" for row in log)
+    arguments = ["--checkpoint", str(tmp_path), "--data", str(photos), "--sigma", "25", "--protocol", "clipped"]
+    assert evaluate.main([*arguments, "--limit", "1"]) == 0
+    assert bundle.main(["--checkpoint", str(tmp_path)]) == 2
+    assert "equivalent ANN" in capsys.readouterr().err
+
+
+def test_the_equivalent_ann_is_one_pass_of_relus():
+    from train.architectures import build_graph
+    from train.student import EquivalentAnn
+
+    student = EquivalentAnn(build_graph("edge", (8, 8, 8, 8), ("time_steps=1",)))
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        student.weights["readout/conv/weight"] *= 50
+        once, twice = student(x).change, student(x * 1e-3).change
+    assert torch.isfinite(once).all() and once.abs().max() > 1e-3 and not torch.allclose(once, twice)
+    values = {
+        float(v)
+        for v in student._lif(student.graph.node("encoder1.1.lif1"), torch.randn(1, 8, 4, 4))[0].detach().flatten()
+    }
+    assert len(values) > 20 and min(values) == 0  # real numbers, none negative
