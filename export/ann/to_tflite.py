@@ -187,9 +187,7 @@ class _AnnWriter:
             scale = self.own_scale(op.name)
             if scale is not None:
                 shapes = [self.shape(name) for name in op.inputs]
-                inputs = [
-                    self.w.op("QUANTIZE", [x], self.new(s, scale)) for x, s in zip(inputs, shapes, strict=True)
-                ]
+                inputs = [self.w.op("QUANTIZE", [x], self.new(s, scale)) for x, s in zip(inputs, shapes, strict=True)]
             self.values[op.name] = self.w.op(
                 "CONCATENATION", inputs, self.output(op.name, scale), "ConcatenationOptions", axis=3
             )
