@@ -67,6 +67,7 @@ def torch_with(threads: int) -> Any:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise ImportError("PyTorch is not installed; `pip install 'spikerir-edge[train]'` brings it.") from error
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # that there is no GPU compiler is no news
     torch.set_num_threads(threads)
     return torch
 
@@ -77,7 +78,6 @@ def compiled(torch: Any, function: Any, tensor: Any) -> Call:
     dynamo: Any = importlib.import_module("torch._dynamo.config")
     if not any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name):
         raise ValueError("torch.compile needs a C++ compiler and finds none; `apt-get install g++` brings one.")
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # that there is no GPU compiler is no news
     inductor.freezing = True
     dynamo.recompile_limit = 1000  # every size and number of threads is compiled for itself
     call = in_inference(torch, torch.compile(function, dynamic=False), tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -20,7 +21,9 @@ Call = Callable[[], Pixels]
 
 MOST = 4096  # pixels per side
 FEWEST = 3  # repetitions of the slowest
+WARM_UP = 2  # calls before the clock counts
 PAUSE = 0.02  # seconds for which idle threads may go on spinning after a call
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PACKAGES = ("numpy", "numba", "onnxruntime", "ai-edge-litert", "torch", "spikingjelly", "snntorch", "norse", "sinabs")
 
 
@@ -75,10 +78,12 @@ def interleaved(
     """
     rounds, results = {}, {}
     for name, call in calls.items():
-        call()
-        start = time.perf_counter()
-        results[name] = call()
-        spent = time.perf_counter() - start
+        for _ in range(WARM_UP):
+            start = time.perf_counter()
+            results[name] = call()
+            spent = time.perf_counter() - start
+            if spent > budget / FEWEST:
+                break  # what is so slow is not slow for being cold
         rounds[name] = max(min(repeats, FEWEST), min(repeats, int(budget / max(spent, 1e-9))))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats):
@@ -108,6 +113,19 @@ def measure(
             distance = float(np.abs(results[one.key].astype(np.int16) - first).mean())
         timings.append(Timing(one.key, one.name, one.network, tuple(times[one.key]), differing, distance))
     return timings
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what is freed, as most servers' allocators do; True if it can (glibc).
+
+    Otherwise every tensor of more than 32 MB is fetched from the system anew, page by page: PyTorch at 1024x1024 then
+    spends three quarters of its time in page faults, which would say nothing about its arithmetic.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another system
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def machine() -> dict[str, Any]:
