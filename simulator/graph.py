@@ -240,7 +240,7 @@ class Builder:
         q: int | None = None, bias: bool = False, kind: str = "conv",
     ) -> str:  # fmt: skip
         """`padding` keeps the size for stride 1 and divides it by the stride otherwise."""
-        padding = 0 if kernel == stride else kernel // 2
+        padding = 0 if kernel == stride else (kernel - 1) // 2
         return self.add(
             name, kind, (x,), channels=channels, kernel=kernel, stride=stride, padding=padding, groups=groups,
             q=self.grid if q is None else q,

@@ -97,6 +97,16 @@ class Statistics:
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def ann_macs(self) -> int:
+        """MACs of the equivalent ANN: the same layers, every synapse a multiply-accumulate, in one pass."""
+        once = sum(layer.macs_printed for layer in self.layers) // self.T
+        return once + self.synops_max // self.T
+
+    def ann_uj(self, model: EnergyModel = BITS_32) -> float:
+        """Energy of the equivalent ANN by the same equation, microjoules."""
+        return self.ann_macs * model.mac_pj * 1e-6
+
     def estimated_uj(self, model: EnergyModel = BITS_32) -> float:
         """Energy of the operations that are executed, microjoules; an estimate, never a measurement."""
         return (self.synops * model.ac_pj + self.macs * model.mac_pj) * 1e-6

@@ -5,13 +5,18 @@ Both are lists of the node kinds of `simulator/graph.py`; `train/student.py` giv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from simulator.graph import Builder, Graph
 
 CURRENT_GRID = 9  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-9
 READOUT_GRID = 6  # the time-sum is rounded to 2^-6 before the last convolution
 STREAM_LIMIT = 16  # the first convolution's output and the time-sum are clipped to +-16
+
+
+ENCODERS = {"wide": 6, "4x4": 4, "3x3": 3, "thin": 2}  # side of what one position of the first convolution sees, pixels
 
 
 def edge(
@@ -23,12 +28,19 @@ def edge(
     leak: str = "decay",
     attention: bool = False,
     block: str = "thin",
+    encode: str = "wide",
+    readout: str = "wide",
 ) -> Graph:
     """4-level encoder-decoder at half resolution; every convolution but the first and the last is spike-driven.
 
     A spiking block adds to the real-valued stream: neuron -> 3x3 convolution in groups -> neuron -> 1x1 convolution
     (`block` "thin"), or two 3x3 convolutions ("full"). Down: neuron -> 2x2 convolution with stride 2. Up: neuron ->
     1x1 convolution -> nearest, added to the stream of the encoder. `blocks` counts stages 1..7.
+
+    Real-valued multiply-accumulates cost most of the energy, and they are in the ends only. `encode`: pixels that one
+    position of the first convolution sees, 6x6 ("wide"), 4x4, 3x3 or 2x2 ("thin"). `readout`: the last convolution
+    reads the stream's time-sum by 3x3 ("wide") or by 1x1 ("thin"), or by 1x1 with a 3x3 convolution of the stream's
+    spikes beside it ("spikes").
     """
     b = Builder(time_steps, CURRENT_GRID)
 
@@ -41,8 +53,10 @@ def edge(
         y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, kernel, groups=second)
         return b.sum(f"{name}.add", x, y)
 
-    x = b.space_to_depth("encode.pixels", b.image(), 2)
-    x = b.dense_conv("encode.conv", x, channels[0], 3, q=10)
+    if encode == "wide":
+        x = b.dense_conv("encode.conv", b.space_to_depth("encode.pixels", b.image(), 2), channels[0], 3, q=10)
+    else:
+        x = b.dense_conv("encode.conv", b.image(), channels[0], ENCODERS[encode], stride=2, q=10)
     x = b.requantise("encode.round", x, 17 - CURRENT_GRID, STREAM_LIMIT << CURRENT_GRID)
     skips: list[str] = []
     for level in range(4):
@@ -62,9 +76,13 @@ def edge(
         for i in range(blocks[stage - 1]):
             x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], groups[level])
         b.stages[stage] = x
-    x = b.time_sum("readout.sum", x)
+    stream = x
+    x = b.time_sum("readout.sum", stream)
     x = b.requantise("readout.round", x, CURRENT_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID)
-    x = b.dense_conv("readout.conv", x, 12, 3, q=11, bias=True)
+    x = b.dense_conv("readout.conv", x, 12, 3 if readout == "wide" else 1, q=11, bias=True)
+    if readout == "spikes":
+        around = b.conv("readout.around", neuron("readout.lif", stream), 12, 3, q=11)
+        x = b.sum("readout.add", x, b.time_sum("readout.spikes", around))
     return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
 
 
@@ -123,6 +141,44 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
 STUDENTS: dict[str, Callable[..., Graph]] = {"edge": edge, "paper": paper}
 
 
-def build_graph(student: str, channels: tuple[int, ...] | None = None) -> Graph:
-    """The graph of a student by name, with its own channels or the four given."""
-    return STUDENTS[student](channels=channels) if channels else STUDENTS[student]()
+def build_graph(student: str, channels: tuple[int, ...] | None = None, options: Sequence[str] = ()) -> Graph:
+    """The graph of a student by name, with its own channels or the four given.
+
+    options: "name=value" for other arguments of the student's function, tuples as "1,1,1,1". Raises ValueError, a
+    sentence, for what it does not take.
+    """
+    build = STUDENTS[student]
+    arguments: dict[str, Any] = {"channels": channels} if channels else {}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
+    for option in options:
+        name, _, text = option.partition("=")
+        if name not in defaults:
+            raise ValueError(f"{option!r} is no option of the {student} student; it takes {', '.join(defaults)}.")
+        arguments[name] = _like(defaults[name], option, text)
+    return build(**arguments)
+
+
+CHOICES = {
+    "reset": ("subtract", "zero"),
+    "leak": ("decay", "shift"),
+    "block": ("thin", "full"),
+    "encode": tuple(ENCODERS),
+    "readout": ("wide", "thin", "spikes"),
+}
+
+
+def _like(default: Any, option: str, text: str) -> Any:
+    """The value of "name=text", of the type and length of the default; ValueError otherwise."""
+    name = option.partition("=")[0]
+    if name in CHOICES:
+        if text not in CHOICES[name]:
+            raise ValueError(f"{option!r}: expected one of {', '.join(CHOICES[name])}.")
+        return text
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 0 or len(numbers) != (len(default) if isinstance(default, tuple) else 1):
+        wanted = f"{len(default)} whole numbers with commas" if isinstance(default, tuple) else "a whole number"
+        raise ValueError(f"{option!r}: expected {wanted}.")
+    return numbers if isinstance(default, tuple) else numbers[0]

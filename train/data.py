@@ -12,7 +12,10 @@ import cv2
 import numpy as np
 import torch
 
+from train.degradations import MARGIN, VARIANTS
+
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus")
+EXTENT = 400  # rows that a photograph is taken to have when depth is drawn for a patch of it
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
 
@@ -59,11 +62,9 @@ def load_images(folder: str | Path) -> list[np.ndarray]:
 
 
 def check_task(task: str) -> None:
-    """Raise DataError, saying why, unless `degrade` can make this task's degradation."""
+    """Raise DataError unless the task is one of the five."""
     if task not in TASKS:
         raise DataError(f"The task {task} is unknown; known tasks are {', '.join(TASKS)}.")
-    if task != "denoise":
-        raise DataError(f"There is no degradation for the task {task} yet; available is denoise.")
 
 
 def degrade(
@@ -72,16 +73,21 @@ def degrade(
     rng: np.random.Generator,
     sigma: tuple[float, float] = (0.0, 55.0),
     sigma_power: float = 1.0,
+    extent: int | None = None,
 ) -> np.ndarray:
     """Degrade a batch of clean patches the way `task` does; every random choice comes from `rng`.
 
     clean: uint8 [B, H, W, 3]. Returns uint8 [B, H, W, 3].
     denoise: white Gaussian noise; each patch draws its own standard deviation from `sigma` (in 8-bit levels), as
     low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often.
-    Raises DataError for an unknown task and for tasks whose degradation is not available.
+    The others are those of `train.degradations`, each patch one variant by chance; extent: the height of the whole
+    photographs that the patches are parts of, pixels (default: the patches'). Raises DataError for an unknown task.
     """
     check_task(task)
-    return _gaussian_noise(clean, rng, sigma, sigma_power)
+    if task == "denoise":
+        return _gaussian_noise(clean, rng, sigma, sigma_power)
+    variants = tuple(VARIANTS[task].values())
+    return np.stack([variants[rng.integers(len(variants))](patch, rng, extent) for patch in clean])
 
 
 def _gaussian_noise(
@@ -146,7 +152,8 @@ class PatchSampler:
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise DataError(f"Images must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}.")
-        self.images = [_at_least(image, patch) for image in images]
+        self.margin = MARGIN[task]
+        self.images = [_at_least(image, patch + 2 * self.margin) for image in images]
         self.patch = patch
         self.size = batch
         self.seed = seed
@@ -157,16 +164,18 @@ class PatchSampler:
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of training step `step`: (degraded, clean), both uint8 [B, 3, P, P] (contiguous)."""
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, step])))
-        clean = np.empty((self.size, self.patch, self.patch, 3), np.uint8)
+        side = self.patch + 2 * self.margin
+        clean = np.empty((self.size, side, side, 3), np.uint8)
         for slot in clean:
             image = self.images[rng.integers(len(self.images))]
-            top = rng.integers(image.shape[0] - self.patch + 1)
-            left = rng.integers(image.shape[1] - self.patch + 1)
-            crop = image[top : top + self.patch, left : left + self.patch]
+            top = rng.integers(image.shape[0] - side + 1)
+            left = rng.integers(image.shape[1] - side + 1)
+            crop = image[top : top + side, left : left + side]
             flip_vertically, flip_horizontally = rng.integers(2, size=2)
             slot[:] = crop[:: -1 if flip_vertically else 1, :: -1 if flip_horizontally else 1]
-        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power)
-        return _to_tensor(degraded), _to_tensor(clean)
+        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT)
+        inner = slice(self.margin, side - self.margin)
+        return _to_tensor(degraded[:, inner, inner]), _to_tensor(clean[:, inner, inner])
 
 
 def _at_least(image: np.ndarray, side: int) -> np.ndarray:

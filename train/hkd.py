@@ -81,11 +81,12 @@ class Settings:
     leak: int
     seed: int
     init: str = ""  # the run whose weights this one starts from
+    architecture: tuple[str, ...] = ()  # options of the student, "name=value"
 
 
 def build_student(settings: Settings) -> Student:
     """The untrained student, its weights drawn from the seed."""
-    graph = build_graph(settings.student, settings.channels or None)
+    graph = build_graph(settings.student, settings.channels or None, settings.architecture)
     student = Student(graph, leak=settings.leak, threshold=settings.threshold, seed=settings.seed)
     student.width = settings.surrogate_width
     return student
@@ -126,7 +127,7 @@ class Run:
         self.device = device
         self.student = build_student(settings).to(device)
         if settings.init:
-            self.student.load_state_dict(_weights_of(Path(settings.init), device))
+            self.student.load_state_dict(weights_of(Path(settings.init), device))
         self.share = synapse_share(self.student.analysis)
         self.stages = HINT_STAGES[settings.stages]
         self.optimizer = torch.optim.AdamW(
@@ -191,13 +192,27 @@ class Run:
         self.step, self.seconds = content["step"], content["seconds"]
 
 
-def _weights_of(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """The student of another run's checkpoint (file or folder); TrainingError if there is none of the same shape."""
+def _content(path: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint (file, or the folder of a run); TrainingError if it is none."""
     path = path / "checkpoint.pt" if path.is_dir() else path
     try:
-        return dict(torch.load(path, map_location=device, weights_only=True)["student"])
+        content = dict(torch.load(path, map_location=device, weights_only=True))
+        if not {"settings", "step", "seconds", "student"} <= set(content):
+            raise ValueError("no checkpoint of a student")
+        return content
     except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
-        raise TrainingError(f"{path} is not a checkpoint of train.hkd to start from.") from error
+        raise TrainingError(f"{path} is not a checkpoint of train.hkd.") from error
+
+
+def weights_of(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """The student's state in a checkpoint (file, or the folder of a run); TrainingError if it is none."""
+    return dict(_content(path, device)["student"])
+
+
+def read_run(path: Path) -> tuple[Settings, int, float]:
+    """Settings, steps and seconds of a run's checkpoint; TrainingError if it is none."""
+    content = _content(path, torch.device("cpu"))
+    return Settings(**content["settings"]), content["step"], content["seconds"]
 
 
 def restore(student: Student, image: np.ndarray, device: torch.device) -> np.ndarray:
@@ -338,6 +353,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--teacher-weights", type=Path, metavar="FILE", help="default: the newest runs/teacher_<task>*")
     add("--student", choices=tuple(STUDENTS), default="edge")
     add("--channels", type=int, nargs=4, metavar="N", help="channels of the four levels, if not the student's own")
+    add(
+        "--architecture", nargs="+", default=(), metavar="NAME=VALUE",
+        help="other options of the student (train/architectures.py), such as time_steps=2 encode=thin readout=spikes",
+    )  # fmt: skip
     add("--stages", choices=tuple(HINT_STAGES), default="4-7", help="where the hints are (default: 4-7)")
     add("--data", type=Path, default=Path("data/bsds500/train"), help="folder of clean images (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()
@@ -391,6 +410,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or Path("runs") / options.task
     names = {field: getattr(options, field) for field in Settings.__dataclass_fields__}
     names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma)}
+    names["architecture"] = tuple(options.architecture)
     names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
     try:
         if options.device == "cuda" and not torch.cuda.is_available():

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from simulator.files import write_atomically
-from train.data import add_noise, degrade
+from train.data import add_noise
+from train.degradations import VARIANTS, fixed
 
 VALIDATION_IMAGES = 10
 VALIDATION_CROP = 160  # pixels
@@ -61,16 +62,21 @@ def hold_out(images: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarra
 def validation_pairs(
     task: str, images: list[np.ndarray], seed: int, sigma: float, crop: int = VALIDATION_CROP
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(degraded, clean) centre crops, uint8 [h, w, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits."""
+    """(degraded, clean) centre crops, uint8 [h, w, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits.
+
+    Other tasks degrade the whole image as `train.degradations` does; variants take turns.
+    """
     pairs = []
     for index, image in enumerate(images):
         top, left = (max(0, side - crop) // 2 for side in image.shape[:2])
-        clean = np.ascontiguousarray(image[top : top + crop, left : left + crop])
+        window = (slice(top, top + crop), slice(left, left + crop))
+        clean = np.ascontiguousarray(image[window])
         if task == "denoise":
             degraded = add_noise(clean, sigma, seed=seed, index=index, clip=True)
         else:
-            degraded = degrade(task, clean[None], np.random.default_rng([seed, index]))[0]
-        pairs.append((degraded, clean))
+            variants = tuple(VARIANTS[task])
+            degraded = fixed(task, variants[index % len(variants)], image, seed, index)[window]
+        pairs.append((np.ascontiguousarray(degraded), clean))
     return pairs
 
 
@@ -88,7 +94,8 @@ def load_checkpoint(path: Path, device: torch.device, settings: Mapping[str, Any
         found = content["settings"]
     except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
         raise TrainingError(f"The checkpoint {path} cannot be read; delete it to start anew.") from error
-    different = [name for name in settings if found.get(name) != settings[name]]
+    # A setting that an older checkpoint does not know had no effect then: it was what is empty now.
+    different = [name for name in settings if (found.get(name) or None) != (settings[name] or None)]
     if different:
         changes = ", ".join(f"{name} {found.get(name)} (now {settings[name]})" for name in different)
         raise TrainingError(f"The run in {path.parent} was started with other settings: {changes}.")

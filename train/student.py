@@ -293,6 +293,6 @@ def _initial(
     std = math.sqrt(1 / (fan_in * INITIAL_RATE)) if node.kind == "conv" else math.sqrt(2 / fan_in)
     if node.name.endswith("conv2"):
         std *= 0.5
-    elif node.name == "readout.conv":
-        std *= 0.02
+    elif node.name.startswith("readout."):
+        std *= 0.02  # an untrained network changes nothing
     return torch.randn(shape, generator=generator) * std

@@ -186,7 +186,7 @@ def test_a_run_can_start_from_the_weights_of_another(photos, tmp_path, capsys):
     first, second = student_of(tmp_path / "first"), student_of(tmp_path / "second")
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     assert hkd.main([*arguments, "--init", str(photos), "--out", str(tmp_path / "third")]) == 2
-    assert "to start from" in capsys.readouterr().err
+    assert "is not a checkpoint of train.hkd" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"]])

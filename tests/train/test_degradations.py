@@ -1,0 +1,193 @@
+"""The synthetic degradations: what their names promise, and the same bytes for the same seed everywhere."""
+
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from train.degradations import (
+    MARGIN,
+    VARIANTS,
+    camera_noise,
+    depth_field,
+    disk_kernel,
+    fixed,
+    from_linear,
+    gaussian_noise,
+    haze,
+    line_kernel,
+    main,
+    motion_blur,
+    path_kernel,
+    rain,
+    smooth_field,
+    to_linear,
+    trajectory,
+)
+
+ALL = [(task, variant) for task, variants in VARIANTS.items() for variant in variants]
+
+
+def drawn(height: int = 96, width: int = 120) -> np.ndarray:
+    """A picture of integers alone, the same on every machine: ramps, a checkerboard, bars and dots."""
+    y, x = np.mgrid[:height, :width]
+    red = (x * 2 + y) % 256
+    green = np.where((x // 12 + y // 12) % 2, 200, 40)
+    blue = np.where((x % 17 < 3) | ((x - 60) ** 2 + (y - 40) ** 2 < 400), 230, y)
+    return np.stack([red, green, blue], 2).astype(np.uint8)
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+PINNED = {
+    ("denoise", "sigma15"): "6360af8e2020b1b5",
+    ("denoise", "sigma25"): "2b21a86a2d26432b",
+    ("denoise", "sigma50"): "b626c0a966be605e",
+    ("denoise", "camera"): "62c109d2cec2e5dc",
+    ("derain", "light"): "b8696d93af9d1f22",
+    ("derain", "heavy"): "04687856a9293ce7",
+    ("dehaze", "outdoor"): "25035a1c839523d4",
+    ("deblur", "shake"): "170330101f5d4073",
+    ("defocus", "disk"): "520edccd1e587ff8",
+}
+
+
+@pytest.mark.parametrize(("task", "variant"), ALL)
+def test_a_seed_gives_the_same_bytes_on_every_machine(task, variant):
+    picture = fixed(task, variant, drawn(), seed=0, index=3)
+    assert picture.dtype == np.uint8 and picture.shape == drawn().shape
+    assert hashlib.sha256(picture.tobytes()).hexdigest()[:16] == PINNED[task, variant]
+    assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=0, index=4))
+    assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=1, index=3))
+
+
+@pytest.mark.parametrize(("task", "variant"), ALL)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (7, 5), (64, 64)])
+def test_every_size_is_degraded(task, variant, size):
+    clean = drawn(*size)
+    degraded = fixed(task, variant, clean, seed=0, index=0)
+    assert degraded.shape == clean.shape and degraded.dtype == np.uint8
+
+
+def test_linear_light_and_back_is_the_identity_on_8_bits():
+    levels = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(from_linear(to_linear(levels)), levels)
+
+
+def test_gaussian_noise_has_its_standard_deviation():
+    flat = np.full((200, 200, 3), 128, np.uint8)
+    noise = gaussian_noise(flat, generator(), 20).astype(float) - 128
+    assert abs(noise.std() - 20) < 0.3 and abs(noise.mean()) < 0.3
+
+
+def test_camera_noise_in_linear_light_grows_with_the_light():
+    dark, bright = (to_linear(camera_noise(np.full((128, 128, 3), v, np.uint8), generator())) for v in (120, 220))
+    assert bright.std() > 1.2 * dark.std()
+
+
+def test_rain_only_brightens_what_is_not_veiled_and_heavy_rain_covers_more():
+    clean = drawn() // 2
+    light = np.mean([np.abs(rain(clean, generator(i), False).astype(int) - clean).mean() for i in range(10)])
+    heavy = np.mean([np.abs(rain(clean, generator(i), True).astype(int) - clean).mean() for i in range(10)])
+    assert heavy > 2 * light > 0
+    assert all((rain(clean, generator(i), False) >= clean).all() for i in range(10))
+
+
+def test_streaks_are_as_long_and_wide_as_asked():
+    kernel = line_kernel(20, 2, 0.0)
+    rows, columns = (kernel >= 0.5).any(1).sum(), (kernel >= 0.5).any(0).sum()
+    assert 21 <= rows <= 23 and columns == 3 and kernel.max() == 1
+
+
+def test_haze_follows_koschmieder_within_the_transmissions_bounds():
+    black, white = (np.full((80, 100, 3), value, np.uint8) for value in (0, 255))
+    for seed in range(10):
+        dark, bright = haze(black, generator(seed)) / 255, haze(white, generator(seed)) / 255
+        transmission = bright - dark  # J t + A (1 - t) at J = 1 and 0; both have the same depth: they have no edges
+        assert transmission.min() > 0.19 and transmission.max() < 0.91
+        airlight = dark / (1 - transmission)
+        assert airlight.min() > 0.76 and airlight.max() < 1.04
+
+
+def test_depth_rises_upwards_on_average_and_keeps_to_the_edges():
+    picture = np.full((100, 120, 3), 30, np.uint8)
+    picture[:, 60:] = 220
+    fields = [depth_field(picture, generator(i), 100) for i in range(30)]
+    mean = np.mean(fields, 0)
+    assert mean[:20].mean() > mean[-20:].mean() + 0.2
+    jump = np.mean([np.abs(f[:, 62] - f[:, 57]).mean() for f in fields])
+    smooth = np.mean([np.abs(f[:, 22] - f[:, 17]).mean() for f in fields])
+    assert jump > 2 * smooth
+
+
+def test_smooth_fields_vary_over_the_picture_but_not_from_pixel_to_pixel():
+    field = smooth_field((200, 300), generator())
+    assert 0.05 < field.std() and 0 <= field.min() <= field.max() <= 1
+    assert np.abs(np.diff(field, axis=1)).max() < 0.02
+
+
+def test_blur_kernels_sum_to_one_and_keep_to_their_extent():
+    for seed in range(20):
+        path = trajectory(generator(seed), 20.0)
+        assert np.abs(path).max() == pytest.approx(10)
+        kernel = path_kernel(path)
+        assert kernel.sum() == pytest.approx(1) and kernel.shape[0] % 2 == 1 and len(kernel) <= 23
+    for radius in (0.0, 0.4, 3.3, 15.0):
+        assert disk_kernel(radius).sum() == pytest.approx(1)
+    assert (disk_kernel(0.0) > 0).sum() == 1
+
+
+@pytest.mark.parametrize(("task", "variant"), [("deblur", "shake"), ("defocus", "disk")])
+def test_blur_keeps_flat_areas_and_the_mean_light_and_loses_detail(task, variant):
+    flat = np.full((60, 60, 3), 99, np.uint8)
+    assert np.abs(fixed(task, variant, flat, 0, 0).astype(int) - 99).max() <= 1
+    detail, losses = np.abs(np.diff(drawn().astype(int), axis=1)).mean(), []
+    for index in range(12):
+        blurred = fixed(task, variant, drawn(), 0, index)
+        assert to_linear(blurred).mean() == pytest.approx(to_linear(drawn()).mean(), rel=0.2)
+        losses.append(np.abs(np.diff(blurred.astype(int), axis=1)).mean() / detail)
+    assert np.mean(losses) < 0.8
+
+
+def test_motion_blur_varies_over_the_picture():
+    dots = np.zeros((160, 240, 3), np.uint8)
+    dots[20::40, 20::40] = 255
+    differing = 0
+    for seed in range(10):
+        blurred = to_linear(motion_blur(dots, generator(seed)))
+        left, right = blurred[:40, :40], blurred[-40:, -40:]
+        differing += np.abs(left - right).max() > 0.05 * blurred.max()
+    assert differing >= 8
+
+
+def test_the_margin_of_training_patches_covers_the_blur():
+    assert MARGIN["deblur"] >= 14 and MARGIN["defocus"] >= 16 and MARGIN["denoise"] == 0
+
+
+def test_the_command_writes_the_same_set_twice_and_a_sheet(tmp_path, capsys):
+    (tmp_path / "clean").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "clean" / f"{i}.png"), np.roll(drawn(), 10 * i, 1)[..., ::-1])
+    for name in ("a", "b"):
+        command = ["--task", "derain", "--variant", "heavy", "--data", str(tmp_path / "clean")]
+        assert main([*command, "--out", str(tmp_path / name)]) == 0
+    assert "wrote 3 pairs" in capsys.readouterr().out
+    a, b = (json.loads((tmp_path / name / "set.json").read_text()) for name in ("a", "b"))
+    assert a == b and a["synthetic"] and a["images"] == 3
+    target = cv2.imread(str(tmp_path / "a" / "target" / "1.png"))[..., ::-1]
+    assert np.array_equal(target, np.roll(drawn(), 10, 1))
+    degraded = cv2.imread(str(tmp_path / "a" / "input" / "1.png"))[..., ::-1]
+    assert np.array_equal(degraded, fixed("derain", "heavy", target, 0, 1))
+    assert cv2.imread(str(tmp_path / "a" / "sheet.png")) is not None
+
+
+def test_the_commands_mistakes_are_one_sentence_and_exit_code_2(tmp_path, capsys):
+    assert main(["--task", "derain", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "x")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["--task", "derain", "--variant", "wet", "--data", str(tmp_path), "--out", str(tmp_path)])
+    assert stop.value.code == 2 and "one of light, heavy" in capsys.readouterr().err
