@@ -95,16 +95,21 @@ class _Bench:
             print(f"\nmissing: {key}: {why}")
 
     def _prepared(self, pixels: Any, threads: int) -> list[tuple[Contender, Call]]:
-        """Who takes this size, ready to run; who cannot is noted as missing."""
+        """Who takes this size, ready to run and warm; who cannot is noted as missing, with the reason."""
         able = []
         able_here = [c for c in self.contenders if max(pixels.shape) <= c.limit and c.key not in self.report["missing"]]
         with _progress(len(able_here), "preparing") as bar:
             for one in able_here:
                 bar.set_postfix_str(one.key)
                 try:
-                    able.append((one, one.prepare(pixels, threads)))
-                except (ImportError, ValueError) as error:
-                    self.report["missing"][one.key] = str(error)
+                    call = one.prepare(pixels, threads)
+                    call()
+                    able.append((one, call))
+                except Exception as error:  # other people's code may fail in any way; the others run on
+                    if one.key == "engine":
+                        raise
+                    known = isinstance(error, (ImportError, ValueError))
+                    self.report["missing"][one.key] = str(error) if known else f"it failed: {error!r}"[:300]
                 bar.update()
         return able
 
@@ -120,6 +125,8 @@ class _Bench:
             rows, columns = self.bundle.analysis.padded(size, size)
             _, pixels = noisy_picture(rows, columns)
             calls = {str(n): engine.prepare(pixels, n) for n in counts}
+            for call in calls.values():
+                call()
             times, _ = interleaved(calls, self.options.repeats, self.options.seconds, PAUSE)
             medians = {n: float(np.median(t)) for n, t in times.items()}
             speed = {n: medians["1"] / ms for n, ms in medians.items()}
@@ -142,9 +149,12 @@ class _Bench:
 
     def start_up(self) -> None:
         found = self.report["start_up"]
-        found |= processes.start_up(self.options.bundle, self.options.threads[0])
-        if self.options.cold:
-            found |= processes.start_up(self.options.bundle, self.options.threads[0], cold=True)
+        try:
+            found |= processes.start_up(self.options.bundle, self.options.threads[0])
+            if self.options.cold:
+                found |= processes.start_up(self.options.bundle, self.options.threads[0], cold=True)
+        except processes.ChildError as error:
+            self._miss("start-up", str(error))
 
     def memory(self) -> None:
         wanted = [("engine", processes.LARGE)]
@@ -158,8 +168,12 @@ class _Bench:
                         found = processes.peak_memory(self.options.bundle, key, height, width, self.options.threads[0])
                         self.report["memory"].append(found)
                     except processes.ChildError as error:
-                        self.report["missing"][key] = str(error)
+                        self._miss(f"memory of {key}", str(error))
                 bar.update()
+
+    def _miss(self, what: str, why: str) -> None:
+        self.report["missing"][what] = why
+        print(f"\nmissing: {what}: {why}")
 
 
 def _row(t: Timing, engine: Timing) -> dict[str, Any]:
@@ -259,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
             place.mkdir(parents=True, exist_ok=True)
             for path in report.plots(bench.report, place):
                 print(f"wrote {path}")
-    except (BundleError, ValueError, ImportError, processes.ChildError) as error:
+    except (BundleError, ValueError, ImportError) as error:
         print(f"simulator.bench: {error}", file=sys.stderr)
         return 2
     except OSError as error:

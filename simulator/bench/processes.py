@@ -47,10 +47,13 @@ class ChildError(RuntimeError):
 
 def _run(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=PATIENCE,
-        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=PATIENCE,
+            env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ChildError(f"it was not done within {PATIENCE} s") from error
     if done.returncode:
         raise ChildError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
     return done.stdout.strip().splitlines()[-1]

@@ -21,7 +21,6 @@ Call = Callable[[], Pixels]
 
 MOST = 4096  # pixels per side
 FEWEST = 3  # repetitions of the slowest
-WARM_UP = 2  # calls before the clock counts
 PAUSE = 0.02  # seconds for which idle threads may go on spinning after a call
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PACKAGES = ("numpy", "numba", "onnxruntime", "ai-edge-litert", "torch", "spikingjelly", "snntorch", "norse", "sinabs")
@@ -71,19 +70,16 @@ def interleaved(
     calls: Mapping[str, Callable[[], Any]], repeats: int, budget: float, pause: float = 0.0,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:  # fmt: skip
-    """(milliseconds of each repetition, a result) of every call.
+    """(milliseconds of each repetition, a result) of every call. Each was called at least once before.
 
     repeats: rounds. A call that would take longer than `budget` seconds in all takes part in fewer of them, evenly
     spread, but in at least FEWEST.
     """
     rounds, results = {}, {}
     for name, call in calls.items():
-        for _ in range(WARM_UP):
-            start = time.perf_counter()
-            results[name] = call()
-            spent = time.perf_counter() - start
-            if spent > budget / FEWEST:
-                break  # what is so slow is not slow for being cold
+        start = time.perf_counter()
+        results[name] = call()
+        spent = time.perf_counter() - start
         rounds[name] = max(min(repeats, FEWEST), min(repeats, int(budget / max(spent, 1e-9))))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats):

@@ -63,7 +63,8 @@ def test_it_has_the_spiking_networks_layers_and_as_many_macs_as_that_has_synapse
         for node in analysis.graph.nodes
         if node.kind == "lif"
     }
-    layers = {layer.name: layer for layer in count(analysis, height, width, maps, 0.0).layers}
+    counted = count(analysis, height, width, maps, 0.0)
+    layers = {layer.name: layer for layer in counted.layers}
     values, steps, ops = evaluate(ann, pixels), analysis.graph.time_steps, {op.name: op for op in ann.ops}
     for node in analysis.graph.nodes:
         value = analysis.values[node.name]
@@ -80,6 +81,8 @@ def test_it_has_the_spiking_networks_layers_and_as_many_macs_as_that_has_synapse
             own = [ops[node.name], *(parts if node.kind == "attend" else ())]
             assert sum(ann.op_macs(op, height, width) for op in own) == executed
     assert [op.name for op in ann.ops if op.kind == "relu" and not op.gating] == list(maps)
+    if not any(node.kind == "attend" and node["over"] == "time" for node in analysis.graph.nodes):
+        assert ann.macs(height, width) == counted.ann_macs
 
 
 def test_every_activation_is_an_ordinary_number_and_depends_on_the_picture():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simulator.analysis import analyse
-from simulator.bench import layers, processes, report, timing
+from simulator.bench import layers, processes, report, spiking, timing
 from simulator.bench.command import main
 from simulator.bench.pictures import noisy_picture
 from simulator.bundle import read_bundle, write_bundle
@@ -97,6 +97,22 @@ def test_without_a_compiler_the_compiled_contenders_are_missing(bundle_file, tmp
     assert all("C++ compiler" in why for why in found["missing"].values())
 
 
+def test_a_contender_that_fails_is_named_and_the_others_run_on(bundle_file, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise AttributeError("their new version has no such thing")
+
+    monkeypatch.setattr(spiking, "_reference", broken)
+    found = run(bundle_file, tmp_path, "--parts", "sizes", "--sizes", 8, "--only", "reference", "torch")
+    assert "no such thing" in found["missing"]["reference"]
+    assert [row["key"] for row in found["sizes"][0]["contenders"]] == ["engine", "torch"]
+
+
+def test_a_process_that_fails_does_not_take_the_other_figures_along(bundle_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "FIRST_PICTURE", "raise SystemExit('no such file')")
+    found = run(bundle_file, tmp_path, "--parts", "start-up", "memory")
+    assert found["missing"] == {"start-up": "no such file"} and found["memory"][0]["key"] == "engine"
+
+
 def test_slow_contenders_take_part_in_fewer_rounds_evenly_spread():
     order: list[str] = []
 
@@ -106,7 +122,7 @@ def test_slow_contenders_take_part_in_fewer_rounds_evenly_spread():
 
     times, _ = timing.interleaved({"quick": lambda: order.append("quick"), "slow": slow}, repeats=8, budget=0.09)
     assert len(times["quick"]) == 8 and len(times["slow"]) in (3, 4)
-    rounds = "".join(name[0] for name in order[4:]).split("q")[1:]  # after two calls each that warm up
+    rounds = "".join(name[0] for name in order[2:]).split("q")[1:]  # after one call each that says how long it takes
     assert max(len(part) for part in rounds) == 1 and rounds[-1] == "s" and rounds[0] == ""
 
 
