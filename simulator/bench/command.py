@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from simulator.bench import dense, layers, processes, report, spiking
 from simulator.bench.pictures import noisy_picture
-from simulator.bench.timing import MOST, PAUSE, Call, Contender, Timing, interleaved, machine, measure
+from simulator.bench.timing import MOST, Call, Contender, Timing, interleaved, machine, measure
 from simulator.bundle import Bundle, BundleError, read_bundle
 from simulator.files import write_atomically
 from simulator.network import Network
@@ -27,7 +27,7 @@ MEMORY_SIZE = (512, 512)  # for contenders other than the engine
 
 
 class _Bench:
-    """One run. `report` is what is written as JSON; `stopped` once Ctrl-C was pressed."""
+    """One run. report: what is written as JSON. equal: whether everybody who must equal the engine did."""
 
     def __init__(self, options: argparse.Namespace, bundle: Bundle):
         self.options, self.bundle = options, bundle
@@ -127,7 +127,7 @@ class _Bench:
             calls = {str(n): engine.prepare(pixels, n) for n in counts}
             for call in calls.values():
                 call()
-            times, _ = interleaved(calls, self.options.repeats, self.options.seconds, PAUSE)
+            times, _ = interleaved(calls, self.options.repeats, self.options.seconds)
             medians = {n: float(np.median(t)) for n, t in times.items()}
             speed = {n: medians["1"] / ms for n, ms in medians.items()}
             self.report["scaling"].append({"height": rows, "width": columns, "median_ms": medians, "speed": speed})

@@ -131,14 +131,12 @@ def sweep(bundle: Bundle, threads: int, repeats: int, side: int = SIDE) -> Itera
         except ImportError:
             dense = None
         times: dict[float | str, list[float]] = {rate: [] for rate in RATES} | {"dense": []}
-        for turn in range(repeats + 1):  # the first one warms up
+        for _ in range(repeats):
             for rate, (bits, _) in drawn.items():
                 layer.place(bits)
                 times[rate].append(_timed(layer.run))
             if dense is not None:
                 times["dense"].append(_timed(dense))
-            if turn == 0:
-                times = {key: [] for key in times}
         inputs, outputs, kernel, stride, _, groups, accumulator = shape
         medians = [median(times[rate]) for rate in RATES]
         dense_ms = median(times["dense"]) if times["dense"] else None
@@ -169,6 +167,9 @@ def crossing(rates: tuple[float, ...], times: list[float], level: float) -> floa
 
 
 def _timed(call: Any) -> float:
+    """Milliseconds of the second of two calls: the first one brings weights and spikes into the caches, whoever used
+    them before."""
+    call()
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3

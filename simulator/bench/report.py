@@ -64,7 +64,7 @@ def layer_table(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         dense = "        -" if row["onnx_float32_ms"] is None else f"{row['onnx_float32_ms']:9.2f}"
         equal = row["equal_at_rate"]
-        at = "" if row["onnx_float32_ms"] is None else ("never" if equal is None else f"{equal:.0%}")
+        at = "" if row["onnx_float32_ms"] is None else (f"> {rates[-1]:.0%}" if equal is None else f"{equal:.0%}")
         lines.append(
             f"  {row['shape']:24s}{row['accumulator']:>6s}"
             + "".join(f"{one['ms']:8.2f}" for one in row["rates"])
@@ -200,6 +200,10 @@ def _spike_rate(pyplot: Any, report: dict[str, Any], path: Path) -> Path:
             axes.axhline(row["onnx_float32_ms"], color=f"C{i % 10}", linestyle="--", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="spike rate, %", ylabel="milliseconds, median")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    lowest, highest = axes.get_ylim()
+    marked = [step * 10.0**power for power in range(-4, 5) for step in (1, 2, 5)]
+    marked = [value for value in marked if lowest <= value <= highest]
+    axes.set_yticks(marked, [f"{value:g}" for value in marked])
     axes.minorticks_off()
     axes.set_title("One spiking convolution, random spikes (dashed: dense in ONNX Runtime, float32)", fontsize=11)
     axes.grid(alpha=0.3)
