@@ -1,0 +1,104 @@
+"""Who computes the equivalent ANN (`export/ann`): ReLU where the neurons are, one pass, random weights.
+
+Its pictures mean nothing; its time is what a dense network of the same structure takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simulator.bench.spiking import compiled, in_inference, torch_with
+from simulator.bench.timing import Call, Contender, Pixels
+from simulator.bundle import Bundle
+
+SAMPLE_SIDE = 128  # pixels of the picture's corner from which activations get their scales
+
+
+def contenders(bundle: Bundle) -> list[Contender]:
+    return [
+        Contender("ann-onnx", "ONNX Runtime float32", "ann", partial(_onnx, bundle, False)),
+        Contender("ann-onnx-int8", "ONNX Runtime uint8 x int8", "ann", partial(_onnx, bundle, True)),
+        Contender("ann-litert", "LiteRT (XNNPACK) float32", "ann", partial(_litert, bundle, False)),
+        Contender("ann-litert-int8", "LiteRT (XNNPACK) int8", "ann", partial(_litert, bundle, True)),
+        Contender("ann-torch", "PyTorch", "ann", partial(_torch, bundle, False)),
+        Contender("ann-torch-compiled", "PyTorch, torch.compile", "ann", partial(_torch, bundle, True)),
+    ]
+
+
+def _sample(bundle: Bundle, pixels: Pixels) -> Pixels:
+    side = max(SAMPLE_SIDE // bundle.analysis.stride, 1) * bundle.analysis.stride
+    return pixels[:, :side, :side]
+
+
+def onnx_session(model: Any, threads: int) -> Any:
+    """An inference session on the CPU; ImportError, a sentence, where ONNX Runtime is missing."""
+    try:
+        onnxruntime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ImportError(importlib.import_module("export.onnx").missing_package("onnxruntime")) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def _onnx(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
+    ann = importlib.import_module("export.ann").build_ann(bundle.analysis)
+    writer = importlib.import_module("export.ann.to_onnx")
+    size = pixels.shape[1:]
+    model = writer.integer_model(ann, *size, _sample(bundle, pixels)) if integer else writer.float_model(ann, *size)
+    session = onnx_session(model, threads)
+
+    def call() -> Pixels:
+        restored: Pixels = session.run(None, {"picture": pixels[None]})[0][0]
+        return restored
+
+    return call
+
+
+def _litert(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
+    ann = importlib.import_module("export.ann").build_ann(bundle.analysis)
+    writer = importlib.import_module("export.ann.to_tflite")
+    size = pixels.shape[1:]
+    model = writer.integer_model(ann, *size, _sample(bundle, pixels)) if integer else writer.float_model(ann, *size)
+    litert = importlib.import_module("ai_edge_litert.interpreter")
+    with _quiet_stderr():
+        interpreter = litert.Interpreter(model_content=model, num_threads=threads)
+        interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    picture = np.ascontiguousarray(pixels.transpose(1, 2, 0))[None]
+
+    def call() -> Pixels:
+        interpreter.set_tensor(source["index"], picture)
+        interpreter.invoke()
+        restored: Pixels = interpreter.get_tensor(target["index"])[0].transpose(2, 0, 1)
+        return restored
+
+    return call
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """LiteRT announces its delegate from C++, past Python's streams."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _torch(bundle: Bundle, compile_it: bool, pixels: Pixels, threads: int) -> Call:
+    torch = torch_with(threads)
+    ann = importlib.import_module("export.ann").build_ann(bundle.analysis)
+    net = importlib.import_module("export.ann.to_torch").TorchAnn(ann).eval()
+    return (compiled if compile_it else in_inference)(torch, net, torch.from_numpy(pixels)[None])
