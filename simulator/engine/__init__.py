@@ -37,22 +37,31 @@ Span = tuple[int, int]  # first, one past the last
 
 MOST_THREADS = 64
 CGROUP = Path("/sys/fs/cgroup")
+FUNCTIONS = 100  # that are compiled, about
 KEPT_LAYOUTS = 8  # picture sizes whose records are kept
 
 
 class _Announce(event.Listener):
-    """Says that compilation began, once: a first start that is silent for many seconds looks like a hang."""
+    """Says that compilation began, and on a terminal how far it is: a first start that is silent looks like a hang."""
 
-    said = False
+    begun = 0  # functions whose compilation has begun
     when = "once"
 
     def on_start(self, event: Any) -> None:
-        if not self.said:
-            print(f"compiling kernels for this processor ({self.when}, about 20 s) ...", file=sys.stderr, flush=True)
-            self.said = True
+        self.begun += 1
+        text = f"compiling kernels for this processor ({self.when}, about 20 s) ..."
+        if sys.stderr.isatty():
+            # The machine code of all comes last: it takes the last third of the time, and cannot be counted.
+            print(f"\r{text} {min(self.begun / FUNCTIONS, 1) * 2 / 3:4.0%}", end="", file=sys.stderr, flush=True)
+        elif self.begun == 1:
+            print(text, file=sys.stderr, flush=True)
 
     def on_end(self, event: Any) -> None:
         pass
+
+    def close(self) -> None:
+        if self.begun and sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @functools.cache
@@ -73,8 +82,17 @@ def compiled() -> Runner:
             announce.when = "at every start, for no folder can keep them: set NUMBA_CACHE_DIR to a writable one"
             run_tasks = numba.njit(nogil=True)(function)
             run_tasks.compile(signature)
+        finally:
+            announce.close()
     runner: Runner = run_tasks
     return runner
+
+
+def cache_folder() -> str | None:
+    """Where the compiled kernels are kept for the next start; None if no folder is writable."""
+    statistics: Any = getattr(compiled(), "stats")  # noqa: B009 (a Runner has none; what Numba makes has)
+    folder: str | None = statistics.cache_path
+    return folder
 
 
 def available_threads() -> int:

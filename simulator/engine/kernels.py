@@ -32,6 +32,8 @@ from simulator.engine.vectors import (
     depth_to_pixels,
     dot,
     list_ones,
+    list_ones_64,
+    list_ones_twice,
     load,
     load_atomic,
     load_i8,
@@ -125,14 +127,15 @@ def _pixels(op: Any, y: int, x: int, n: int) -> None:
 # input, 11 kernel, 12 stride, 13 padding, 14 rows and 15 columns of a block of output pixels that share one run of
 # events, 16 scratch for events, 17 for run starts, 18 table, 19 vectors of output lanes in each of its chunks, 20-24
 # output, 25 its bytes per block, 26 bias, 27 where each piece of 16 lanes goes, 28 accumulators are int32, 29 add to
-# what is there, 30 chunks
+# what is there, 30 chunks, 31 columns of sums that slide along (0: blocks; then 15 is 1)
 @inline
 def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
     """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
 
-    The list goes column by column (0 = x * stride - padding); per column all input rows under the kernel follow one
-    another, so the taps of a block of output pixels are one run, starts[c] .. starts[c + reach].
-    Offset: ((column * rows + row) * channels + channel) * bytes of a table row / 8, which x86 multiplies for free.
+    The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1]. All
+    input rows under the kernel follow one another there (except that two columns may meet in the middle of a vector),
+    so the taps of a block of output pixels are one run. Offset: (candidate within the column, row by row, plus, for
+    blocks, candidates per column * c) * bytes of a table row / 8, which x86 multiplies for free.
     """
     words, stride, step = op[8], op[12], op[5]
     events, starts = op[16], op[17]
@@ -142,33 +145,62 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
     left = min(max(-first, 0), columns)  # columns left of the image
     right = max(min(op[10] - first, columns), left)  # and where those right of it start
     sources = starts + 8 * (columns + 1)  # addresses of the input rows
-    unit = 8 * op[19]
-    per_column = rows * words * 16 * unit
+    unit = 8 * op[19] * max(op[31], 1)
+    per_column = 0 if op[31] else rows * words * 16 * unit
     for k in range(rows):
         row = y * stride - op[13] + k
         inside = 0 <= row < op[9]
         store_64(sources + 8 * k, (_place(op, 2, row, 0) + t * op[3] if inside else op[7]) + first * step)
+    row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
     count = 0
     for c in range(left):
         store_64(starts + 8 * c, count)
-    if words == 1 and rows == 4:  # two words make one vector of candidates
-        row0, row1 = load_i64(sources), load_i64(sources + 8)
-        row2, row3 = load_i64(sources + 16), load_i64(sources + 24)
+    if words == 1 and rows == 4:  # four words make one vector of candidates
+        row3 = load_i64(sources + 24)
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             mask = load_u16(row0 + c * step) | (load_u16(row1 + c * step) << 16)
-            count += list_ones(events + 2 * count, c * per_column, unit, mask)
-            mask = load_u16(row2 + c * step) | (load_u16(row3 + c * step) << 16)
-            count += list_ones(events + 2 * count, c * per_column + 32 * unit, unit, mask)
-    elif words % 2 == 0:
+            mask |= (load_u16(row2 + c * step) << 32) | (load_u16(row3 + c * step) << 48)
+            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+    elif words == 2 and rows == 3 and step == 4:
+        c = left
+        while per_column == 0 and c + 1 < right:  # three vectors of candidates for two columns
+            store_64(starts + 8 * c, count)
+            mask = load_u32(row0 + 4 * c) | (load_u32(row1 + 4 * c) << 32)
+            count += list_ones_64(events + 2 * count, 0, unit, mask)
+            mask = load_i64(row2 + 4 * c)
+            store_64(starts + 8 * c + 8, count + count_ones(mask & 0xFFFFFFFF))
+            count += list_ones_twice(events + 2 * count, 64 * unit, unit, mask)
+            mask = load_u32(row0 + 4 * c + 4) | (load_u32(row1 + 4 * c + 4) << 32)
+            count += list_ones_64(events + 2 * count, 0, unit, mask)
+            c += 2
+        while c < right:
+            store_64(starts + 8 * c, count)
+            mask = load_u32(row0 + 4 * c) | (load_u32(row1 + 4 * c) << 32)
+            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + 4 * c))
+            c += 1
+    elif words == 2:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base = c * per_column
+            for k in range(0, rows - 1, 2):
+                mask = load_u32(load_i64(sources + 8 * k) + c * step)
+                mask |= load_u32(load_i64(sources + 8 * k + 8) + c * step) << 32
+                count += list_ones_64(events + 2 * count, base, unit, mask)
+                base += 64 * unit
+            if rows % 2:
+                mask = load_u32(load_i64(sources + 8 * (rows - 1)) + c * step)
+                count += list_ones(events + 2 * count, base, unit, mask)
+    elif words % 4 == 0:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             base = c * per_column
             for k in range(rows):
                 at = load_i64(sources + 8 * k) + c * step
-                for w in range(0, words, 2):
-                    count += list_ones(events + 2 * count, base, unit, load_u32(at + 2 * w))
-                    base += 32 * unit
+                for w in range(0, words, 4):
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
+                    base += 64 * unit
     else:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
@@ -329,8 +361,111 @@ _one16, _two16, _three16, _four16 = _runs(I16X32)
 _one32, _two32, _three32, _four32 = _runs(I32X16)
 
 
+def _slides(kind: Any) -> tuple[Any, ...]:
+    """Functions that sum a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of `kind` per output pixel.
+
+    A spike in column c adds to the output columns c - 1, c and c + 1, all within three columns of sums that stay in
+    registers: a row of the table has its weights for the three, leftmost first. After each input column one column of
+    sums is complete, and another begins. So an event is read once, not three times.
+    """
+
+    @inline
+    def one(op: Any, out: int, n: int, table: int, none: int, bias: int) -> None:
+        events, starts, step, keep = op[16], op[17] + 8, op[25], op[29]
+        initial = load(kind, bias)
+        a, b, c = initial, initial, initial
+        event = events
+        for column in range(-2, n):
+            end = events + 2 * load_i64(starts)
+            starts += 8
+            while event + 6 < end:
+                four = load_i64(event)
+                row = table + _offset(four, 0)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                row = table + _offset(four, 16)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                row = table + _offset(four, 32)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                row = table + _offset(four, 48)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                event += 8
+            four = load_i64(event)
+            row = table + _offset(four, 0) if event < end else none
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            row = table + _offset(four, 16) if event + 2 < end else none
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            row = table + _offset(four, 32) if event + 4 < end else none
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            event = end
+            if column >= 0:
+                store(out, a + load(kind, out) if keep else a)
+                out += step
+            a, b, c = b, c, initial
+
+    @inline
+    def two(op: Any, out: int, n: int, table: int, none: int, bias: int) -> None:
+        events, starts, step, keep = op[16], op[17] + 8, op[25], op[29]
+        initial, initial2 = load(kind, bias), load(kind, bias + 64)
+        a, b, c = initial, initial, initial
+        d, e, f = initial2, initial2, initial2
+        event = events
+        for column in range(-2, n):
+            end = events + 2 * load_i64(starts)
+            starts += 8
+            while event < end:
+                pair = load_u32(event)
+                row = table + _offset(pair, 0)
+                a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+                d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+                row = table + _offset(pair, 16) if event + 2 < end else none
+                a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+                d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+                event += 4
+            event = end
+            if column >= 0:
+                store(out, a + load(kind, out) if keep else a)
+                store(out + 64, d + load(kind, out + 64) if keep else d)
+                out += step
+            a, b, c = b, c, initial
+            d, e, f = e, f, initial2
+
+    return one, two
+
+
+_slide_one16, _slide_two16 = _slides(I16X32)
+_slide_one32, _slide_two32 = _slides(I32X16)
+
+
+@inline
+def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
+    wide, vectors = op[28] != 0, op[19]
+    row = 3 * vectors * 64  # bytes of the table
+    candidates = 3 * op[8] * 16
+    for t in range(op[1]):
+        _events(op, t, y, x, n)
+        out = _place(op, 20, y, 0) + t * op[21] + load_i64(op[27])
+        table, bias = op[18], op[26]
+        for _ in range(op[30]):
+            none = table + candidates * row
+            if wide:
+                if vectors == 1:
+                    _slide_one32(op, out, n, table, none, bias)
+                else:
+                    _slide_two32(op, out, n, table, none, bias)
+            elif vectors == 1:
+                _slide_one16(op, out, n, table, none, bias)
+            else:
+                _slide_two16(op, out, n, table, none, bias)
+            table += (candidates + 1) * row
+            bias += vectors * 64
+            out += vectors * 64
+
+
 @inline
 def _conv(op: Any, y: int, x: int, n: int) -> None:
+    if op[31]:
+        _sliding_conv(op, y, x, n)
+        return
     blocks = (n + op[15] - 1) // op[15]
     wide, vectors = op[28] != 0, op[19]
     rows = ((op[15] - 1) * op[12] + op[11]) * ((op[14] - 1) * op[12] + op[11]) * op[8] * 16 + 1

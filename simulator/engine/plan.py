@@ -32,6 +32,7 @@ INDEX_LIMIT = 1 << 16  # events are uint16
 SCRATCH_ROW_BYTES = 16 * 1024  # what a block of columns may take per row and value
 TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache beside events and sums
 LEAST_BLOCK = 8  # columns
+SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 BAND_ROWS = 16  # of the picture and per thread, for each turn of a pass
 SLACK = 512  # vectors may run over the end of anything by less than this
@@ -73,7 +74,8 @@ class SpikeTable:
 
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
     bytes of output lanes], the last row zero; bias [chunks, vectors * 64 bytes]; pieces: where each 16 lanes go, in
-    bytes from the block's first pixel, without the `piece_rows` rows below it.
+    bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
+    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
     """
 
     first_word: int
@@ -81,6 +83,7 @@ class SpikeTable:
     adds: bool  # to what another table left for the same outputs
     rows: int
     columns: int
+    slides: int
     vectors: int
     chunks: int
     table: npt.NDArray[Any]
@@ -194,6 +197,12 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) ->
     return min(small or shapes[:1], key=lambda shape: cost(*shape))
 
 
+def _slides(kernel: int, stride: int, words: int, lanes: int, size: int) -> bool:
+    """Whether the sums of a pixel slide along (`kernels.CONV`): they fill vectors, and the table fits the cache."""
+    fits = kernel * words * LANES * kernel * lanes * size <= TABLE_BYTES
+    return (kernel, stride) == (SLIDES, 1) and lanes * size % 64 == 0 and fits
+
+
 def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]:
     kernel, stride = node["kernel"], node["stride"]
     size = 4 if wide else 2
@@ -203,10 +212,13 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
     rows, columns = _block_shape(kernel, stride, words, lanes, size)
+    slides = SLIDES if _slides(kernel, stride, words, lanes, size) else 0
+    if slides:
+        rows, columns = 1, 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
     total = rows * columns * lanes
     needed = total * size // 64
-    vectors = max(v for v in range(1, kernels.TABLE_VECTORS + 1) if needed % v == 0)
+    vectors = max(v for v in range(1, (2 if slides else kernels.TABLE_VECTORS) + 1) if needed % v == 0)
     # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
     most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel) * cells[0] * LANES * 8 * vectors))
     tables = []
@@ -227,11 +239,15 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
                     bias[own_lanes] = own["bias"][g * c_out : (g + 1) * c_out]
                 pieces += [(column * all_lanes + g * c_out + i) * size for i in range(0, lanes, LANES)]
                 piece_rows += [row] * (lanes // LANES)
-            flat = np.concatenate([table.reshape(-1, total), np.zeros((1, total), kind)])
             step = vectors * 64 // size
-            chunks = [flat[:, i : i + step].reshape(-1) for i in range(0, total, step)]
+            if slides:  # the columns of the kernel side by side; the last is for the leftmost output column
+                flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
+            else:
+                flat = table.reshape(-1, 1, total)
+            flat = np.concatenate([flat, np.zeros_like(flat[:1])])
+            chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
             made = SpikeTable(
-                g * (c_in // LANES) + first, count, first > 0, rows, columns, vectors, needed // vectors,
+                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, vectors, needed // vectors,
                 aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
                 np.array(piece_rows, np.int64),
             )  # fmt: skip
@@ -702,7 +718,8 @@ class _Writer:
                 kernel, stride = inner["kernel"], inner["stride"]
                 rows = (table.rows - 1) * stride + kernel
                 per_column = rows * table.words * LANES * 8 * table.vectors
-                most = min(most, (INDEX_LIMIT // per_column - kernel) // stride)
+                if not table.slides:
+                    most = min(most, (INDEX_LIMIT // per_column - kernel) // stride)
         return height, max(LEAST_BLOCK, most // LEAST_BLOCK * LEAST_BLOCK)
 
     def _emit(self, kind: int, *values: int | Place | _Scratch | npt.NDArray[Any] | tuple[str, int]) -> None:
@@ -850,7 +867,7 @@ class _Writer:
                 kernels.CONV, given.steps, group, layout.base + layout.zero_offset, table.words, height, width, kernel,
                 stride, node["padding"], table.rows, table.columns, _Scratch(events), _Scratch(starts), table.table,
                 table.vectors, out, table.columns * form.pixel_bytes, table.bias, pieces, form.size == 4,
-                keep or table.adds, table.chunks,
+                keep or table.adds, table.chunks, table.slides,
             )  # fmt: skip
 
     def _dense_conv(self, node: Node, out: Place) -> None:

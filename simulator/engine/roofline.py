@@ -152,8 +152,9 @@ class _Layer:
                 arrivals(self.side, -(-self.side // block), node["kernel"] + block - 1, block, node["padding"])
                 for block in (table.rows, table.columns)
             )
-            read = int(rows @ (counts @ columns)) * table.chunks
-            total += 2 * int(rows @ counts.sum(1)) + read * (2 + VECTOR * table.vectors)
+            listed = int(rows @ counts.sum(1))
+            read = listed if table.slides else int(rows @ (counts @ columns))
+            total += 2 * listed + read * table.chunks * (2 + VECTOR * table.vectors * max(table.slides, 1))
             total += 2 * table.words * steps * self.side * int(rows.sum())
         return total
 

@@ -327,42 +327,73 @@ def _bytes_as_places() -> ir.Constant:
     return ir.Constant(ir.ArrayType(ir.VectorType(I16, 8), 256), rows)
 
 
-@intrinsic
-def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
-    """Write base + unit * (position of each of the 32 lowest bits that is set), as uint16 one after another.
+def _list(lanes: int, wrap: int) -> Any:
+    """Makes `list_ones` for words of `lanes` bits whose positions count modulo `wrap`."""
 
-    Returns their number. Up to 32 numbers are overwritten, however few there are.
-    """
+    @intrinsic
+    def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, base, unit, bits = args
+            word = builder.trunc(bits, ir.IntType(lanes)) if lanes < 64 else bits
+            if "avx512vbmi2" in _x86_features():
+                return _list_at_once(builder, address, base, unit, word, wrap)
+            # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
+            table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
+            kind = ir.VectorType(I16, 8)
+            total = ir.Constant(I64, 0)
+            for first in range(0, lanes, 8):
+                byte = builder.and_(builder.lshr(word, ir.Constant(word.type, first)), ir.Constant(word.type, 255))
+                row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
+                start = builder.add(base, builder.mul(unit, ir.Constant(I64, first % wrap)))
+                places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
+                to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
+                builder.store(places, _at(builder, to, kind), align=2)
+                ones = builder.ctpop(byte)
+                total = builder.add(total, builder.zext(ones, I64) if lanes < 64 else ones)
+            return total
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address, base, unit, bits = args
-        word = builder.trunc(bits, I32)
-        if "avx512vbmi2" in _x86_features():
-            kind = I16X32.ir
-            lanes = builder.bitcast(word, ir.VectorType(I1, 32))
-            places = builder.mul(ir.Constant(kind, list(range(32))), _broadcast(builder, unit, kind))
-            places = builder.add(places, _broadcast(builder, base, kind))
-            signature = ir.FunctionType(kind, [kind, kind, lanes.type])
-            name = "llvm.x86.avx512.mask.compress.v32i16"
-            function = cgutils.get_or_insert_function(builder.module, signature, name)
-            found = builder.call(function, [places, ir.Constant(kind, ir.Undefined), lanes])
-            builder.store(found, _at(builder, address, kind), align=2)
-            return builder.zext(builder.ctpop(word), I64)
-        # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
-        table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
-        kind = ir.VectorType(I16, 8)
-        total = ir.Constant(I64, 0)
-        for first in range(0, 32, 8):
-            byte = builder.and_(builder.lshr(word, ir.Constant(I32, first)), ir.Constant(I32, 255))
-            row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
-            start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
-            places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
-            to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
-            builder.store(places, _at(builder, to, kind), align=2)
-            total = builder.add(total, builder.zext(builder.ctpop(byte), I64))
-        return total
+        return types.int64(types.int64, types.int64, types.int64, types.int64), generate
 
-    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+    return list_ones
+
+
+def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any, wrap: int) -> Any:
+    """The body of `list_ones` with the instructions that move chosen lanes together."""
+    wide = I16X32.ir
+    unit, base = (_broadcast(builder, number, wide) for number in (unit, base))
+
+    def chosen(kind: ir.VectorType, lanes: Any) -> Any:
+        mask = builder.bitcast(word, ir.VectorType(I1, kind.count))
+        signature = ir.FunctionType(kind, [kind, kind, mask.type])
+        name = f"llvm.x86.avx512.mask.compress.v{kind.count}i{kind.element.width}"
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, signature, name), [lanes, ir.Constant(kind, None), mask]
+        )
+
+    if word.type.width == 32:
+        offsets = builder.add(builder.mul(ir.Constant(wide, list(range(32))), unit), base)
+        builder.store(chosen(wide, offsets), _at(builder, address, wide), align=2)
+        return builder.zext(builder.ctpop(word), I64)
+    kind = ir.VectorType(ir.IntType(8), 64)
+    found = chosen(kind, ir.Constant(kind, [i % wrap for i in range(64)]))
+    count = builder.ctpop(word)
+
+    def put(first: int) -> None:
+        index = ir.Constant(ir.VectorType(I32, 32), list(range(first, first + 32)))
+        positions = builder.zext(builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), index), wide)
+        to = builder.add(address, ir.Constant(I64, 2 * first))
+        builder.store(builder.add(builder.mul(positions, unit), base), _at(builder, to, wide), align=2)
+
+    put(0)
+    with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 32)), likely=False):
+        put(32)
+    return count
+
+
+# Write base + unit * (position of each bit that is set in a word of 32 or 64 bits), as uint16 one after another, and
+# return their number: list_ones(address, base, unit, bits). As many numbers as there are bits may be overwritten.
+list_ones, list_ones_64 = _list(32, 32), _list(64, 64)
+list_ones_twice = _list(64, 32)  # the upper 32 bits have the same positions as the lower ones
 
 
 def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
