@@ -29,7 +29,7 @@ from numba.core import event
 
 from simulator.analysis import Analysis
 from simulator.engine import kernels, whole
-from simulator.engine.plan import PATCH_FIELDS, Layout, Pass, Plan, Program, Runner, build_plan, padded
+from simulator.engine.plan import BAND_ROWS, PATCH_FIELDS, Layout, Pass, Plan, Program, Runner, build_plan, padded
 from simulator.statistics import Counter, Population
 
 Observer = Callable[[str, npt.NDArray[np.int64]], None]
@@ -38,6 +38,8 @@ Span = tuple[int, int]  # first, one past the last
 MOST_THREADS = 64
 CGROUP = Path("/sys/fs/cgroup")
 FUNCTIONS = 100  # that are compiled, about
+TALL = 32  # bands of rows, from where on the arena does not grow with a picture: values are kept in rings of rows
+FEW_BYTES = 32 << 20  # of working memory need no closer look
 KEPT_LAYOUTS = 8  # picture sizes whose records are kept
 
 
@@ -138,6 +140,7 @@ class Engine:
         self._plan_observed: Plan | None = None
         self._arena = np.zeros(0, np.uint8)
         self._counts = np.zeros(0, np.int32)
+        self._arena_sizes: dict[tuple[int, int], int] = {}
         self._layouts: dict[tuple[int, int, bool], Layout] = {}
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         self._helping: list[Future[None]] = []
@@ -195,6 +198,22 @@ class Engine:
             layout.totals[:] = 0
             self._compute(layout, pixels, source, restored, target, self._counts, None)
             counter.add_sums(int(total) for total in layout.totals.sum(0)[: len(layout.weights)])
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes of working memory that `restore` needs for a part of that size (multiples of the stride), or a small
+        number that is more."""
+        if height * width * self.analysis.bytes_per_pixel() < FEW_BYTES:  # if all rows of all values were kept
+            return FEW_BYTES
+        rows = min(height, padded(TALL * BAND_ROWS * self.threads, self.analysis.stride))
+        if (rows, width) not in self._arena_sizes:
+            if len(self._arena_sizes) >= KEPT_LAYOUTS:
+                self._arena_sizes.clear()
+            self._arena_sizes[rows, width] = Layout(self._plan, rows, width, self.threads).arena_size
+        arena = self._arena_sizes[rows, width]
+        if any(step.kind == "whole" for step in self._plan.passes):
+            arena = arena * height // rows
+        scales = [self.analysis.values[node.name].scale for node in self.graph.nodes if node.kind == "lif"]
+        return arena + sum(4 * (height // scale) * (width // scale) for scale in scales)
 
     def _weigh(
         self, layout: Layout, population: Population, rows: Span, columns: Span, inner: tuple[Span, Span]

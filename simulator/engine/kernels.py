@@ -68,6 +68,7 @@ TASK_FIELDS = 7
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
 SHARES = 2  # per thread, that a task is cut into
 PATIENCE = 1000  # looks at a counter before the processor is offered to others
+DIRECT_BYTES = 512  # `plan.SLACK`
 COUNTED = 512  # columns whose weighted spike counts are added up in int32
 OVERRUN = 8  # pixels beyond a block of columns that an operation may compute in scratch
 
@@ -616,15 +617,23 @@ def _dense_conv(op: Any, y: int, x: int, n: int) -> None:
     s = stride * channels * size  # scratch bytes from output pixel to pixel
     taps = kernel * channels * size  # a kernel row's taps are contiguous: bytes
     pixel = op[23]
+    # A 1x1 kernel reads its input where it lies; up to seven pixels too many, which must not leave the arena.
+    direct = kernel == 1 and 8 * stride * op[5] <= DIRECT_BYTES
+    if direct:
+        s = stride * op[5]
     for t in range(op[1]):
-        _dense_rows(op, t, y, x, padded)
+        rows = op[13]
+        if direct:
+            rows = _place(op, 2, y * stride, x * stride) + t * op[3]
+        else:
+            _dense_rows(op, t, y, x, padded)
         for chunk in range(op[17]):
             initial = load(I32X16, op[24] + 64 * chunk)
             for p in range(0, padded, 8):
                 a, b, c, d, e, f, g, h = initial, initial, initial, initial, initial, initial, initial, initial
                 weight = op[15] + chunk * op[16]
                 for k in range(kernel):
-                    at = op[13] + k * columns * channels * size + p * s
+                    at = rows + k * columns * channels * size + p * s
                     end = at + taps
                     if wide:
                         while at < end:

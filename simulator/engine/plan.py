@@ -35,7 +35,7 @@ LEAST_BLOCK = 8  # columns
 SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 BAND_ROWS = 16  # of the picture and per thread, for each turn of a pass
-SLACK = 512  # vectors may run over the end of anything by less than this
+SLACK = kernels.DIRECT_BYTES  # vectors may run over the end of anything by less than this
 ALIGNMENT = 64
 PATCH_FIELDS = {"picture": 8, "restored": 8, "maps": 1, "totals": 1}  # fields of records that change with the call
 
@@ -197,12 +197,6 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) ->
     return min(small or shapes[:1], key=lambda shape: cost(*shape))
 
 
-def _slides(kernel: int, stride: int, words: int, lanes: int, size: int) -> bool:
-    """Whether the sums of a pixel slide along (`kernels.CONV`): they fill vectors, and the table fits the cache."""
-    fits = kernel * words * LANES * kernel * lanes * size <= TABLE_BYTES
-    return (kernel, stride) == (SLIDES, 1) and lanes * size % 64 == 0 and fits
-
-
 def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]:
     kernel, stride = node["kernel"], node["stride"]
     size = 4 if wide else 2
@@ -212,7 +206,7 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
     rows, columns = _block_shape(kernel, stride, words, lanes, size)
-    slides = SLIDES if _slides(kernel, stride, words, lanes, size) else 0
+    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and lanes * size % 64 == 0 else 0
     if slides:
         rows, columns = 1, 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)

@@ -345,7 +345,9 @@ def _list(lanes: int, wrap: int) -> Any:
                 byte = builder.and_(builder.lshr(word, ir.Constant(word.type, first)), ir.Constant(word.type, 255))
                 row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
                 start = builder.add(base, builder.mul(unit, ir.Constant(I64, first % wrap)))
-                places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
+                places = builder.add(
+                    builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind)
+                )
                 to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
                 builder.store(places, _at(builder, to, kind), align=2)
                 ones = builder.ctpop(byte)
