@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -52,14 +53,17 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", type=_name, help="what to restore, see below")
-    parser.add_argument("--task", required=True, choices=TASKS, help="what to remove from it")
+    parser.add_argument("source", metavar="SOURCE", nargs="?", type=_name, help="what to restore, see below")
+    parser.add_argument("--task", choices=TASKS, help="what to remove from it")
     parser.add_argument("--bundle", metavar="FILE", type=_path, help="the network; default: the one that ships")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
     parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
     parser.add_argument("--max-frames", metavar="N", type=_positive, help="stop after N pictures")
+    parser.add_argument(
+        "--warmup", action="store_true", help="restore nothing: compile the kernels, so that the next start is quick"
+    )
     parser.add_argument("--side-by-side", action="store_true", help="store input and result in one picture")
     return parser
 
@@ -70,10 +74,14 @@ def main(argv: list[str] | None = None) -> int:
     `argv` is without the program's name; None takes the process's own arguments, and keeps its signals until it ends,
     so that a second Ctrl-C does not spoil the ending.
     """
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
+    if missing and not args.warmup:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
     stop = Stop()
     try:
-        return _run(args, stop)
+        return _warm_up(args) if args.warmup else _run(args, stop)
     except UserError as error:
         print(f"edge-restore: {error}", file=sys.stderr)
         return 2
@@ -134,6 +142,28 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     return outcome.exit_code(source)
 
 
+def _warm_up(args: argparse.Namespace) -> int:
+    """Compile the kernels and load the bundle, if one is named; say how long it took and where kernels are kept."""
+    begin = time.perf_counter()
+    from simulator.engine import cache_folder
+
+    folder = cache_folder()
+    loaded = ""
+    if args.bundle is not None or args.task is not None:
+        bundle = args.bundle or shipped_bundle(args.task)
+        load_network(bundle, args.task, args.threads, args.tile)
+        loaded = f", {bundle} is loaded"
+    seconds = time.perf_counter() - begin
+    if folder is None:
+        print(
+            f"kernels are compiled{loaded}: {seconds:.1f} s; no folder is writable, so every start compiles them: "
+            "set NUMBA_CACHE_DIR to a writable one"
+        )
+    else:
+        print(f"kernels are compiled{loaded}: {seconds:.1f} s; they are kept in {folder}")
+    return 0
+
+
 def shipped_bundle(task: str) -> Path:
     """The bundle that ships for `task`. Raises UserError if there is none."""
     path = BUNDLES / f"{task}.safetensors"
@@ -143,7 +173,7 @@ def shipped_bundle(task: str) -> Path:
     return path
 
 
-def load_network(bundle: Path, task: str, threads: int | None, tile: int | None) -> Network:
+def load_network(bundle: Path, task: str | None, threads: int | None, tile: int | None) -> Network:
     """Loads `bundle`. Raises UserError if it is unusable, of another task, or has no use for so small a tile."""
     import simulator
 
@@ -153,7 +183,7 @@ def load_network(bundle: Path, task: str, threads: int | None, tile: int | None)
         network = simulator.load(bundle, threads=threads)
     except (ValueError, OSError) as error:
         raise UserError(sentence(error)) from error
-    if network.task not in (task, "auto"):
+    if task is not None and network.task not in (task, "auto"):
         raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
     if tile is not None and tile < network.min_tile:
         raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")

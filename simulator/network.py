@@ -6,6 +6,7 @@ beyond the padded image's own border, so pixels and spike counts are the same fo
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import os
@@ -20,11 +21,13 @@ import numpy.typing as npt
 from simulator.analysis import Analysis, analyse
 from simulator.bundle import Bundle, read_bundle
 from simulator.graph import GraphError
-from simulator.statistics import Counter, Statistics
+from simulator.statistics import Counter, Population, Statistics
 from simulator.trace import Trace, digest
 
 BACKENDS = ("numba", "reference")
 MEMORY_BUDGET = 600 << 20  # bytes of working memory up to which an image is processed whole
+LARGEST_SIDE = 1 << 16  # of a tile, pixels
+KEPT_SIZES = 8  # of images, whose synapses need not be counted again
 UNCLIPPED_RANGE = (-512, 767)  # grey levels that `run_unclipped` accepts: 0..255 and noise up to 512 beyond
 
 Observer = Callable[[str, npt.NDArray[Any]], None]
@@ -82,10 +85,24 @@ class Network:
         self._threads = threads
         # The reference computes in int64 and keeps a layer's input, padded input and output at once.
         self._bytes_per_pixel = self.analysis.bytes_per_pixel() * (4 if backend == "reference" else 1)
-        side = int(math.sqrt(MEMORY_BUDGET / self._bytes_per_pixel)) - 2 * self.analysis.halo
-        self.tile = max(side // self.min_tile * self.min_tile, self.min_tile)
         self._engine = self._build(self.analysis)
         self._unclipped: Backend | None = None
+        self._populations: dict[tuple[int, int], Population] = {}
+
+    @functools.cached_property
+    def tile(self) -> int:
+        """The largest tile whose computation fits the memory budget; at least `min_tile`."""
+        fits, fails = 1, LARGEST_SIDE // self.min_tile  # in units of min_tile
+        while fails - fits > 1:
+            side = (fits + fails) // 2
+            extent = side * self.min_tile + 2 * self.analysis.halo
+            fits, fails = (side, fails) if self._memory(extent, extent) <= MEMORY_BUDGET else (fits, side)
+        return fits * self.min_tile
+
+    def _memory(self, height: int, width: int) -> int:
+        """Bytes of working memory for that many pixels at once."""
+        measured = getattr(self._engine, "memory", None)
+        return measured(height, width) if measured else int(height * width * self._bytes_per_pixel)
 
     def _build(self, analysis: Analysis) -> Backend:
         if self.backend == "reference":
@@ -134,7 +151,7 @@ class Network:
         colour, _ = _as_rgb(image)
         height, width = colour.shape[:2]
         padded = self.analysis.padded(height, width)
-        self._check_memory(*padded)
+        self._check_memory(*padded, int(padded[0] * padded[1] * self._bytes_per_pixel))  # every layer is kept
         trace: Trace = {}
 
         def observe(layer: str, value: npt.NDArray[Any]) -> None:
@@ -151,34 +168,32 @@ class Network:
         padded = self.analysis.padded(height, width)
         sides = self._tile_sides(padded, tile)
         halo = self.analysis.halo
-        self._check_memory(*(min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True)))
+        tall, broad = (min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True))
+        self._check_memory(tall, broad, self._memory(tall, broad))
         restored = np.empty((height, width, 3), np.uint8)
-        counter = Counter(self.analysis, height, width)
-        latency = 0.0
-        for top, bottom in _spans(padded[0], sides[0]):
-            for left, right in _spans(padded[1], sides[1]):
-                start = time.perf_counter()
-                rows = max(top - halo, 0), min(bottom + halo, padded[0])
-                columns = max(left - halo, 0), min(right + halo, padded[1])
-                picture, maps = backend.run_padded(_crop(pixels, rows, columns))
-                inner = picture[:, top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
-                target = restored[top:bottom, left:right]
-                target[...] = inner[:, : target.shape[0], : target.shape[1]].transpose(1, 2, 0)
-                latency += time.perf_counter() - start
-                own = {}
-                for name, spikes in maps.items():
-                    s = self.analysis.values[name].scale
-                    own[name] = spikes[
-                        (top - rows[0]) // s : (bottom - rows[0]) // s,
-                        (left - columns[0]) // s : (right - columns[0]) // s,
-                    ]
-                counter.add(own, top, left)
-        return restored, counter.finish(latency)
+        counter = Counter(self._population(height, width))
+        restore = getattr(backend, "restore", None) or functools.partial(_restore_copies, backend, self.analysis)
+        start = time.perf_counter()
+        for inner_rows in _spans(padded[0], sides[0]):
+            rows = max(inner_rows[0] - halo, 0), min(inner_rows[1] + halo, padded[0])
+            for inner_columns in _spans(padded[1], sides[1]):
+                columns = max(inner_columns[0] - halo, 0), min(inner_columns[1] + halo, padded[1])
+                restore(pixels, rows, columns, (inner_rows, inner_columns), restored, counter)
+        return restored, counter.finish(time.perf_counter() - start)
+
+    def _population(self, height: int, width: int) -> Population:
+        """What statistics need to know of a size; kept for the last few sizes."""
+        key = (height, width)
+        population = self._populations.get(key)
+        if population is None:
+            population = Population(self.analysis, height, width)
+            self._populations = {**dict(list(self._populations.items())[1 - KEPT_SIZES :]), key: population}
+        return population
 
     def _tile_sides(self, padded: tuple[int, int], tile: int | None) -> tuple[int, int]:
         """Height and width of the tiles."""
         if tile is None:
-            if padded[0] * padded[1] * self._bytes_per_pixel <= MEMORY_BUDGET:
+            if self._memory(*padded) <= MEMORY_BUDGET:
                 return padded
             # As few tiles as the largest tile allows, of about equal size: a sliver would cost a whole halo.
             height, width = (math.ceil(extent / math.ceil(extent / self.tile)) for extent in padded)
@@ -192,14 +207,39 @@ class Network:
         side = side // self.min_tile * self.min_tile
         return side, side
 
-    def _check_memory(self, height: int, width: int) -> None:
+    def _check_memory(self, height: int, width: int, needed: int) -> None:
         """Refuse what would not fit the machine instead of bringing it down."""
-        needed, installed = height * width * self._bytes_per_pixel, _installed_memory()
+        installed = _installed_memory()
         if installed is not None and needed > installed:
             raise ValueError(
                 f"{width}x{height} pixels at once need about {needed / 2**20:.0f} MB and this machine has "
                 f"{installed >> 20}; use a smaller tile or image"
             )
+
+
+def _restore_copies(
+    backend: Backend,
+    analysis: Analysis,
+    pixels: npt.NDArray[np.integer],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    inner: tuple[tuple[int, int], tuple[int, int]],
+    restored: npt.NDArray[np.uint8],
+    counter: Counter,
+) -> None:
+    """`simulator.engine.Engine.restore` by means of `run_padded` alone."""
+    picture, maps = backend.run_padded(_crop(pixels, rows, columns))
+    (top, bottom), (left, right) = inner
+    target = restored[top:bottom, left:right]
+    part = picture[:, top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
+    target[...] = part[:, : target.shape[0], : target.shape[1]].transpose(1, 2, 0)
+    own = {}
+    for name, spikes in maps.items():
+        s = analysis.values[name].scale
+        own[name] = spikes[
+            (top - rows[0]) // s : (bottom - rows[0]) // s, (left - columns[0]) // s : (right - columns[0]) // s
+        ]
+    counter.add(own, top, left)
 
 
 def _crop(pixels: npt.NDArray[np.integer], rows: tuple[int, int], columns: tuple[int, int]) -> npt.NDArray[np.int16]:

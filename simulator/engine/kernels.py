@@ -25,22 +25,28 @@ from simulator.engine.vectors import (
     I32X32,
     add_atomic,
     at_least,
+    bytes_of_rows,
     claim,
     clamp,
     count_ones,
+    depth_to_pixels,
     dot,
-    gather,
     list_ones,
+    list_ones_64,
+    list_ones_twice,
     load,
     load_atomic,
+    load_i8,
     load_i16,
     load_i32,
     load_i64,
+    load_u8,
     load_u16,
     load_u32,
     lower_half,
     narrow,
     pairs,
+    pixels_to_depth,
     select,
     splat,
     store,
@@ -48,7 +54,8 @@ from simulator.engine.vectors import (
     store_16,
     store_32,
     store_64,
-    store_bytes,
+    store_rows_of_bytes,
+    sum_of_lanes,
     upper_half,
     wait_a_moment,
     widen,
@@ -57,10 +64,12 @@ from simulator.engine.vectors import (
 
 FIELDS = 32  # int64 per record; 0 is always the operation
 TASK_FIELDS = 7
-(PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, READOUT) = range(1, 11)
+(PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, COUNT, READOUT) = range(1, 12)
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
 SHARES = 2  # per thread, that a task is cut into
 PATIENCE = 1000  # looks at a counter before the processor is offered to others
+DIRECT_BYTES = 512  # `plan.SLACK`
+COUNTED = 512  # columns whose weighted spike counts are added up in int32
 OVERRUN = 8  # pixels beyond a block of columns that an operation may compute in scratch
 
 inline = njit(nogil=True)
@@ -73,35 +82,61 @@ def _place(op: Any, field: int, y: int, x: int) -> Any:
     return op[field] + (y & op[field + 4]) * op[field + 2] + x * op[field + 3]
 
 
-# PIXELS: 1-5 output (int16), 6 address of the picture int16 [3, H, W], 7 H, 8 W, 9 factor, 10 Cp
+# A picture is eight fields: address of row 0, column 0, channel 0; bytes from row to row, column to column, channel to
+# channel; bytes per level (1: uint8, 2: int16); what to subtract from a level; the last row and the last column there
+# are, which are repeated beyond.
+@force_inline
+def _level(op: Any, field: int, c: int, y: int, x: int) -> Any:
+    """Grey level - 128 at row y and column x of the picture whose fields start at `field`."""
+    at = op[field] + min(y, op[field + 6]) * op[field + 1] + min(x, op[field + 7]) * op[field + 2] + c * op[field + 3]
+    more = op[field + 4] - 1  # without a branch: both loads are inside the level
+    return load_u8(at) + (load_i8(at + more) << 8) * more - op[field + 5]
+
+
+@force_inline
+def _packed(op: Any, field: int) -> Any:
+    """Whether the picture holds the three bytes of a pixel, and its pixels, side by side."""
+    return op[field + 2] == 3 and op[field + 3] == 1 and op[field + 4] == 1
+
+
+# PIXELS: 1-5 output (int16), 6 factor, 7 Cp, 8-15 the picture
 @inline
 def _pixels(op: Any, y: int, x: int, n: int) -> None:
     """Space-to-depth of the picture, channels last, lanes beyond 3 factor^2 zero."""
-    out, picture, height, width, factor, lanes = _place(op, 1, y, x), op[6], op[7], op[8], op[9], op[10]
+    out, factor, lanes = _place(op, 1, y, x), op[6], op[7]
+    done = 0
+    if factor == 2 and lanes == 16 and _packed(op, 8):
+        upper = op[8] + min(2 * y, op[14]) * op[9] + 6 * x
+        lower = op[8] + min(2 * y + 1, op[14]) * op[9] + 6 * x
+        middle = splat(I16X16, op[13])
+        # Eight bytes are loaded of which six count: another pixel must lie on the right.
+        while done < n and 2 * (x + done) + 2 <= op[15]:
+            store(out + 32 * done, pixels_to_depth(bytes_of_rows(upper + 6 * done, lower + 6 * done) - middle))
+            done += 1
     zero = splat(I16X16, 0)
-    for i in range(0, n * lanes, 16):
-        store(out + 2 * i, zero)
-    for c in range(3):
-        for dy in range(factor):
-            row = picture + 2 * ((c * height + y * factor + dy) * width + x * factor)
-            for dx in range(factor):
-                to = out + 2 * ((c * factor + dy) * factor + dx)
-                for i in range(n):
-                    store_16(to + 2 * lanes * i, load_i16(row + 2 * (i * factor + dx)))
+    for i in range(2 * done * lanes, 2 * n * lanes, 32):
+        store(out + i, zero)
+    for i in range(done, n):
+        for c in range(3):
+            for dy in range(factor):
+                for dx in range(factor):
+                    level = _level(op, 8, c, y * factor + dy, (x + i) * factor + dx)
+                    store_16(out + 2 * (i * lanes + (c * factor + dy) * factor + dx), level)
 
 
 # CONV: 1 T, 2-6 spikes from the group's first word, 7 address of a row of zeros, 8 words per group, 9 H, 10 W of the
 # input, 11 kernel, 12 stride, 13 padding, 14 rows and 15 columns of a block of output pixels that share one run of
 # events, 16 scratch for events, 17 for run starts, 18 table, 19 vectors of output lanes in each of its chunks, 20-24
 # output, 25 its bytes per block, 26 bias, 27 where each piece of 16 lanes goes, 28 accumulators are int32, 29 add to
-# what is there, 30 chunks
+# what is there, 30 chunks, 31 columns of sums that slide along (0: blocks; then 15 is 1)
 @inline
 def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
     """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
 
-    The list goes column by column (0 = x * stride - padding); per column all input rows under the kernel follow one
-    another, so the taps of a block of output pixels are one run, starts[c] .. starts[c + reach].
-    Offset: ((column * rows + row) * channels + channel) * bytes of a table row / 8, which x86 multiplies for free.
+    The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1]. All
+    input rows under the kernel follow one another there (except that two columns may meet in the middle of a vector),
+    so the taps of a block of output pixels are one run. Offset: (candidate within the column, row by row, plus, for
+    blocks, candidates per column * c) * bytes of a table row / 8, which x86 multiplies for free.
     """
     words, stride, step = op[8], op[12], op[5]
     events, starts = op[16], op[17]
@@ -111,33 +146,62 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
     left = min(max(-first, 0), columns)  # columns left of the image
     right = max(min(op[10] - first, columns), left)  # and where those right of it start
     sources = starts + 8 * (columns + 1)  # addresses of the input rows
-    unit = 8 * op[19]
-    per_column = rows * words * 16 * unit
+    unit = 8 * op[19] * max(op[31], 1)
+    per_column = 0 if op[31] else rows * words * 16 * unit
     for k in range(rows):
         row = y * stride - op[13] + k
         inside = 0 <= row < op[9]
         store_64(sources + 8 * k, (_place(op, 2, row, 0) + t * op[3] if inside else op[7]) + first * step)
+    row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
     count = 0
     for c in range(left):
         store_64(starts + 8 * c, count)
-    if words == 1 and rows == 4:  # two words make one vector of candidates
-        row0, row1 = load_i64(sources), load_i64(sources + 8)
-        row2, row3 = load_i64(sources + 16), load_i64(sources + 24)
+    if words == 1 and rows == 4:  # four words make one vector of candidates
+        row3 = load_i64(sources + 24)
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             mask = load_u16(row0 + c * step) | (load_u16(row1 + c * step) << 16)
-            count += list_ones(events + 2 * count, c * per_column, unit, mask)
-            mask = load_u16(row2 + c * step) | (load_u16(row3 + c * step) << 16)
-            count += list_ones(events + 2 * count, c * per_column + 32 * unit, unit, mask)
-    elif words % 2 == 0:
+            mask |= (load_u16(row2 + c * step) << 32) | (load_u16(row3 + c * step) << 48)
+            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+    elif words == 2 and rows == 3 and step == 4:
+        c = left
+        while per_column == 0 and c + 1 < right:  # three vectors of candidates for two columns
+            store_64(starts + 8 * c, count)
+            mask = load_u32(row0 + 4 * c) | (load_u32(row1 + 4 * c) << 32)
+            count += list_ones_64(events + 2 * count, 0, unit, mask)
+            mask = load_i64(row2 + 4 * c)
+            store_64(starts + 8 * c + 8, count + count_ones(mask & 0xFFFFFFFF))
+            count += list_ones_twice(events + 2 * count, 64 * unit, unit, mask)
+            mask = load_u32(row0 + 4 * c + 4) | (load_u32(row1 + 4 * c + 4) << 32)
+            count += list_ones_64(events + 2 * count, 0, unit, mask)
+            c += 2
+        while c < right:
+            store_64(starts + 8 * c, count)
+            mask = load_u32(row0 + 4 * c) | (load_u32(row1 + 4 * c) << 32)
+            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + 4 * c))
+            c += 1
+    elif words == 2:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base = c * per_column
+            for k in range(0, rows - 1, 2):
+                mask = load_u32(load_i64(sources + 8 * k) + c * step)
+                mask |= load_u32(load_i64(sources + 8 * k + 8) + c * step) << 32
+                count += list_ones_64(events + 2 * count, base, unit, mask)
+                base += 64 * unit
+            if rows % 2:
+                mask = load_u32(load_i64(sources + 8 * (rows - 1)) + c * step)
+                count += list_ones(events + 2 * count, base, unit, mask)
+    elif words % 4 == 0:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             base = c * per_column
             for k in range(rows):
                 at = load_i64(sources + 8 * k) + c * step
-                for w in range(0, words, 2):
-                    count += list_ones(events + 2 * count, base, unit, load_u32(at + 2 * w))
-                    base += 32 * unit
+                for w in range(0, words, 4):
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
+                    base += 64 * unit
     else:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
@@ -298,8 +362,111 @@ _one16, _two16, _three16, _four16 = _runs(I16X32)
 _one32, _two32, _three32, _four32 = _runs(I32X16)
 
 
+def _slides(kind: Any) -> tuple[Any, ...]:
+    """Functions that sum a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of `kind` per output pixel.
+
+    A spike in column c adds to the output columns c - 1, c and c + 1, all within three columns of sums that stay in
+    registers: a row of the table has its weights for the three, leftmost first. After each input column one column of
+    sums is complete, and another begins. So an event is read once, not three times.
+    """
+
+    @inline
+    def one(op: Any, out: int, n: int, table: int, none: int, bias: int) -> None:
+        events, starts, step, keep = op[16], op[17] + 8, op[25], op[29]
+        initial = load(kind, bias)
+        a, b, c = initial, initial, initial
+        event = events
+        for column in range(-2, n):
+            end = events + 2 * load_i64(starts)
+            starts += 8
+            while event + 6 < end:
+                four = load_i64(event)
+                row = table + _offset(four, 0)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                row = table + _offset(four, 16)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                row = table + _offset(four, 32)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                row = table + _offset(four, 48)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                event += 8
+            four = load_i64(event)
+            row = table + _offset(four, 0) if event < end else none
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            row = table + _offset(four, 16) if event + 2 < end else none
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            row = table + _offset(four, 32) if event + 4 < end else none
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            event = end
+            if column >= 0:
+                store(out, a + load(kind, out) if keep else a)
+                out += step
+            a, b, c = b, c, initial
+
+    @inline
+    def two(op: Any, out: int, n: int, table: int, none: int, bias: int) -> None:
+        events, starts, step, keep = op[16], op[17] + 8, op[25], op[29]
+        initial, initial2 = load(kind, bias), load(kind, bias + 64)
+        a, b, c = initial, initial, initial
+        d, e, f = initial2, initial2, initial2
+        event = events
+        for column in range(-2, n):
+            end = events + 2 * load_i64(starts)
+            starts += 8
+            while event < end:
+                pair = load_u32(event)
+                row = table + _offset(pair, 0)
+                a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+                d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+                row = table + _offset(pair, 16) if event + 2 < end else none
+                a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+                d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+                event += 4
+            event = end
+            if column >= 0:
+                store(out, a + load(kind, out) if keep else a)
+                store(out + 64, d + load(kind, out + 64) if keep else d)
+                out += step
+            a, b, c = b, c, initial
+            d, e, f = e, f, initial2
+
+    return one, two
+
+
+_slide_one16, _slide_two16 = _slides(I16X32)
+_slide_one32, _slide_two32 = _slides(I32X16)
+
+
+@inline
+def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
+    wide, vectors = op[28] != 0, op[19]
+    row = 3 * vectors * 64  # bytes of the table
+    candidates = 3 * op[8] * 16
+    for t in range(op[1]):
+        _events(op, t, y, x, n)
+        out = _place(op, 20, y, 0) + t * op[21] + load_i64(op[27])
+        table, bias = op[18], op[26]
+        for _ in range(op[30]):
+            none = table + candidates * row
+            if wide:
+                if vectors == 1:
+                    _slide_one32(op, out, n, table, none, bias)
+                else:
+                    _slide_two32(op, out, n, table, none, bias)
+            elif vectors == 1:
+                _slide_one16(op, out, n, table, none, bias)
+            else:
+                _slide_two16(op, out, n, table, none, bias)
+            table += (candidates + 1) * row
+            bias += vectors * 64
+            out += vectors * 64
+
+
 @inline
 def _conv(op: Any, y: int, x: int, n: int) -> None:
+    if op[31]:
+        _sliding_conv(op, y, x, n)
+        return
     blocks = (n + op[15] - 1) // op[15]
     wide, vectors = op[28] != 0, op[19]
     rows = ((op[15] - 1) * op[12] + op[11]) * ((op[14] - 1) * op[12] + op[11]) * op[8] * 16 + 1
@@ -450,15 +617,23 @@ def _dense_conv(op: Any, y: int, x: int, n: int) -> None:
     s = stride * channels * size  # scratch bytes from output pixel to pixel
     taps = kernel * channels * size  # a kernel row's taps are contiguous: bytes
     pixel = op[23]
+    # A 1x1 kernel reads its input where it lies; up to seven pixels too many, which must not leave the arena.
+    direct = kernel == 1 and 8 * stride * op[5] <= DIRECT_BYTES
+    if direct:
+        s = stride * op[5]
     for t in range(op[1]):
-        _dense_rows(op, t, y, x, padded)
+        rows = op[13]
+        if direct:
+            rows = _place(op, 2, y * stride, x * stride) + t * op[3]
+        else:
+            _dense_rows(op, t, y, x, padded)
         for chunk in range(op[17]):
             initial = load(I32X16, op[24] + 64 * chunk)
             for p in range(0, padded, 8):
                 a, b, c, d, e, f, g, h = initial, initial, initial, initial, initial, initial, initial, initial
                 weight = op[15] + chunk * op[16]
                 for k in range(kernel):
-                    at = op[13] + k * columns * channels * size + p * s
+                    at = rows + k * columns * channels * size + p * s
                     end = at + taps
                     if wide:
                         while at < end:
@@ -681,33 +856,67 @@ def _lif(op: Any, y: int, x: int, n: int) -> None:
         store_32(counts + 4 * p, spikes)
 
 
-# READOUT: 1-5 input, 6 Cp, 7 input is int32, 8 factor, 9 shift, 10 the picture int16 [3, H, W], 11 H, 12 W, 13 the
-# restored picture uint8 [3, H, W], 14 int32 [factor * 16] lane offsets of 16 neighbouring columns
+# COUNT: 1 spike counts int32 [H, W] of a layer, 2 W, 3 a weight for each column (int32), 4 for each row (int64), 5
+# address of the weighted total (int64)
+@inline
+def _count(op: Any, y: int, x: int, n: int) -> None:
+    row = load_i64(op[4] + 8 * y)
+    if row == 0:
+        return
+    counts, columns = op[1] + 4 * (y * op[2] + x), op[3] + 4 * x
+    total = 0
+    for first in range(0, n, COUNTED):
+        last = min(first + COUNTED, n)
+        whole = first + (last - first) // 16 * 16
+        sums = splat(I32X16, 0)
+        for i in range(first, whole, 16):
+            sums = sums + load(I32X16, counts + 4 * i) * load(I32X16, columns + 4 * i)
+        total += sum_of_lanes(sums)
+        for i in range(whole, last):
+            total += load_i32(counts + 4 * i) * load_i32(columns + 4 * i)
+    store_64(op[5], load_i64(op[5]) + row * total)
+
+
+# READOUT: 1-5 input, 6 Cp, 7 input is int32, 8 factor, 9 shift, 10-17 the picture, 18 address of the restored uint8 at
+# row 0, column 0, 19 bytes from row to row, 20 column to column, 21 channel to channel, 22 first and 23 one past the
+# last row to be written, 24 and 25 columns
 @inline
 def _readout(op: Any, y: int, x: int, n: int) -> None:
     """PixelShuffle (factor > 1), then clip(u8 + ((change + half) >> shift))."""
     source, lanes, wide, factor, shift = _place(op, 1, y, x), op[6], op[7], op[8], op[9]
     rounding = (1 << shift) >> 1
     size = 4 if wide else 2
-    low, high = splat(I32X16, 0), splat(I32X16, 255)
-    half, middle, shifts = splat(I32X16, rounding), splat(I32X16, 128), splat(I32X16, shift)
-    whole = n * factor // (16 * factor) * (16 * factor)  # columns whose 16-lane gathers stay within the block
-    for c in range(3):
+    begin = end = 0  # pixels of the input that are done together
+    if factor == 2 and lanes == 16 and _packed(op, 10) and op[20] == 3 and op[21] == 1:
+        if op[22] <= 2 * y and 2 * y + 1 < op[23]:
+            # Eight bytes are stored of which six count: the next pixel, which comes after, overwrites the others.
+            begin = min(max((op[24] + 1) // 2 - x, 0), n)
+            end = max(min((op[25] - 1) // 2 - x, n), begin)
+        upper, lower = op[10] + 2 * y * op[11] + 6 * x, op[10] + (2 * y + 1) * op[11] + 6 * x
+        to_upper, to_lower = op[18] + 2 * y * op[19] + 6 * x, op[18] + (2 * y + 1) * op[19] + 6 * x
+        low, high = splat(I32X16, 0), splat(I32X16, 255)
+        half, shifts = splat(I32X16, rounding), splat(I32X16, shift)
+        for i in range(begin, end):
+            value = load(I32X16, source + 64 * i) if wide else widen(load(I16X16, source + 32 * i))
+            change = depth_to_pixels((value + half) >> shifts)
+            grey = widen(bytes_of_rows(upper + 6 * i, lower + 6 * i)) + change
+            store_rows_of_bytes(to_upper + 6 * i, to_lower + 6 * i, clamp(grey, low, high))
+    for i in range(n):
+        if begin <= i < end:
+            continue
         for dy in range(factor):
-            first = (c * op[11] + y * factor + dy) * op[12] + x * factor
-            picture, restored = op[10] + 2 * first, op[13] + first
-            lane = source + (c * factor + dy) * factor * size
-            if wide:
-                for j in range(0, whole, 16):
-                    at = lane + j // (16 * factor) * 16 * lanes * size
-                    change = (gather(at, op[14] + 64 * (j // 16 % factor)) + half) >> shifts
-                    pixel = widen(load(I16X16, picture + 2 * j)) + middle + change
-                    store_bytes(restored + j, clamp(pixel, low, high))
-            for j in range(whole if wide else 0, n * factor):
-                at = lane + (j // factor * lanes + j % factor) * size
-                value = load_i32(at) if wide else load_i16(at)
-                grey = load_i16(picture + 2 * j) + 128 + ((value + rounding) >> shift)
-                store_8(restored + j, min(max(grey, 0), 255))
+            row = y * factor + dy
+            if not op[22] <= row < op[23]:
+                continue
+            for dx in range(factor):
+                column = (x + i) * factor + dx
+                if not op[24] <= column < op[25]:
+                    continue
+                for c in range(3):
+                    at = source + (i * lanes + (c * factor + dy) * factor + dx) * size
+                    value = load_i32(at) if wide else load_i16(at)
+                    grey = _level(op, 10, c, row, column) + 128 + ((value + rounding) >> shift)
+                    store_8(op[18] + row * op[19] + column * op[20] + c * op[21], min(max(grey, 0), 255))
 
 
 @inline
@@ -744,6 +953,8 @@ def _run(records: Any, first_record: int, last_record: int, first: int, last: in
                         _requantise(op, y, x, n)
                     elif kind == TIME_SUM:
                         _time_sum(op, y, x, n)
+                    elif kind == COUNT:
+                        _count(op, y, x, n)
                     elif kind == PIXELS:
                         _pixels(op, y, x, n)
                     elif kind == READOUT:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from simulator.analysis import INT16_LIMIT, Analysis
 from simulator.engine import kernels
 from simulator.graph import IMAGE_GRID, Graph, Node
+from simulator.statistics import projections
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
 Program = npt.NDArray[np.int64]
@@ -31,10 +32,12 @@ INDEX_LIMIT = 1 << 16  # events are uint16
 SCRATCH_ROW_BYTES = 16 * 1024  # what a block of columns may take per row and value
 TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache beside events and sums
 LEAST_BLOCK = 8  # columns
+SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 BAND_ROWS = 16  # of the picture and per thread, for each turn of a pass
-SLACK = 512  # vectors may run over the end of anything by less than this
+SLACK = kernels.DIRECT_BYTES  # vectors may run over the end of anything by less than this
 ALIGNMENT = 64
+PATCH_FIELDS = {"picture": 8, "restored": 8, "maps": 1, "totals": 1}  # fields of records that change with the call
 
 
 def padded(n: int, to: int = LANES) -> int:
@@ -71,7 +74,8 @@ class SpikeTable:
 
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
     bytes of output lanes], the last row zero; bias [chunks, vectors * 64 bytes]; pieces: where each 16 lanes go, in
-    bytes from the block's first pixel, without the `piece_rows` rows below it.
+    bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
+    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
     """
 
     first_word: int
@@ -79,6 +83,7 @@ class SpikeTable:
     adds: bool  # to what another table left for the same outputs
     rows: int
     columns: int
+    slides: int
     vectors: int
     chunks: int
     table: npt.NDArray[Any]
@@ -201,10 +206,13 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
     rows, columns = _block_shape(kernel, stride, words, lanes, size)
+    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and lanes * size % 64 == 0 else 0
+    if slides:
+        rows, columns = 1, 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
     total = rows * columns * lanes
     needed = total * size // 64
-    vectors = max(v for v in range(1, kernels.TABLE_VECTORS + 1) if needed % v == 0)
+    vectors = max(v for v in range(1, (2 if slides else kernels.TABLE_VECTORS) + 1) if needed % v == 0)
     # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
     most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel) * cells[0] * LANES * 8 * vectors))
     tables = []
@@ -225,11 +233,15 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
                     bias[own_lanes] = own["bias"][g * c_out : (g + 1) * c_out]
                 pieces += [(column * all_lanes + g * c_out + i) * size for i in range(0, lanes, LANES)]
                 piece_rows += [row] * (lanes // LANES)
-            flat = np.concatenate([table.reshape(-1, total), np.zeros((1, total), kind)])
             step = vectors * 64 // size
-            chunks = [flat[:, i : i + step].reshape(-1) for i in range(0, total, step)]
+            if slides:  # the columns of the kernel side by side; the last is for the leftmost output column
+                flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
+            else:
+                flat = table.reshape(-1, 1, total)
+            flat = np.concatenate([flat, np.zeros_like(flat[:1])])
+            chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
             made = SpikeTable(
-                g * (c_in // LANES) + first, count, first > 0, rows, columns, vectors, needed // vectors,
+                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, vectors, needed // vectors,
                 aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
                 np.array(piece_rows, np.int64),
             )  # fmt: skip
@@ -418,6 +430,16 @@ class Step:
     last: int
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a spike of layer `source` counts for in one of the sums of `simulator.statistics.Population.weights`: the
+    product of a number for its column (int32) and one for its row (int64). The engine fills them in."""
+
+    source: str
+    columns: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int64]
+
+
 @dataclass
 class _Arena:
     """Offsets in one block of memory: first fit among what is alive."""
@@ -448,7 +470,8 @@ class Layout:
     the second-level cache when the next reads it, and a value keeps only the rows that somebody still needs (a ring).
 
     records int64 [threads, n, FIELDS]; segments: tasks for `kernels.run_tasks`, or a pass computed as a whole; patches
-    (record, field, what, offset) name the fields that change with every call.
+    (record, field, what, offset) name the fields that change with every call (`PATCH_FIELDS` of them each, to the first
+    of which the offset is added). weights: of the spike counts, one for each column of totals int64 [threads, n].
     """
 
     def __init__(self, plan: Plan, height: int, width: int, threads: int, banded: bool = True):
@@ -466,6 +489,13 @@ class Layout:
         self.reads = [tuple(self._reads(step.root)) for step in plan.passes]
         self._schedule(banded)
         self._assign_memory()
+        sources = [*self.maps, *(p.source for p in projections(plan.analysis, height, width))]
+        self.weights = [
+            Weights(name, np.zeros(self.maps[name][2], np.int32), np.zeros(self.maps[name][1], np.int64))
+            for name in sources
+        ]
+        self.weighed: tuple[Any, ...] = ()  # what the weights are for
+        self.totals = np.zeros((threads, padded(len(sources), ALIGNMENT // 8)), np.int64)
 
     def extent(self, name: str) -> tuple[int, int]:
         scale = self.plan.forms[name].scale
@@ -600,6 +630,10 @@ class Layout:
             self.kept.append(scratch)
             for record, index in relative:
                 self.records[thread, record, index] += padded(scratch.ctypes.data, ALIGNMENT)
+            for record, index, what, offset in self.patches:
+                if what == "totals":
+                    self.records[thread, record, index] = self.totals[thread, offset:].ctypes.data
+        self.patches = [patch for patch in self.patches if patch[2] != "totals"]
         self.segments: list[Pass | Program] = []
         tasks: list[tuple[int, ...]] = []
         for step in self.order:
@@ -678,7 +712,8 @@ class _Writer:
                 kernel, stride = inner["kernel"], inner["stride"]
                 rows = (table.rows - 1) * stride + kernel
                 per_column = rows * table.words * LANES * 8 * table.vectors
-                most = min(most, (INDEX_LIMIT // per_column - kernel) // stride)
+                if not table.slides:
+                    most = min(most, (INDEX_LIMIT // per_column - kernel) // stride)
         return height, max(LEAST_BLOCK, most // LEAST_BLOCK * LEAST_BLOCK)
 
     def _emit(self, kind: int, *values: int | Place | _Scratch | npt.NDArray[Any] | tuple[str, int]) -> None:
@@ -696,7 +731,7 @@ class _Writer:
                 record.append(value.ctypes.data)
             elif isinstance(value, tuple):
                 self.patches.append((len(self.records), len(record), *value))
-                record.append(0)
+                record += [0] * PATCH_FIELDS[value[0]]
             else:
                 record.append(int(value))
         self.records.append(record + [0] * (kernels.FIELDS - len(record)))
@@ -826,7 +861,7 @@ class _Writer:
                 kernels.CONV, given.steps, group, layout.base + layout.zero_offset, table.words, height, width, kernel,
                 stride, node["padding"], table.rows, table.columns, _Scratch(events), _Scratch(starts), table.table,
                 table.vectors, out, table.columns * form.pixel_bytes, table.bias, pieces, form.size == 4,
-                keep or table.adds, table.chunks,
+                keep or table.adds, table.chunks, table.slides,
             )  # fmt: skip
 
     def _dense_conv(self, node: Node, out: Place) -> None:
@@ -855,26 +890,21 @@ class _Writer:
             table.wide, given.size == 4, node["leak"] == "decay", node["reset"] == "subtract", ("maps", 4 * offset),
             width,
         )  # fmt: skip
+        for i, weights in enumerate(self.layout.weights):
+            if weights.source == name:
+                self._emit(kernels.COUNT, ("maps", 4 * offset), width, weights.columns, weights.rows, ("totals", i))
 
     def _pixels(self, name: str, factor: int) -> None:
-        layout = self.layout
-        self._emit(
-            kernels.PIXELS, layout.place(name), ("picture", 0), layout.height, layout.width, factor,
-            self.plan.forms[name].lanes,
-        )  # fmt: skip
+        self._emit(kernels.PIXELS, self.layout.place(name), factor, self.plan.forms[name].lanes, ("picture", 0))
 
     def _readout(self, node: Node) -> None:
         source, factor = node.inputs[0], 1
         if source in self.plan.inlined and self.graph.node(source).kind == "upsample":
             factor, source = self.graph.node(source)["factor"], self.graph.node(source).inputs[0]
         form = self.plan.forms[source]
-        columns = np.arange(16 * factor)
-        offsets = ((columns // factor * form.lanes + columns % factor) * form.size).astype(np.int32)
-        self.layout.kept.append(offsets)
         self._emit(
             kernels.READOUT, self._operand(source), form.lanes, form.size == 4, factor,
-            self.plan.analysis.values[source].q - IMAGE_GRID, ("picture", 0), self.layout.height, self.layout.width,
-            ("restored", 0), offsets,
+            self.plan.analysis.values[source].q - IMAGE_GRID, ("picture", 0), ("restored", 0),
         )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from numba import njit
 
 from simulator.analysis import analyse
 from simulator.engine import Engine, kernels
-from simulator.engine.plan import LANES, aligned, padded
+from simulator.engine.plan import Pass, aligned, padded
 from simulator.engine.vectors import I16X32, I32X16, load, load_i64, splat, store
 from simulator.graph import Builder
 from simulator.statistics import arrivals, projections
@@ -122,7 +122,8 @@ class _Layer:
         self.side = side
         self.engine = Engine(self.analysis, tensors, 1)
         self.layout = self.engine._layout(side, side, observed=True)  # nothing fused: one pass for each node
-        task = next(task for part in self.layout.segments for task in part if self.layout.names[task[0]] == "conv")
+        tasks = [task for part in self.layout.segments if not isinstance(part, Pass) for task in part]
+        task = next(task for task in tasks if self.layout.names[int(task[0])] == "conv")
         self.task = np.array([task], np.int64)
         self.task[0, 1] = task[1] - 1  # without the last record, which stores what a fused pass would keep in scratch
         self.counters = np.zeros(32, np.int64)
@@ -151,8 +152,9 @@ class _Layer:
                 arrivals(self.side, -(-self.side // block), node["kernel"] + block - 1, block, node["padding"])
                 for block in (table.rows, table.columns)
             )
-            read = int(rows @ (counts @ columns)) * table.chunks
-            total += 2 * int(rows @ counts.sum(1)) + read * (2 + VECTOR * table.vectors)
+            listed = int(rows @ counts.sum(1))
+            read = listed if table.slides else int(rows @ (counts @ columns))
+            total += 2 * listed + read * table.chunks * (2 + VECTOR * table.vectors * max(table.slides, 1))
             total += 2 * table.words * steps * self.side * int(rows.sum())
         return total
 
@@ -203,6 +205,7 @@ def _bound_loop(wide: bool, vectors: int) -> Any:
                     d = d + load(kind, table + ((four >> 48 & 0xFFFF) << 3))
             store(sums, a + b + (c + d))
     else:
+
         @njit(nogil=True)
         def loop(events: int, count: int, rounds: int, table: int, sums: int) -> None:
             a, b, c, d = splat(kind, 0), splat(kind, 0), splat(kind, 0), splat(kind, 0)

@@ -72,8 +72,10 @@ def _integer_load(bits: int, signed: bool) -> Any:
     return load_integer
 
 
+load_u8 = _integer_load(8, signed=False)
 load_u16 = _integer_load(16, signed=False)
 load_u32 = _integer_load(32, signed=False)
+load_i8 = _integer_load(8, signed=True)
 load_i16 = _integer_load(16, signed=True)
 load_i32 = _integer_load(32, signed=True)
 
@@ -246,32 +248,66 @@ def _half(upper: bool) -> Any:
 lower_half, upper_half = _half(upper=False), _half(upper=True)
 
 
+def _rearrange(order: tuple[int, ...]) -> Any:
+    @intrinsic
+    def rearrange(typingctx: Any, a: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            index = ir.Constant(ir.VectorType(I32, a.lanes), list(order))
+            return builder.shuffle_vector(args[0], ir.Constant(a.ir, [0] * a.lanes), index)
+
+        return a(a), generate
+
+    return rearrange
+
+
+# 2x2 pixels of 3 channels in 16 lanes, as two rows of bytes (row dy, column dx, channel c at 8 dy + 3 dx + c) and as
+# space-to-depth has them (4 c + 2 dy + dx). The other four lanes become zero (16 is a lane of zeros).
+pixels_to_depth = _rearrange((*(8 * dy + 3 * dx + c for c in range(3) for dy in (0, 1) for dx in (0, 1)), *[16] * 4))
+depth_to_pixels = _rearrange(
+    tuple(k for dy in (0, 1) for k in (*(4 * c + 2 * dy + dx for dx in (0, 1) for c in range(3)), 16, 16))
+)
+
+
 @intrinsic
-def gather(typingctx: Any, address: Any, offsets: Any) -> Any:
-    """<16 x i32> loaded from `address` + each of the 16 int32 byte offsets that lie at `offsets`."""
+def bytes_of_rows(typingctx: Any, upper: Any, lower: Any) -> Any:
+    """<16 x i16> of the 8 bytes at `upper` and the 8 at `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        result = ir.Constant(I32X16.ir, ir.Undefined)
-        for lane in range(16):
-            place = builder.add(args[1], ir.Constant(I64, 4 * lane))
-            offset = builder.sext(builder.load(_at(builder, place, I32), align=4), I64)
-            value = builder.load(_at(builder, builder.add(args[0], offset), I32), align=2)
-            result = builder.insert_element(result, value, ir.Constant(I32, lane))
-        return result
+        eight = ir.VectorType(ir.IntType(8), 8)
+        rows = [builder.load(_at(builder, address, eight), align=1) for address in args]
+        index = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
+        return builder.zext(builder.shuffle_vector(*rows, index), I16X16.ir)
 
-    return I32X16(types.int64, types.int64), generate
+    return I16X16(types.int64, types.int64), generate
 
 
 @intrinsic
-def store_bytes(typingctx: Any, address: Any, value: Any) -> Any:
-    """The low 8 bits of each lane."""
+def store_rows_of_bytes(typingctx: Any, upper: Any, lower: Any, value: Any) -> Any:
+    """The low 8 bits of the first 8 lanes to `upper`, of the last 8 to `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        slim = ir.VectorType(ir.IntType(8), value.lanes)
-        builder.store(builder.trunc(args[1], slim), _at(builder, args[0], slim), align=1)
+        sixteen, eight = (ir.VectorType(ir.IntType(8), count) for count in (16, 8))
+        slim = builder.trunc(args[2], sixteen)
+        for first, address in ((0, args[0]), (8, args[1])):
+            index = ir.Constant(ir.VectorType(I32, 8), list(range(first, first + 8)))
+            half = builder.shuffle_vector(slim, ir.Constant(sixteen, ir.Undefined), index)
+            builder.store(half, _at(builder, address, eight), align=1)
         return context.get_dummy_value()
 
-    return types.void(types.int64, value), generate
+    return types.void(types.int64, types.int64, value), generate
+
+
+@intrinsic
+def sum_of_lanes(typingctx: Any, a: Any) -> Any:
+    """The sum of all lanes, as int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.VectorType(I64, a.lanes)
+        signature = ir.FunctionType(I64, [wide])
+        function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.vector.reduce.add.v{a.lanes}i64")
+        return builder.call(function, [builder.sext(args[0], wide)])
+
+    return types.int64(a), generate
 
 
 @intrinsic
@@ -291,42 +327,75 @@ def _bytes_as_places() -> ir.Constant:
     return ir.Constant(ir.ArrayType(ir.VectorType(I16, 8), 256), rows)
 
 
-@intrinsic
-def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
-    """Write base + unit * (position of each of the 32 lowest bits that is set), as uint16 one after another.
+def _list(lanes: int, wrap: int) -> Any:
+    """Makes `list_ones` for words of `lanes` bits whose positions count modulo `wrap`."""
 
-    Returns their number. Up to 32 numbers are overwritten, however few there are.
-    """
+    @intrinsic
+    def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, base, unit, bits = args
+            word = builder.trunc(bits, ir.IntType(lanes)) if lanes < 64 else bits
+            if "avx512vbmi2" in _x86_features():
+                return _list_at_once(builder, address, base, unit, word, wrap)
+            # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
+            table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
+            kind = ir.VectorType(I16, 8)
+            total = ir.Constant(I64, 0)
+            for first in range(0, lanes, 8):
+                byte = builder.and_(builder.lshr(word, ir.Constant(word.type, first)), ir.Constant(word.type, 255))
+                row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
+                start = builder.add(base, builder.mul(unit, ir.Constant(I64, first % wrap)))
+                places = builder.add(
+                    builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind)
+                )
+                to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
+                builder.store(places, _at(builder, to, kind), align=2)
+                ones = builder.ctpop(byte)
+                total = builder.add(total, builder.zext(ones, I64) if lanes < 64 else ones)
+            return total
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address, base, unit, bits = args
-        word = builder.trunc(bits, I32)
-        if "avx512vbmi2" in _x86_features():
-            kind = I16X32.ir
-            lanes = builder.bitcast(word, ir.VectorType(I1, 32))
-            places = builder.mul(ir.Constant(kind, list(range(32))), _broadcast(builder, unit, kind))
-            places = builder.add(places, _broadcast(builder, base, kind))
-            signature = ir.FunctionType(kind, [kind, kind, lanes.type])
-            name = "llvm.x86.avx512.mask.compress.v32i16"
-            function = cgutils.get_or_insert_function(builder.module, signature, name)
-            found = builder.call(function, [places, ir.Constant(kind, ir.Undefined), lanes])
-            builder.store(found, _at(builder, address, kind), align=2)
-            return builder.zext(builder.ctpop(word), I64)
-        # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
-        table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
-        kind = ir.VectorType(I16, 8)
-        total = ir.Constant(I64, 0)
-        for first in range(0, 32, 8):
-            byte = builder.and_(builder.lshr(word, ir.Constant(I32, first)), ir.Constant(I32, 255))
-            row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
-            start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
-            places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
-            to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
-            builder.store(places, _at(builder, to, kind), align=2)
-            total = builder.add(total, builder.zext(builder.ctpop(byte), I64))
-        return total
+        return types.int64(types.int64, types.int64, types.int64, types.int64), generate
 
-    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+    return list_ones
+
+
+def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any, wrap: int) -> Any:
+    """The body of `list_ones` with the instructions that move chosen lanes together."""
+    wide = I16X32.ir
+    unit, base = (_broadcast(builder, number, wide) for number in (unit, base))
+
+    def chosen(kind: ir.VectorType, lanes: Any) -> Any:
+        mask = builder.bitcast(word, ir.VectorType(I1, kind.count))
+        signature = ir.FunctionType(kind, [kind, kind, mask.type])
+        name = f"llvm.x86.avx512.mask.compress.v{kind.count}i{kind.element.width}"
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, signature, name), [lanes, ir.Constant(kind, None), mask]
+        )
+
+    if word.type.width == 32:
+        offsets = builder.add(builder.mul(ir.Constant(wide, list(range(32))), unit), base)
+        builder.store(chosen(wide, offsets), _at(builder, address, wide), align=2)
+        return builder.zext(builder.ctpop(word), I64)
+    kind = ir.VectorType(ir.IntType(8), 64)
+    found = chosen(kind, ir.Constant(kind, [i % wrap for i in range(64)]))
+    count = builder.ctpop(word)
+
+    def put(first: int) -> None:
+        index = ir.Constant(ir.VectorType(I32, 32), list(range(first, first + 32)))
+        positions = builder.zext(builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), index), wide)
+        to = builder.add(address, ir.Constant(I64, 2 * first))
+        builder.store(builder.add(builder.mul(positions, unit), base), _at(builder, to, wide), align=2)
+
+    put(0)
+    with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 32)), likely=False):
+        put(32)
+    return count
+
+
+# Write base + unit * (position of each bit that is set in a word of 32 or 64 bits), as uint16 one after another, and
+# return their number: list_ones(address, base, unit, bits). As many numbers as there are bits may be overwritten.
+list_ones, list_ones_64 = _list(32, 32), _list(64, 64)
+list_ones_twice = _list(64, 32)  # the upper 32 bits have the same positions as the lower ones
 
 
 def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:

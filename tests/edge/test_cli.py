@@ -637,3 +637,34 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_fills_the_memory(work,
     command = [sys.executable, "-m", "edge.cli", "--task", "denoise", "--bundle", str(bundle), str(work / "bomb.png")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 2 and "134 million pixels" in done.stderr and "Traceback" not in done.stderr
+
+
+# --- --warmup -------------------------------------------------------------------------------------------------------
+
+
+def test_warmup_needs_no_source_and_says_how_long_it_took_and_where_the_kernels_are(capsys, bundle):
+    assert cli.main(["--warmup"]) == 0
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"kernels are compiled: [\d.]+ s; they are kept in .+\n", out)
+    assert any(Path(out.rpartition("kept in ")[2].strip()).glob("*.nbc"))
+    assert cli.main(["--warmup", "--task", "denoise", "--bundle", str(bundle)]) == 0
+    assert f"{bundle} is loaded" in capsys.readouterr().out
+
+
+def test_warmup_says_when_no_folder_keeps_the_kernels(capsys, monkeypatch):
+    monkeypatch.setattr("simulator.engine.cache_folder", lambda: None)
+    assert cli.main(["--warmup"]) == 0
+    assert "no folder is writable" in capsys.readouterr().out
+
+
+def test_warmup_with_an_unusable_bundle_ends_with_2(capsys, work):
+    (work / "b.safetensors").write_bytes(b"nothing")
+    assert cli.main(["--warmup", "--bundle", str(work / "b.safetensors")]) == 2
+    assert "b.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["simulator", "edge.cli", "simulator.network", "simulator.engine"])
+def test_libraries_that_are_not_needed_yet_are_not_imported(module):
+    code = f"import sys, {module}; print([m for m in ('cv2', 'tqdm', 'serial', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,6 +13,7 @@ import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.engine import Engine, available_threads, compiled, vectors
 from simulator.engine.plan import Layout, build_plan
+from simulator.engine.roofline import measure
 from simulator.graph import KINDS, Builder, Graph
 from simulator.reference import Reference
 from tests.random_graphs import Tensors, narrow_paper_network, random_network, random_tensors
@@ -261,3 +262,57 @@ def test_without_a_writable_place_for_the_cache_kernels_are_compiled_anyway_and_
         compiled.cache_clear()
     assert asked == [True, False]
     assert "at every start" in capsys.readouterr().err
+
+
+def test_a_1x1_dense_convolution_reads_its_input_in_place_at_every_width() -> None:
+    for channels, stride in ((12, 1), (32, 1), (32, 2), (40, 1), (300, 1)):
+        b = Builder(time_steps=2)
+        x = b.requantise("round", b.dense_conv("encode", b.image(), channels, 1), 7, 1 << 9)
+        x = b.sum("add", x, b.conv("conv", b.lif("lif", x), channels, 1))
+        x = b.requantise("limit", b.dense_conv("dense", x, 16, stride, stride=stride, q=6), 6, 1 << 12)
+        x = b.sum("more", x, b.conv("conv2", b.lif("lif2", x), 16, 3))
+        if stride > 1:
+            x = b.upsample("back", x, stride)
+        graph = b.finish(b.dense_conv("readout.conv", b.time_sum("sum", x), 3, 1, q=6))
+        tensors = random_tensors(graph, np.random.default_rng(0))
+        analysis = analyse(graph, tensors)
+        for width in (1, 7, 8, 33):
+            assert_same(analysis, tensors, picture(4 * analysis.stride, width * analysis.stride))
+
+
+@pytest.mark.parametrize("channels", [32, 64])
+@pytest.mark.parametrize("large", [False, True], ids=["int16", "int32"])
+@pytest.mark.parametrize("firing", [False, True], ids=["some", "all"])
+def test_sums_that_slide_along_a_row_equal_the_reference(channels: int, large: bool, firing: bool) -> None:
+    rng = np.random.default_rng(0)
+    graph, tensors = all_firing(rng.integers(-2048 if large else -50, 2049 if large else 51, (channels, 32, 3, 3)))
+    if not firing:
+        tensors["lif.bias"][:] = 0
+        tensors["lif.threshold"][:] = 300
+    analysis = analyse(graph, tensors)
+    assert analysis.width("conv") == ("int32" if large else "int16")
+    assert all(table.slides for table in build_plan(analysis, tensors).spike_tables["conv"])
+    for height, width in ((1, 1), (2, 3), (5, 70), (3, 131)):
+        assert_same(analysis, tensors, picture(height, width))
+
+
+@pytest.mark.parametrize("seed", [6, 11])
+def test_the_memory_that_is_reckoned_with_is_what_a_tall_picture_takes(seed: int, monkeypatch) -> None:
+    monkeypatch.setattr(simulator.engine, "FEW_BYTES", 0)
+    graph, tensors = random_network(seed)
+    analysis = analyse(graph, tensors)
+    engine = Engine(analysis, tensors, 1)
+    height, width = 2048 // analysis.stride * analysis.stride, 64 // analysis.stride * analysis.stride
+    expected = Layout(build_plan(analysis, tensors), height, width, 1)
+    assert 0.9 < engine.memory(height, width) / (expected.arena_size + 4 * expected.map_size) < 1.1
+
+
+def test_the_roofline_counts_what_the_kernel_does() -> None:
+    found = measure(0.1, inputs=16, outputs=32, side=32, repeats=2)
+    assert 0.08 < found.rate < 0.12
+    full = measure(1.0, inputs=16, outputs=32, side=32, repeats=2)
+    assert full.rate == 1 and full.synops == 4 * 16 * 32 * (3 * 32 - 2) ** 2
+    assert full.bytes_moved > found.bytes_moved > 2 * found.synops
+    assert found.synops_per_s > 0 and found.bound_synops_per_s > 0
+    with pytest.raises(ValueError, match="0 to 1"):
+        measure(1.5)

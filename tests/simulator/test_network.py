@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -271,3 +272,30 @@ def test_the_analysis_of_a_bundle_is_that_of_its_graph(tmp_path):
     graph, tensors = random_network(0)
     write_bundle(tmp_path / "n.safetensors", graph, tensors, META)
     assert read_bundle(tmp_path / "n.safetensors").analysis.bounds == analyse(graph, tensors).bounds
+
+
+def test_a_frame_takes_no_memory_beyond_its_result_once_its_size_is_known(loaded):
+    net = loaded(small_network, "numba")
+    picture = image(512, 512, 3)
+    net.run(picture)
+    tracemalloc.start()
+    try:
+        net.run(picture)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        result = net.run(picture)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak - result.image.nbytes < 40_000
+
+
+@pytest.mark.parametrize("shape", [(31, 45), (16, 16), (1, 1)])
+def test_pictures_of_any_memory_layout_are_the_same(loaded, shape):
+    net = loaded(small_network, "numba")
+    picture = image(*shape, 4)
+    expected = net.run(np.ascontiguousarray(picture[..., :3]))
+    flipped = np.ascontiguousarray(picture[::-1, ::-1, 2::-1])[::-1, ::-1, ::-1]
+    for view in (picture[..., :3], flipped, np.asfortranarray(picture[..., :3])):
+        assert not view.flags.c_contiguous or view.size < 16
+        assert same(net.run(view), expected)
