@@ -71,7 +71,11 @@ class LayerStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """One frame: wall time in seconds, image size, time steps, parameters of the network, layers in order."""
+    """One frame: wall time in seconds, image size, time steps, parameters of the network, layers in order.
+
+    recomputed: the share of the network's numbers that were computed for this frame (`Network.video`); all counts are
+    those of the whole frame, whatever was carried over from the one before.
+    """
 
     latency_s: float
     height: int
@@ -79,6 +83,7 @@ class Statistics:
     T: int
     params: int
     layers: tuple[LayerStatistics, ...]
+    recomputed: float = 1.0
 
     @property
     def synops(self) -> int:

@@ -1,0 +1,296 @@
+"""Frames of one size, one after another: only what changed is computed anew, with the bits of a full run.
+
+All stored values of the last frame stay in memory. Where pixels changed, the passes that read them compute those
+positions again; the neurons' spikes are then compared with the old ones, and the next passes follow only where spikes
+(or the numbers of a stream) differ. Most changes of a current do not carry a neuron over its threshold, so the part that
+is computed hardly grows from layer to layer, far less than the receptive field would allow. Every value in memory is at
+all times the one that a full run gives, because sums are exact; nothing drifts. See `changes.py` for the maps of what
+changed. Nodes that NumPy computes as a whole (`whole.py`) are computed again if anything they read changed.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.engine import changes, kernels
+from simulator.engine.plan import Layout, Pass, Read, padded
+from simulator.statistics import Counter
+
+if TYPE_CHECKING:
+    from simulator.engine import Engine
+
+Integers = npt.NDArray[np.int64]
+
+REACH_LIMIT = 0.6  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
+OTHER_BYTES = 32  # per pixel of a state, beside values and counts: pictures, maps, copies of spikes
+LEAST_SHARE = 2048  # positions per thread below which a pass is not worth waking another one
+
+
+@dataclass
+class _Work:
+    """What one pass needs between frames; the tables are described in `changes.py`. weight: numbers per position."""
+
+    step: Pass
+    rows: int
+    columns: int
+    weight: int
+    target: Integers
+    reads: Integers
+    template: Integers
+    neurons: Integers
+
+
+class VideoState:
+    """The network's state for pictures of one size, and the picture itself.
+
+    used: the pixels that count, uint8 [h, w, 3]; image: what they were restored to; recomputed: the share of the
+    network's numbers (channels and time steps at each position) that the last frame computed; size: bytes that all of
+    it takes, about. Memory is taken with the first frame.
+    """
+
+    def __init__(self, engine: Engine, height: int, width: int):
+        self.engine = engine
+        self.layout = Layout(engine._plan, *engine.analysis.padded(height, width), engine.threads, keep=True)
+        self.height, self.width = self.layout.height, self.layout.width
+        self.used = np.zeros((height, width, 3), np.uint8)
+        self.image = np.zeros((height, width, 3), np.uint8)
+        self.recomputed = 1.0
+        self.current = False  # whether the state belongs to the pixels in `used`
+        self.size = self.layout.arena_size + 4 * self.layout.map_size + OTHER_BYTES * self.height * self.width
+        self._counter = Counter(engine.analysis, height, width)
+
+    def start(self, frame: npt.NDArray[np.uint8]) -> None:
+        """Take over a first frame, uint8 [h, w, 3], whole."""
+        self._allocate()
+        self.used[...] = ~frame
+        self.update(frame, 0)
+
+    def update(self, frame: npt.NDArray[np.uint8], still: int) -> None:
+        """Take over the pixels of `frame` that differ from `used` by more than `still` grey levels in a channel."""
+        with self.engine._lock:
+            found = changes.find_changes(
+                frame, self.used, still, self._pixels, self._dirty, self._spans, self._cells
+            )  # fmt: skip
+            if not self.current or self._cells[1:-1, 1:-1].mean() > REACH_LIMIT:
+                self._run_all()
+            elif found:
+                self._run_changed()
+            else:
+                self.recomputed = 0.0
+
+    def totals(self) -> Counter:
+        """Spikes and synaptic operations of the picture."""
+        spikes, synops = self._counter.spikes, self._counter.synops
+        synops.update(dict.fromkeys(synops, 0))
+        for i, (name, channels) in enumerate(self._counted):
+            if channels:
+                synops[name] += int(self._totals[i]) * channels
+            else:
+                spikes[name] = int(self._totals[i])
+        return self._counter
+
+    def _run_all(self) -> None:
+        """Compute everything from `used`."""
+        engine, layout = self.engine, self.layout
+        self.current = False  # until all of it is done: Ctrl-C may come at any time
+        wait(engine._helping)
+        engine._helping.clear()
+        for segment in layout.segments:
+            if isinstance(segment, Pass):
+                engine._whole(layout, segment)
+            else:
+                engine._tasks(layout, segment, self._held)
+        for work in self._works:
+            changes.count_all(work.neurons, self._counts, self._weights, self._taps, self._totals)
+        changes.interleave(self._whole_picture, self._factor, self._restored, self.image)
+        self._dirty[:] = 0
+        self._spans[:] = 0
+        self.current, self.recomputed = True, 1.0
+
+    def _run_changed(self) -> None:
+        """Pass by pass, compute the positions that read something that changed."""
+        self.current = False
+        self._alive[0] = 1  # the picture
+        computed = 0
+        for work in self._works:
+            if work.step.kind == "whole":
+                if self._alive[work.reads[:, 0]].any():
+                    self._compute_whole(work)
+                    computed += work.weight * work.rows * work.columns
+                else:
+                    self._alive[work.target[0]] = 0
+                continue
+            count, positions = changes.mark(
+                self._dirty, self._spans, self._alive, work.reads, work.target, work.template, self._tasks
+            )
+            if not count:
+                self._alive[work.neurons[:, 0]] = 0
+                continue
+            tasks = self._tasks[:count]
+            computed += work.weight * positions
+            if len(work.neurons):
+                old = self._words, self._counts, self._old_words, self._old_counts
+                changes.save(tasks, work.neurons, *old)
+                self._run(tasks, positions)
+                changes.compare(
+                    tasks, work.neurons, *old, self._row_words, self._dirty, self._spans, self._alive, self._weights,
+                    self._taps, self._totals,
+                )  # fmt: skip
+            else:
+                self._run(tasks, positions)
+        if count:  # of the readout, which is the last
+            changes.interleave(tasks, self._factor, self._restored, self.image)
+        self.current, self.recomputed = True, computed / self._all_numbers
+
+    def _run(self, tasks: Integers, positions: int) -> None:
+        """Run tasks that do not depend on one another, on as many threads as they are worth."""
+        threads = max(1, min(self.engine.threads, positions // LEAST_SHARE, len(tasks)))
+        ends = [len(tasks)]
+        if threads > 1:
+            columns = np.cumsum(tasks[:, 6] - tasks[:, 5])
+            ends = np.searchsorted(columns, columns[-1] * np.arange(1, threads + 1) // threads, "right").tolist()
+        helping: list[Future[None]] = []
+        try:
+            for i in range(1, threads):
+                assert self.engine._pool is not None
+                helping.append(self.engine._pool.submit(self._run_share, i, tasks[ends[i - 1] : ends[i]]))
+            self._run_share(0, tasks[: ends[0]])
+        finally:
+            self.engine._helping += helping
+            wait(helping)
+            self.engine._helping.clear()
+        for done in helping:
+            done.result()
+
+    def _run_share(self, thread: int, tasks: Integers) -> None:
+        self.engine._run(self.layout.records[thread], tasks, 0, 1, 0)
+
+    def _compute_whole(self, work: _Work) -> None:
+        """Compute a node with NumPy and mark where it differs."""
+        index, first, row, columns = work.target.tolist()
+        rows = work.rows
+        memory = self.engine._memory(self.layout, work.step.root)[:, :, :columns]
+        old = memory.copy()
+        self.engine._whole(self.layout, work.step)
+        dirty = self._dirty[first : first + rows * columns].reshape(rows, columns)
+        dirty[...] = (memory != old).any((0, 3))
+        self._spans[row : row + rows] = dirty.any(1, keepdims=True) * np.array([0, columns])
+        self._alive[index] = dirty.any()
+
+    def _allocate(self) -> None:
+        """Memory for the values, and tables that tell the compiled functions where everything is."""
+        layout, plan, graph = self.layout, self.layout.plan, self.layout.graph
+        self._memory = np.zeros(layout.arena_size + 64, np.uint8)
+        layout.bind(self._memory)
+        self._words = self._memory.view(np.uint16)
+        self._pixels = np.zeros((3, self.height, self.width), np.int16)
+        self._restored = np.zeros((3, self.height, self.width), np.uint8)
+        self._counts = np.zeros(layout.map_size, np.int32)
+        self._cells = np.zeros([-(-side // changes.CELL) + 2 for side in (self.height, self.width)], np.uint8)
+        addresses = {
+            "picture": self._pixels.ctypes.data, "restored": self._restored.ctypes.data,
+            "maps": self._counts.ctypes.data,
+        }  # fmt: skip
+        for record, index, what, offset in layout.patches:
+            layout.records[:, record, index] = addresses[what] + offset
+        self._held = self._memory, self._pixels, self._restored, self._counts, *layout.kept
+
+        self._places: list[tuple[int, int, int, int]] = []  # index, first byte, first row, columns of each map
+        self._rows: list[int] = []
+        maps = {graph.nodes[0].name: self._add_map(self.height, self.width)}
+        self._counted: list[tuple[str, int]] = []  # what each total counts: a lif, or a conv and its output channels
+        weights: list[tuple[int, int, int]] = []
+        taps: list[npt.NDArray[np.int64]] = []
+        self._works: list[_Work] = []
+        for i, step in enumerate(plan.passes):
+            node, (rows, columns) = graph.node(step.root), layout.domains[i]
+            reads = []
+            for read in (*layout.reads[i], *self._picture_reads(step)):
+                m = maps[read.name]
+                reads.append(
+                    (*self._places[m], self._rows[m], read.kernel, read.stride, read.padding, read.factor)
+                )  # fmt: skip
+            target = self._add_map(rows, columns)
+            maps.setdefault(step.root, target)
+            neurons = []
+            for name in step.neurons if node.kind != "lif" else (step.root,):
+                maps[name] = self._add_map(rows, columns)
+                first_weight = len(weights)
+                self._add_weights(name, rows, columns, weights, taps)
+                neurons.append((*self._places[maps[name]], rows, *self._bits(name), first_weight, len(weights)))
+            writer, span = layout.writers[i], layout.spans[i]
+            template = [*span, 0, rows, writer.height, 0, columns, writer.block]
+            form = plan.forms[layout._domain(step.root)]
+            self._works.append(
+                _Work(
+                    step, rows, columns, form.steps * form.channels, np.array(self._places[target], np.int64),
+                    np.array(reads, np.int64).reshape(-1, 9), np.array(template, np.int64),
+                    np.array(neurons, np.int64).reshape(-1, 13),
+                )  # fmt: skip
+            )
+        self._all_numbers = sum(work.weight * work.rows * work.columns for work in self._works)
+        self._dirty = np.zeros(sum(r * p[3] for r, p in zip(self._rows, self._places, strict=True)), np.uint8)
+        self._spans = np.zeros((sum(self._rows), 2), np.int64)
+        self._alive = np.zeros(len(self._places), np.uint8)
+        self._weights = np.array(weights, np.int64).reshape(-1, 3)
+        self._taps = np.concatenate([*taps, np.zeros(0, np.int64)])
+        self._totals = np.zeros(len(self._counted), np.int64)
+        most = max(-(-work.rows // work.template[4]) * (work.columns // (changes.GAP + 1) + 1) for work in self._works)
+        self._tasks = np.zeros((most, kernels.TASK_FIELDS), np.int64)
+        several = max(len(work.neurons) for work in self._works)
+        spiking = [n for work in self._works for n in work.neurons.tolist()]
+        self._old_words = np.zeros((several, max((n[4] * n[3] * n[8] * n[9] for n in spiking), default=0)), np.uint16)
+        self._old_counts = np.zeros((several, max((n[4] * n[3] for n in spiking), default=0)), np.int32)
+        self._row_words = np.zeros(max((n[3] * n[8] for n in spiking), default=0), np.uint16)
+        last = self._works[-1]
+        self._factor = self.height // last.rows
+        self._whole_picture = last.template.reshape(1, -1).copy()
+
+    def _add_map(self, rows: int, columns: int) -> int:
+        first, row = 0, 0
+        if self._places:
+            _, first, row, before = self._places[-1]
+            first, row = first + self._rows[-1] * before, row + self._rows[-1]
+        self._places.append((len(self._places), first, row, columns))
+        self._rows.append(rows)
+        return len(self._places) - 1
+
+    def _picture_reads(self, step: Pass) -> list[Read]:
+        """What a pass reads of the picture itself."""
+        graph = self.layout.graph
+        node, picture = graph.node(step.root), graph.nodes[0].name
+        factor = 0
+        if node.kind == "image":
+            factor = 1
+        elif node.kind == "space_to_depth" and node.inputs[0] in self.layout.plan.inlined:
+            factor = node["factor"]
+        elif node.kind == "readout":
+            factor = self.height // self.layout.domains[-1][0]
+        return [Read(picture, factor, factor)] if factor else []
+
+    def _bits(self, name: str) -> tuple[int, ...]:
+        """Where a layer's spikes lie, in words of 16 bits, and where its counts begin."""
+        place, form = self.layout.place(name), self.layout.plan.forms[name]
+        first = place.address - self._memory.ctypes.data
+        return first // 2, place.step // 2, place.row // 2, place.column // 2, form.steps, self.layout.maps[name][0]
+
+    def _add_weights(
+        self, name: str, rows: int, columns: int, weights: list[tuple[int, int, int]], taps: list[npt.NDArray[np.int64]]
+    ) -> None:
+        """What a spike of the layer counts for: one spike, and the synapses at which it arrives; 0 beyond the picture."""
+        height, width = self.used.shape[:2]
+        scale = self.layout.plan.forms[name].scale
+        ones = np.ones(-(-height // scale), np.int64), np.ones(-(-width // scale), np.int64)
+        factors = [(name, 0, *ones)]
+        factors += [(p.target, p.channels, p.rows, p.columns) for p in self._counter.projections if p.source == name]
+        for counted, channels, by_row, by_column in factors:
+            first = sum(map(len, taps))
+            taps.append(np.pad(by_row, (0, rows - len(by_row))))
+            taps.append(np.pad(by_column, (0, columns - len(by_column))))
+            weights.append((first, first + rows, len(self._counted)))
+            self._counted.append((counted, channels))
