@@ -17,6 +17,7 @@ Biases, neuron updates and additions of streams are no SyOps and no MACs.
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -196,12 +197,19 @@ class Counter:
             columns = p.columns[left // scale :][: spikes.shape[1]]
             self.synops[p.target] += int(rows @ (spikes @ columns)) * p.channels
 
-    def finish(self, latency_s: float) -> Statistics:
-        steps, layers = self.analysis.graph.time_steps, []
+    @functools.cached_property
+    def _constants(self) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+        """What does not depend on the frame: SyOps of each conv if every neuron fired, and `macs` of each layer."""
         synops_max = dict.fromkeys(self.synops, 0)
         for p in self.projections:
-            neurons = self.analysis.values[p.source].channels
-            synops_max[p.target] += neurons * steps * int(p.rows.sum()) * int(p.columns.sum()) * p.channels
+            neurons = self.analysis.values[p.source].channels * self.analysis.graph.time_steps
+            synops_max[p.target] += neurons * int(p.rows.sum()) * int(p.columns.sum()) * p.channels
+        layers = [node for node in self.analysis.graph.nodes if node.kind in ("dense_conv", "attend")]
+        return synops_max, {node.name: macs(self.analysis, node, self.height, self.width) for node in layers}
+
+    def finish(self, latency_s: float) -> Statistics:
+        steps, layers = self.analysis.graph.time_steps, []
+        synops_max, operations = self._constants
         for node in self.analysis.graph.nodes:
             value = self.analysis.values[node.name]
             if node.kind == "lif":
@@ -213,7 +221,7 @@ class Counter:
                 counts = {"synops": self.synops[node.name], "synops_max": synops_max[node.name]}
                 layers.append(LayerStatistics(node.name, node.kind, **counts))
             elif node.kind in ("dense_conv", "attend"):
-                once, each = macs(self.analysis, node, self.height, self.width)
+                once, each = operations[node.name]
                 layers.append(
                     LayerStatistics(node.name, node.kind, macs=once + each * steps, macs_printed=(once + each) * steps)
                 )

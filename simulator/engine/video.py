@@ -74,7 +74,7 @@ class VideoState:
         """Take over the pixels of `frame` that differ from `used` by more than `still` grey levels in a channel."""
         with self.engine._lock:
             found = changes.find_changes(
-                frame, self.used, still, self._pixels, self._dirty, self._spans, self._cells
+                frame, self.used, still, self._pixels, self._bits, self._cells
             )  # fmt: skip
             if not self.current or self._cells[1:-1, 1:-1].mean() > REACH_LIMIT:
                 self._run_all()
@@ -108,8 +108,6 @@ class VideoState:
         for work in self._works:
             changes.count_all(work.neurons, self._counts, self._weights, self._taps, self._totals)
         changes.interleave(self._whole_picture, self._factor, self._restored, self.image)
-        self._dirty[:] = 0
-        self._spans[:] = 0
         self.current, self.recomputed = True, 1.0
 
     def _run_changed(self) -> None:
@@ -126,7 +124,7 @@ class VideoState:
                     self._alive[work.target[0]] = 0
                 continue
             count, positions = changes.mark(
-                self._dirty, self._spans, self._alive, work.reads, work.target, work.template, self._tasks
+                self._bits, self._alive, work.reads, work.target, work.template, self._tasks
             )
             if not count:
                 self._alive[work.neurons[:, 0]] = 0
@@ -138,8 +136,8 @@ class VideoState:
                 changes.save(tasks, work.neurons, *old)
                 self._run(tasks, positions)
                 changes.compare(
-                    tasks, work.neurons, *old, self._row_words, self._dirty, self._spans, self._alive, self._weights,
-                    self._taps, self._totals,
+                    tasks, work.neurons, *old, self._differences, self._bits, self._alive, self._weights, self._taps,
+                    self._totals,
                 )  # fmt: skip
             else:
                 self._run(tasks, positions)
@@ -172,15 +170,16 @@ class VideoState:
 
     def _compute_whole(self, work: _Work) -> None:
         """Compute a node with NumPy and mark where it differs."""
-        index, first, row, columns = work.target.tolist()
-        rows = work.rows
+        index, first, words, columns = work.target.tolist()
         memory = self.engine._memory(self.layout, work.step.root)[:, :, :columns]
         old = memory.copy()
         self.engine._whole(self.layout, work.step)
-        dirty = self._dirty[first : first + rows * columns].reshape(rows, columns)
-        dirty[...] = (memory != old).any((0, 3))
-        self._spans[row : row + rows] = dirty.any(1, keepdims=True) * np.array([0, columns])
-        self._alive[index] = dirty.any()
+        differs = (memory != old).any((0, 3))
+        packed = np.packbits(differs, axis=1, bitorder="little")
+        rows = self._bits[first : first + work.rows * words].view(np.uint8).reshape(work.rows, -1)
+        rows[...] = 0
+        rows[:, : packed.shape[1]] = packed
+        self._alive[index] = differs.any()
 
     def _allocate(self) -> None:
         """Memory for the values, and tables that tell the compiled functions where everything is."""
@@ -200,7 +199,7 @@ class VideoState:
             layout.records[:, record, index] = addresses[what] + offset
         self._held = self._memory, self._pixels, self._restored, self._counts, *layout.kept
 
-        self._places: list[tuple[int, int, int, int]] = []  # index, first byte, first row, columns of each map
+        self._places: list[tuple[int, int, int, int]] = []  # index, first word, words per row, columns of each map
         self._rows: list[int] = []
         maps = {graph.nodes[0].name: self._add_map(self.height, self.width)}
         self._counted: list[tuple[str, int]] = []  # what each total counts: a lif, or a conv and its output channels
@@ -234,8 +233,7 @@ class VideoState:
                 )  # fmt: skip
             )
         self._all_numbers = sum(work.weight * work.rows * work.columns for work in self._works)
-        self._dirty = np.zeros(sum(r * p[3] for r, p in zip(self._rows, self._places, strict=True)), np.uint8)
-        self._spans = np.zeros((sum(self._rows), 2), np.int64)
+        self._bits = np.zeros(sum(r * p[2] for r, p in zip(self._rows, self._places, strict=True)), np.int64)
         self._alive = np.zeros(len(self._places), np.uint8)
         self._weights = np.array(weights, np.int64).reshape(-1, 3)
         self._taps = np.concatenate([*taps, np.zeros(0, np.int64)])
@@ -246,17 +244,17 @@ class VideoState:
         spiking = [n for work in self._works for n in work.neurons.tolist()]
         self._old_words = np.zeros((several, max((n[4] * n[3] * n[8] * n[9] for n in spiking), default=0)), np.uint16)
         self._old_counts = np.zeros((several, max((n[4] * n[3] for n in spiking), default=0)), np.int32)
-        self._row_words = np.zeros(max((n[3] * n[8] for n in spiking), default=0), np.uint16)
+        self._differences = np.zeros(max((n[3] * n[8] for n in spiking), default=0), np.uint16)
         last = self._works[-1]
         self._factor = self.height // last.rows
         self._whole_picture = last.template.reshape(1, -1).copy()
 
     def _add_map(self, rows: int, columns: int) -> int:
-        first, row = 0, 0
+        first = 0
         if self._places:
-            _, first, row, before = self._places[-1]
-            first, row = first + self._rows[-1] * before, row + self._rows[-1]
-        self._places.append((len(self._places), first, row, columns))
+            _, before, words, _ = self._places[-1]
+            first = before + self._rows[-1] * words
+        self._places.append((len(self._places), first, padded(columns, 64) // 64, columns))
         self._rows.append(rows)
         return len(self._places) - 1
 
