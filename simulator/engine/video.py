@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Integers = npt.NDArray[np.int64]
 
-REACH_LIMIT = 0.6  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
+REACH_LIMIT = 0.7  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
 OTHER_BYTES = 32  # per pixel of a state, beside values and counts: pictures, maps, copies of spikes
 LEAST_SHARE = 2048  # positions per thread below which a pass is not worth waking another one
 
