@@ -141,7 +141,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         network = load(options.bundle, threads=options.threads)
         about = machine()
-        print(f"{about['cpu']}, {options.threads} of {about['cores']} cores, median of {options.repeats} frames in turn")
+        print(
+            f"{about['cpu']}, {options.threads} of {about['cores']} cores, median of {options.repeats} frames in turn"
+        )
         report: dict[str, Any] = {
             "machine": about, "threads": options.threads, "repeats": options.repeats, "bundle": network.bundle_hash,
             "sizes": [],

@@ -6,6 +6,7 @@ beyond the padded image's own border, so pixels and spike counts are the same fo
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import os
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from simulator.analysis import Analysis, analyse
 from simulator.bundle import Bundle, read_bundle
 from simulator.graph import GraphError
-from simulator.statistics import Counter, Statistics
+from simulator.statistics import Counter, Population, Statistics
 from simulator.trace import Trace, digest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("numba", "reference")
 MEMORY_BUDGET = 600 << 20  # bytes of working memory up to which an image is processed whole
+KEPT_SIZES = 8  # of images, whose synapses need not be counted again
 UNCLIPPED_RANGE = (-512, 767)  # grey levels that `run_unclipped` accepts: 0..255 and noise up to 512 beyond
 
 Observer = Callable[[str, npt.NDArray[Any]], None]
@@ -89,6 +91,7 @@ class Network:
         self.tile = max(side // self.min_tile * self.min_tile, self.min_tile)
         self._engine = self._build(self.analysis)
         self._unclipped: Backend | None = None
+        self._populations: dict[tuple[int, int], Population] = {}
 
     def _build(self, analysis: Analysis) -> Backend:
         if self.backend == "reference":
@@ -163,27 +166,26 @@ class Network:
         halo = self.analysis.halo
         self._check_memory(*(min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True)))
         restored = np.empty((height, width, 3), np.uint8)
-        counter = Counter(self.analysis, height, width)
-        latency = 0.0
-        for top, bottom in _spans(padded[0], sides[0]):
-            for left, right in _spans(padded[1], sides[1]):
-                start = time.perf_counter()
-                rows = max(top - halo, 0), min(bottom + halo, padded[0])
-                columns = max(left - halo, 0), min(right + halo, padded[1])
-                picture, maps = backend.run_padded(_crop(pixels, rows, columns))
-                inner = picture[:, top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
-                target = restored[top:bottom, left:right]
-                target[...] = inner[:, : target.shape[0], : target.shape[1]].transpose(1, 2, 0)
-                latency += time.perf_counter() - start
-                own = {}
-                for name, spikes in maps.items():
-                    s = self.analysis.values[name].scale
-                    own[name] = spikes[
-                        (top - rows[0]) // s : (bottom - rows[0]) // s,
-                        (left - columns[0]) // s : (right - columns[0]) // s,
-                    ]
-                counter.add(own, top, left)
-        return restored, counter.finish(latency)
+        counter = Counter(self._population(height, width))
+        restore = getattr(backend, "restore", None) or functools.partial(_restore_copies, backend, self.analysis)
+        start = time.perf_counter()
+        for tall in _spans(padded[0], sides[0]):
+            for broad in _spans(padded[1], sides[1]):
+                rows, columns = (
+                    (max(first - halo, 0), min(last + halo, extent))
+                    for (first, last), extent in zip((tall, broad), padded, strict=True)
+                )
+                restore(pixels, rows, columns, (tall, broad), restored, counter)
+        return restored, counter.finish(time.perf_counter() - start)
+
+    def _population(self, height: int, width: int) -> Population:
+        """What statistics need to know of a size; kept for the last few sizes."""
+        key = (height, width)
+        population = self._populations.get(key)
+        if population is None:
+            population = Population(self.analysis, height, width)
+            self._populations = {**dict(list(self._populations.items())[1 - KEPT_SIZES :]), key: population}
+        return population
 
     def _tile_sides(self, padded: tuple[int, int], tile: int | None) -> tuple[int, int]:
         """Height and width of the tiles."""
@@ -210,6 +212,31 @@ class Network:
                 f"{width}x{height} pixels at once need about {needed / 2**20:.0f} MB and this machine has "
                 f"{installed >> 20}; use a smaller tile or image"
             )
+
+
+def _restore_copies(
+    backend: Backend,
+    analysis: Analysis,
+    pixels: npt.NDArray[np.integer],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    inner: tuple[tuple[int, int], tuple[int, int]],
+    restored: npt.NDArray[np.uint8],
+    counter: Counter,
+) -> None:
+    """`simulator.engine.Engine.restore` by means of `run_padded` alone."""
+    picture, maps = backend.run_padded(_crop(pixels, rows, columns))
+    (top, bottom), (left, right) = inner
+    target = restored[top:bottom, left:right]
+    part = picture[:, top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
+    target[...] = part[:, : target.shape[0], : target.shape[1]].transpose(1, 2, 0)
+    own = {}
+    for name, spikes in maps.items():
+        s = analysis.values[name].scale
+        own[name] = spikes[
+            (top - rows[0]) // s : (bottom - rows[0]) // s, (left - columns[0]) // s : (right - columns[0]) // s
+        ]
+    counter.add(own, top, left)
 
 
 def _crop(pixels: npt.NDArray[np.integer], rows: tuple[int, int], columns: tuple[int, int]) -> npt.NDArray[np.int16]:
@@ -246,7 +273,7 @@ def _as_given(
 ) -> npt.NDArray[np.uint8]:
     """The restored colours [H, W, 3] in the shape of `image`, whose alpha this is."""
     if image.ndim == 2 or image.shape[2] == 1:
-        gray = ((restored.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+        gray: npt.NDArray[np.uint8] = ((restored.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
         return gray.reshape(image.shape)
     return restored if alpha is None else np.dstack([restored, alpha])
 

@@ -17,10 +17,9 @@ Biases, neuron updates and additions of streams are no SyOps and no MACs.
 
 from __future__ import annotations
 
-import functools
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -169,14 +168,64 @@ def _spike_sources(analysis: Analysis, name: str) -> list[tuple[str, int]]:
     return [(lif, factor * inner) for source in node.inputs for lif, inner in _spike_sources(analysis, source)]
 
 
-class Counter:
-    """Collects the spike maps of one frame, whole or tile by tile, and turns them into its statistics."""
+class Population:
+    """What of a network's statistics depends on the size of the image only. `projections`: all its synapses."""
 
     def __init__(self, analysis: Analysis, height: int, width: int):
         self.analysis, self.height, self.width = analysis, height, width
         self.projections = projections(analysis, height, width)
-        self.spikes = {node.name: 0 for node in analysis.graph.nodes if node.kind == "lif"}
-        self.synops = {node.name: 0 for node in analysis.graph.nodes if node.kind == "conv"}
+        self._most: list[LayerStatistics] = []  # as if every neuron fired at every step
+        steps = analysis.graph.time_steps
+        for node in analysis.graph.nodes:
+            value = analysis.values[node.name]
+            if node.kind == "lif":
+                rows, columns = real_size(height, width, value.scale)
+                neurons = value.channels * rows * columns
+                self._most.append(LayerStatistics(node.name, node.kind, neurons, neurons * steps, 1.0))
+            elif node.kind == "conv":
+                most = sum(
+                    analysis.values[p.source].channels * steps * int(p.rows.sum()) * int(p.columns.sum()) * p.channels
+                    for p in self.projections
+                    if p.target == node.name
+                )
+                self._most.append(LayerStatistics(node.name, node.kind, synops=most, synops_max=most))
+            elif node.kind in ("dense_conv", "attend"):
+                once, each = macs(analysis, node, height, width)
+                counts = {"macs": once + each * steps, "macs_printed": (once + each) * steps}
+                self._most.append(LayerStatistics(node.name, node.kind, **counts))
+
+    def weights(self) -> list[tuple[str, Integers, Integers]]:
+        """(layer, rows, columns) of every sum that a frame needs: spikes at [y, x] of that layer, times rows[y] times
+        columns[x], over all real positions. First the spikes of each layer of neurons, then each projection."""
+        sums = []
+        for layer in self._most:
+            if layer.kind == "lif":
+                shape = real_size(self.height, self.width, self.analysis.values[layer.name].scale)
+                sums.append((layer.name, np.ones(shape[0], np.int64), np.ones(shape[1], np.int64)))
+        return sums + [(p.source, p.rows, p.columns) for p in self.projections]
+
+    def layers(self, spikes: Mapping[str, int], synops: Mapping[str, int]) -> tuple[LayerStatistics, ...]:
+        """The layers of a frame with so many spikes and SyOps."""
+        layers = []
+        for most in self._most:
+            if most.kind == "lif":
+                count = spikes[most.name]
+                layers.append(LayerStatistics(most.name, most.kind, most.neurons, count, count / most.spikes))
+            elif most.kind == "conv":
+                layers.append(replace(most, synops=synops[most.name]))
+            else:
+                layers.append(most)
+        return tuple(layers)
+
+
+class Counter:
+    """Adds up the spikes of one frame, whole or tile by tile, and turns them into its statistics."""
+
+    def __init__(self, population: Population):
+        self.population = population
+        nodes = population.analysis.graph.nodes
+        self.spikes = {node.name: 0 for node in nodes if node.kind == "lif"}
+        self.synops = {node.name: 0 for node in nodes if node.kind == "conv"}
 
     def add(self, maps: Mapping[str, npt.NDArray[np.int32]], top: int = 0, left: int = 0) -> None:
         """Count the spikes of a tile whose first pixel is (top, left), multiples of the deepest scale.
@@ -184,55 +233,35 @@ class Counter:
         `maps`: for each lif node its spikes per position, [h, w], summed over channels and time. Positions that cover
         no real pixel may be there; they are left out.
         """
-        cut = {}
-        for name in self.spikes:
-            scale = self.analysis.values[name].scale
-            real = real_size(self.height - top, self.width - left, scale)
-            cut[name] = maps[name][: real[0], : real[1]].astype(np.int64)
-            self.spikes[name] += int(cut[name].sum())
-        for p in self.projections:
-            scale = self.analysis.values[p.source].scale
-            spikes = cut[p.source]
-            rows = p.rows[top // scale :][: len(spikes)]
-            columns = p.columns[left // scale :][: spikes.shape[1]]
-            self.synops[p.target] += int(rows @ (spikes @ columns)) * p.channels
+        sums = []
+        for name, rows, columns in self.population.weights():
+            scale = self.population.analysis.values[name].scale
+            rows, columns = rows[top // scale :], columns[left // scale :]
+            spikes = maps[name][: len(rows), : len(columns)].astype(np.int64)
+            sums.append(int(rows[: len(spikes)] @ (spikes @ columns[: spikes.shape[1]])))
+        self.add_sums(sums)
 
-    @functools.cached_property
-    def _constants(self) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-        """What does not depend on the frame: SyOps of each conv if every neuron fired, and `macs` of each layer."""
-        synops_max = dict.fromkeys(self.synops, 0)
-        for p in self.projections:
-            neurons = self.analysis.values[p.source].channels * self.analysis.graph.time_steps
-            synops_max[p.target] += neurons * int(p.rows.sum()) * int(p.columns.sum()) * p.channels
-        layers = [node for node in self.analysis.graph.nodes if node.kind in ("dense_conv", "attend")]
-        return synops_max, {node.name: macs(self.analysis, node, self.height, self.width) for node in layers}
+    def add_sums(self, sums: Iterable[int]) -> None:
+        """Count spikes that were added up elsewhere with `Population.weights`: one sum for each, in that order."""
+        numbers = iter(sums)
+        for name in self.spikes:
+            self.spikes[name] += next(numbers)
+        for p in self.population.projections:
+            self.synops[p.target] += next(numbers) * p.channels
 
     def finish(self, latency_s: float) -> Statistics:
-        steps, layers = self.analysis.graph.time_steps, []
-        synops_max, operations = self._constants
-        for node in self.analysis.graph.nodes:
-            value = self.analysis.values[node.name]
-            if node.kind == "lif":
-                rows, columns = real_size(self.height, self.width, value.scale)
-                neurons, spikes = value.channels * rows * columns, self.spikes[node.name]
-                rate = spikes / (neurons * steps)
-                layers.append(LayerStatistics(node.name, node.kind, neurons, spikes, rate))
-            elif node.kind == "conv":
-                counts = {"synops": self.synops[node.name], "synops_max": synops_max[node.name]}
-                layers.append(LayerStatistics(node.name, node.kind, **counts))
-            elif node.kind in ("dense_conv", "attend"):
-                once, each = operations[node.name]
-                layers.append(
-                    LayerStatistics(node.name, node.kind, macs=once + each * steps, macs_printed=(once + each) * steps)
-                )
-        return Statistics(latency_s, self.height, self.width, steps, self.analysis.parameters, tuple(layers))
+        population, analysis = self.population, self.population.analysis
+        return Statistics(
+            latency_s, population.height, population.width, analysis.graph.time_steps, analysis.parameters,
+            population.layers(self.spikes, self.synops),
+        )  # fmt: skip
 
 
 def count(
     analysis: Analysis, height: int, width: int, maps: Mapping[str, npt.NDArray[np.int32]], latency_s: float
 ) -> Statistics:
     """Statistics of one frame from the spike maps of the whole image."""
-    counter = Counter(analysis, height, width)
+    counter = Counter(Population(analysis, height, width))
     counter.add(maps)
     return counter.finish(latency_s)
 

@@ -75,7 +75,7 @@ class VideoStream:
                 self._state.start(colour)
             restored = self._state.image.copy()
             latency = time.perf_counter() - start
-            stats = self._state.totals().finish(latency)
+            stats = self._state.counted().finish(latency)
             stats = dataclasses.replace(stats, recomputed=self._state.recomputed)
         self._shape = colour.shape
         return Result(_as_given(frame, restored, alpha), stats)

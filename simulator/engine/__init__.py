@@ -29,9 +29,11 @@ from numba.core import event
 
 from simulator.analysis import Analysis
 from simulator.engine import kernels, whole
-from simulator.engine.plan import Layout, Pass, Plan, Program, Runner, build_plan, padded
+from simulator.engine.plan import PATCH_FIELDS, Layout, Pass, Plan, Program, Runner, build_plan
+from simulator.statistics import Counter, Population
 
 Observer = Callable[[str, npt.NDArray[np.int64]], None]
+Span = tuple[int, int]  # first, one past the last
 
 MOST_THREADS = 64
 CGROUP = Path("/sys/fs/cgroup")
@@ -91,6 +93,14 @@ def available_threads() -> int:
     return max(1, count)
 
 
+def _fields(image: npt.NDArray[Any], top: int, left: int, middle: int = 0) -> tuple[int, ...]:
+    """An image [H, W, 3] as kernels know it (`kernels.PIXELS`), seen from row `top` and column `left`."""
+    row, column, channel = image.strides
+    address = image.ctypes.data + top * row + left * column
+    last = image.shape[0] - 1 - top, image.shape[1] - 1 - left
+    return address, row, column, channel, image.itemsize, middle, *last
+
+
 class Engine:
     """Backend "numba": same interface and same bits as `simulator.reference.Reference`. Calls from several
     threads take turns: the buffers are reused."""
@@ -109,6 +119,7 @@ class Engine:
         self._plan = build_plan(analysis, self._tensors)
         self._plan_observed: Plan | None = None
         self._arena = np.zeros(0, np.uint8)
+        self._counts = np.zeros(0, np.int32)
         self._layouts: dict[tuple[int, int, bool], Layout] = {}
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         self._helping: list[Future[None]] = []
@@ -125,22 +136,82 @@ class Engine:
         channels and time. `observe(name, value)` sees the output int64 [T or 1, C, h, w] of every node; nothing is
         fused then.
         """
-        with self._lock:
-            return self._run_padded(np.ascontiguousarray(pixels, np.int16), observe)
-
-    def _run_padded(
-        self, pixels: npt.NDArray[np.int16], observe: Observer | None
-    ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.int32]]]:
-        wait(self._helping)  # after an interrupted call, threads may still be writing to the arena
-        self._helping.clear()
+        pixels = np.ascontiguousarray(pixels, np.int16)
         height, width = pixels.shape[1:]
-        layout = self._layout(height, width, observe is not None)
         restored = np.empty((3, height, width), np.uint8)
-        counts = np.empty(layout.map_size, np.int32)
+        with self._lock:
+            layout = self._layout(height, width, observe is not None)
+            counts = np.empty(layout.map_size, np.int32)
+            source = _fields(pixels.transpose(1, 2, 0), 0, 0)
+            target = (*_fields(restored.transpose(1, 2, 0), 0, 0)[:4], 0, height, 0, width)
+            self._compute(layout, pixels, source, restored, target, counts, observe)
+        maps = {name: counts[first : first + h * w].reshape(h, w) for name, (first, h, w) in layout.maps.items()}
+        return restored, maps
+
+    def restore(
+        self,
+        pixels: npt.NDArray[np.uint8] | npt.NDArray[np.int16],
+        rows: Span,
+        columns: Span,
+        inner: tuple[Span, Span],
+        restored: npt.NDArray[np.uint8],
+        counter: Counter,
+    ) -> None:
+        """Restore a part of an image: read from and written to its own arrays, without copies.
+
+        pixels: grey levels [H, W, 3], of any strides. rows, columns: the first and one past the last of what is
+        computed, multiples of the stride; beyond the image's right and bottom border its last pixels are repeated.
+        inner: those rows and columns whose pixels are written to `restored` (uint8 [H, W, 3]) and whose spikes are
+        added to `counter` (of the same image), multiples of the stride.
+        """
+        with self._lock:
+            layout = self._layout(rows[1] - rows[0], columns[1] - columns[0], observed=False)
+            self._weigh(layout, counter.population, rows, columns, inner)
+            if len(self._counts) < layout.map_size:
+                self._counts = np.zeros(layout.map_size, np.int32)
+            source = _fields(pixels, rows[0], columns[0], 128)
+            height, width = pixels.shape[:2]
+            target = _fields(restored, rows[0], columns[0])[:4]
+            for span, first, extent in ((inner[0], rows[0], height), (inner[1], columns[0], width)):
+                target += (span[0] - first, min(span[1], extent) - first)
+            layout.totals[:] = 0
+            self._compute(layout, pixels, source, restored, target, self._counts, None)
+            counter.add_sums(int(total) for total in layout.totals.sum(0)[: len(layout.weights)])
+
+    def _weigh(
+        self, layout: Layout, population: Population, rows: Span, columns: Span, inner: tuple[Span, Span]
+    ) -> None:
+        """Fill in what spikes count for: what they do in the whole image, nothing outside the inner part."""
+        key = (population, rows, columns, inner)
+        if layout.weighed == key:
+            return
+        for weights, (name, own_rows, own_columns) in zip(layout.weights, population.weights(), strict=True):
+            scale = self.analysis.values[name].scale
+            axes: tuple[tuple[npt.NDArray[Any], npt.NDArray[np.int64], Span, Span], ...] = (
+                (weights.rows, own_rows, rows, inner[0]), (weights.columns, own_columns, columns, inner[1]),
+            )  # fmt: skip
+            for target, weight, part, span in axes:
+                first, last = span[0] // scale, min(span[1] // scale, len(weight))
+                target[:] = 0
+                target[first - part[0] // scale : last - part[0] // scale] = weight[first:last]
+        layout.weighed = key
+
+    def _compute(
+        self,
+        layout: Layout,
+        pixels: npt.NDArray[Any],
+        source: tuple[int, ...],
+        restored: npt.NDArray[np.uint8],
+        target: tuple[int, ...],
+        counts: npt.NDArray[np.int32],
+        observe: Observer | None,
+    ) -> None:
+        """Run all passes. source, target: the fields of `kernels.PIXELS` and READOUT for `pixels` and `restored`."""
         held = (pixels, restored, counts)  # kernels know them by address only
-        addresses = {"picture": pixels.ctypes.data, "restored": restored.ctypes.data, "maps": counts.ctypes.data}
+        fields = {"picture": source, "restored": target, "maps": (counts.ctypes.data,)}
         for record, index, what, offset in layout.patches:
-            layout.records[:, record, index] = addresses[what] + offset
+            layout.records[:, record, index : index + PATCH_FIELDS[what]] = fields[what]
+            layout.records[:, record, index] += offset
         spent: dict[str, float] = {}
         for segment in layout.segments:
             if isinstance(segment, Pass):
@@ -164,10 +235,10 @@ class Engine:
         if self._timing:
             for name, seconds in spent.items():
                 print(f"{1e3 * seconds:8.3f} ms  {name}", file=sys.stderr)
-        maps = {name: counts[first : first + h * w].reshape(h, w) for name, (first, h, w) in layout.maps.items()}
-        return restored, maps
 
     def _layout(self, height: int, width: int, observed: bool) -> Layout:
+        wait(self._helping)  # after an interrupted call, threads may still be writing to the arena
+        self._helping.clear()
         key = (height, width, observed)
         layout = self._layouts.pop(key, None)
         if layout is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 
 from simulator.engine.vectors import count_ones
 
@@ -37,7 +38,7 @@ _inline = numba.njit(nogil=True)
 
 
 @_inline
-def _next(bits: Any, row: int, x: int, end: int, inverted: int) -> int:
+def _next(bits: Any, row: int, x: int, end: int, inverted: int) -> Any:
     """The first column from `x` on whose bit is one (`inverted` 0) or zero (-1), in the row that starts at word `row`;
     `end` if there is none before."""
     if x >= end:
@@ -65,18 +66,18 @@ def _fill(bits: Any, row: int, begin: int, end: int) -> None:
         bits[row + word] |= mask
 
 
-@_kernel("int64(uint8[:,:,::1], uint8[:,:,::1], int64, int16[:,:,::1], int64[::1], uint8[:,::1])")
-def find_changes(frame: Any, used: Any, still: int, pixels: Any, bits: Any, cells: Any) -> int:
+@_kernel("int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])")
+def find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
     """Take over the pixels of `frame` [h, w, 3] that differ from `used` by more than `still` grey levels.
 
-    They go into `used` and `pixels` (int16 [3, H, W], u8 - 128, replicated right and below) and are marked in the map
-    that `bits` starts with. `cells` [ceil(H / CELL) + 2, ceil(W / CELL) + 2] gets ones around those that hold a
-    change. Returns how many pixels of h x w changed.
+    They go into `used` and are marked in the map that `bits` starts with, of `rows` x `columns` positions: what lies
+    right of the frame or below it repeats the last ones. `cells` [ceil(rows / CELL) + 2, ceil(columns / CELL) + 2] gets
+    ones around those that hold a change. Returns how many pixels of the frame changed.
     """
     height, width = frame.shape[:2]
-    rows, columns = pixels.shape[1:]
     words = (columns + 63) // 64
     cells[:] = 0
+    over = np.empty(3 * CELL, np.uint8)  # channels that differ by more
     total = 0
     for y in range(rows):
         for i in range(words):
@@ -84,7 +85,6 @@ def find_changes(frame: Any, used: Any, still: int, pixels: Any, bits: Any, cell
         if y >= height:  # below the picture: as its last row
             for i in range(words):
                 bits[y * words + i] = bits[(height - 1) * words + i]
-            pixels[:, y] = pixels[:, height - 1]
             continue
         new, old = frame[y].reshape(3 * width), used[y].reshape(3 * width)
         differs = numba.uint8(0)
@@ -93,27 +93,24 @@ def find_changes(frame: Any, used: Any, still: int, pixels: Any, bits: Any, cell
         if differs == 0:
             continue
         for cell in range((width + CELL - 1) // CELL):
-            first = cell * CELL
+            first, count = cell * CELL, min(CELL, width - cell * CELL)
+            mine, theirs = old[3 * first : 3 * (first + count)], new[3 * first : 3 * (first + count)]
+            for i in range(3 * count):
+                over[i] = max(mine[i], theirs[i]) - min(mine[i], theirs[i]) > still
             taken = 0
-            for x in range(min(CELL, width - first)):
-                most = 0
-                for i in range(3 * (first + x), 3 * (first + x) + 3):
-                    most = max(most, abs(numba.int64(new[i]) - numba.int64(old[i])))
-                taken |= numba.int64(most > still) << x
+            for x in range(count):
+                taken |= numba.int64(over[3 * x] | over[3 * x + 1] | over[3 * x + 2]) << x
             if taken == 0:
                 continue
             total += count_ones(taken)
             bits[y * words + first // 64] |= taken << first % 64
             cells[y // CELL : y // CELL + 3, cell : cell + 3] = 1
-            for x in range(min(CELL, width - first)):
+            for x in range(count):
                 if taken >> x & 1:
-                    for c in range(3):
-                        old[3 * (first + x) + c] = new[3 * (first + x) + c]
-                        pixels[c, y, first + x] = numba.int16(new[3 * (first + x) + c]) - 128
+                    for i in range(3 * x, 3 * x + 3):
+                        mine[i] = theirs[i]
         if width < columns and bits[y * words + (width - 1) // 64] >> (width - 1) % 64 & 1:
             _fill(bits, y * words, width, columns)
-            for c in range(3):
-                pixels[c, y, width:] = pixels[c, y, width - 1]
     return total
 
 
@@ -147,7 +144,7 @@ def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: A
                     left = _next(bits, source_row, 0, source_width, 0)
                     while left < source_width:
                         right = _next(bits, source_row, left, source_width, -1)
-                        # Outputs whose columns x * stride - padding .. + kernel - 1 (or x // factor) meet left .. right.
+                        # Outputs whose x * stride - padding .. + kernel - 1 (or x // factor) meet left .. right.
                         begin = left * factor if factor > 1 else max(0, (left + padding - kernel + stride) // stride)
                         end = min(width, right * factor if factor > 1 else (right - 1 + padding) // stride + 1)
                         if begin < end:
@@ -176,75 +173,69 @@ def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: A
     return count, positions
 
 
-@_inline
-def _parts(one: Any, first: int, other: Any, other_first: int, length: int) -> Any:
-    """Views of `length` elements: an index that counts up from 0 cannot be one that counts from the end, and loops
-    over it become vector instructions."""
-    return one[first : first + length], other[other_first : other_first + length]
-
-
 # neurons int64 [n, 13]: 0-3 map of the layer's spikes, 4 its rows, 5 first word of its spikes in `words`, words from 6
-# step to step, 7 row to row and 8 position to position, 9 T, 10 first entry in `counts`, 11 and 12 first row of
-# `weights` and the one after the last. One pass may have several.
-@_kernel("void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int32[:,::1])")
-def save(tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, old_counts: Any) -> None:
-    """Copy the spikes that the tasks are about to overwrite, one row of a task after another."""
+# step to step, 7 row to row and 8 position to position, 9 T, 10 first entry in `counts`, 11 and 12 first row of `sums`
+# and the one after the last. One pass may have several. sums int64 [m, 3]: a sum of spike counts; first entry in `taps`
+# of its weights per row and of those per column, and its place in `totals`.
+@_kernel(
+    "void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int64[:,::1], int64[::1], int64[::1])"
+)
+def save(
+    tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, sums: Any, taps: Any, totals: Any
+) -> None:  # fmt: skip
+    """Copy the spikes that the tasks are about to overwrite, one row of a task after another, and take what they count
+    for off the totals, to which the new ones will be added."""
     for n in range(neurons.shape[0]):
         columns, base, step, row = neurons[n, 3], neurons[n, 5], neurons[n, 6], neurons[n, 7]
         size, steps, count = neurons[n, 8], neurons[n, 9], neurons[n, 10]
-        to = to_count = 0
+        to = 0
         for k in range(tasks.shape[0]):
             left, width = tasks[k, 5], tasks[k, 6] - tasks[k, 5]
             for y in range(tasks[k, 2], tasks[k, 3]):
                 for t in range(steps):
                     at = base + t * step + y * row + left * size
-                    old, new = _parts(old_words[n], to, words, at, width * size)
+                    # Views: an index that counts up from 0 is known not to count from the end, which would be slow.
+                    old, new = old_words[n, to : to + width * size], words[at : at + width * size]
                     for i in range(width * size):
                         old[i] = new[i]
                     to += width * size
-                old_count, new_count = _parts(old_counts[n], to_count, counts, count + y * columns + left, width)
-                for i in range(width):
-                    old_count[i] = new_count[i]
-                to_count += width
+                at = count + y * columns + left
+                spikes = counts[at : at + width]
+                for s in range(neurons[n, 11], neurons[n, 12]):
+                    by_row = taps[sums[s, 0] + y]
+                    if by_row:
+                        by_column = taps[sums[s, 1] + left : sums[s, 1] + left + width]
+                        total = 0
+                        for x in range(width):
+                            total += spikes[x] * by_column[x]
+                        totals[sums[s, 2]] -= total * by_row
 
 
-# weights int64 [m, 3]: first entry of a factor per row and of one per column in `taps`, and the total that the number
-# of spikes times both adds to.
-@_kernel(
-    "void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int32[:,::1], uint16[::1], int64[::1], "
-    "uint8[::1], int64[:,::1], int64[::1], int64[::1])"
-)
+@_kernel("void(int64[:,::1], int64[:,::1], uint16[::1], uint16[:,::1], uint16[::1], int64[::1], uint8[::1])")
 def compare(
-    tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, old_counts: Any, differences: Any, bits: Any,
-    alive: Any, weights: Any, taps: Any, totals: Any,
+    tasks: Any, neurons: Any, words: Any, old_words: Any, differences: Any, bits: Any, alive: Any
 ) -> None:  # fmt: skip
-    """Mark the positions whose spikes are others than those saved, and bring the totals up to date.
-
-    differences: room for a row.
-    """
+    """Mark the positions whose spikes are others than those saved. differences: room for a row."""
     for n in range(neurons.shape[0]):
-        index, first, row_words, columns = neurons[n, 0], neurons[n, 1], neurons[n, 2], neurons[n, 3]
-        rows, base, step, row = neurons[n, 4], neurons[n, 5], neurons[n, 6], neurons[n, 7]
-        size, steps, count = neurons[n, 8], neurons[n, 9], neurons[n, 10]
+        index, first, row_words, rows = neurons[n, 0], neurons[n, 1], neurons[n, 2], neurons[n, 4]
+        base, step, row, size, steps = neurons[n, 5], neurons[n, 6], neurons[n, 7], neurons[n, 8], neurons[n, 9]
         bits[first : first + rows * row_words] = 0
         alive[index] = 0
-        at_old = at_count = 0
+        at_old = 0
         for k in range(tasks.shape[0]):
             left, width = tasks[k, 5], tasks[k, 6] - tasks[k, 5]
+            differs = differences[: width * size]
             for y in range(tasks[k, 2], tasks[k, 3]):
                 some = numba.uint16(0)
-                differs = differences[: width * size]
                 differs[:] = 0
                 for t in range(steps):
                     at = base + t * step + y * row + left * size
-                    old, new = _parts(old_words[n], at_old, words, at, width * size)
+                    old, new = old_words[n, at_old : at_old + width * size], words[at : at + width * size]
                     for i in range(width * size):
                         differs[i] |= old[i] ^ new[i]
                     at_old += width * size
                 for i in range(width * size):
                     some |= differs[i]
-                old_count, new_count = _parts(old_counts[n], at_count, counts, count + y * columns + left, width)
-                at_count += width
                 if some == 0:
                     continue
                 alive[index] = 1
@@ -254,39 +245,3 @@ def compare(
                         some |= differs[i]
                     at = left + x
                     bits[first + y * row_words + (at >> 6)] |= numba.int64(some != 0) << (at & 63)
-                for w in range(neurons[n, 11], neurons[n, 12]):
-                    by_column = taps[weights[w, 1] + left : weights[w, 1] + left + width]
-                    more = 0
-                    for x in range(width):
-                        more += (numba.int64(new_count[x]) - numba.int64(old_count[x])) * by_column[x]
-                    totals[weights[w, 2]] += more * taps[weights[w, 0] + y]
-
-
-@_kernel("void(int64[:,::1], int32[::1], int64[:,::1], int64[::1], int64[::1])")
-def count_all(neurons: Any, counts: Any, weights: Any, taps: Any, totals: Any) -> None:
-    """The totals from all positions of these layers."""
-    for n in range(neurons.shape[0]):
-        columns, rows, count = neurons[n, 3], neurons[n, 4], neurons[n, 10]
-        for w in range(neurons[n, 11], neurons[n, 12]):
-            total = 0
-            for y in range(rows):
-                spikes, by_column = _parts(counts, count + y * columns, taps, weights[w, 1], columns)
-                in_row = 0
-                for x in range(columns):
-                    in_row += spikes[x] * by_column[x]
-                total += in_row * taps[weights[w, 0] + y]
-            totals[weights[w, 2]] = total
-
-
-@_kernel("void(int64[:,::1], int64, uint8[:,:,::1], uint8[:,:,::1])")
-def interleave(tasks: Any, factor: int, restored: Any, image: Any) -> None:
-    """Copy what the readout's tasks restored, from planes [3, H, W] into `image` [h, w, 3]; factor: pixels per
-    position."""
-    height, width = image.shape[:2]
-    for k in range(tasks.shape[0]):
-        left, right = tasks[k, 5] * factor, min(tasks[k, 6] * factor, width)
-        for y in range(tasks[k, 2] * factor, min(tasks[k, 3] * factor, height)):
-            for c in range(3):
-                source = restored[c, y, left:right]
-                for x in range(right - left):
-                    image[y, left + x, c] = source[x]

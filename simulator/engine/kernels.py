@@ -25,22 +25,26 @@ from simulator.engine.vectors import (
     I32X32,
     add_atomic,
     at_least,
+    bytes_of_rows,
     claim,
     clamp,
     count_ones,
+    depth_to_pixels,
     dot,
-    gather,
     list_ones,
     load,
     load_atomic,
+    load_i8,
     load_i16,
     load_i32,
     load_i64,
+    load_u8,
     load_u16,
     load_u32,
     lower_half,
     narrow,
     pairs,
+    pixels_to_depth,
     select,
     splat,
     store,
@@ -48,7 +52,8 @@ from simulator.engine.vectors import (
     store_16,
     store_32,
     store_64,
-    store_bytes,
+    store_rows_of_bytes,
+    sum_of_lanes,
     upper_half,
     wait_a_moment,
     widen,
@@ -57,10 +62,11 @@ from simulator.engine.vectors import (
 
 FIELDS = 32  # int64 per record; 0 is always the operation
 TASK_FIELDS = 8
-(PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, READOUT) = range(1, 11)
+(PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, COUNT, READOUT) = range(1, 12)
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
 SHARES = 2  # per thread, that a task is cut into
 PATIENCE = 1000  # looks at a counter before the processor is offered to others
+COUNTED = 512  # columns whose weighted spike counts are added up in int32
 OVERRUN = 8  # pixels beyond a block of columns that an operation may compute in scratch
 
 inline = njit(nogil=True)
@@ -73,21 +79,46 @@ def _place(op: Any, field: int, y: int, x: int) -> Any:
     return op[field] + (y & op[field + 4]) * op[field + 2] + x * op[field + 3]
 
 
-# PIXELS: 1-5 output (int16), 6 address of the picture int16 [3, H, W], 7 H, 8 W, 9 factor, 10 Cp
+# A picture is eight fields: address of row 0, column 0, channel 0; bytes from row to row, column to column, channel to
+# channel; bytes per level (1: uint8, 2: int16); what to subtract from a level; the last row and the last column there
+# are, which are repeated beyond.
+@force_inline
+def _level(op: Any, field: int, c: int, y: int, x: int) -> Any:
+    """Grey level - 128 at row y and column x of the picture whose fields start at `field`."""
+    at = op[field] + min(y, op[field + 6]) * op[field + 1] + min(x, op[field + 7]) * op[field + 2] + c * op[field + 3]
+    more = op[field + 4] - 1  # without a branch: both loads are inside the level
+    return load_u8(at) + (load_i8(at + more) << 8) * more - op[field + 5]
+
+
+@force_inline
+def _packed(op: Any, field: int) -> Any:
+    """Whether the picture holds the three bytes of a pixel, and its pixels, side by side."""
+    return op[field + 2] == 3 and op[field + 3] == 1 and op[field + 4] == 1
+
+
+# PIXELS: 1-5 output (int16), 6 factor, 7 Cp, 8-15 the picture
 @inline
 def _pixels(op: Any, y: int, x: int, n: int) -> None:
     """Space-to-depth of the picture, channels last, lanes beyond 3 factor^2 zero."""
-    out, picture, height, width, factor, lanes = _place(op, 1, y, x), op[6], op[7], op[8], op[9], op[10]
+    out, factor, lanes = _place(op, 1, y, x), op[6], op[7]
+    done = 0
+    if factor == 2 and lanes == 16 and _packed(op, 8):
+        upper = op[8] + min(2 * y, op[14]) * op[9] + 6 * x
+        lower = op[8] + min(2 * y + 1, op[14]) * op[9] + 6 * x
+        middle = splat(I16X16, op[13])
+        # Eight bytes are loaded of which six count: another pixel must lie on the right.
+        while done < n and 2 * (x + done) + 2 <= op[15]:
+            store(out + 32 * done, pixels_to_depth(bytes_of_rows(upper + 6 * done, lower + 6 * done) - middle))
+            done += 1
     zero = splat(I16X16, 0)
-    for i in range(0, n * lanes, 16):
-        store(out + 2 * i, zero)
-    for c in range(3):
-        for dy in range(factor):
-            row = picture + 2 * ((c * height + y * factor + dy) * width + x * factor)
-            for dx in range(factor):
-                to = out + 2 * ((c * factor + dy) * factor + dx)
-                for i in range(n):
-                    store_16(to + 2 * lanes * i, load_i16(row + 2 * (i * factor + dx)))
+    for i in range(2 * done * lanes, 2 * n * lanes, 32):
+        store(out + i, zero)
+    for i in range(done, n):
+        for c in range(3):
+            for dy in range(factor):
+                for dx in range(factor):
+                    level = _level(op, 8, c, y * factor + dy, (x + i) * factor + dx)
+                    store_16(out + 2 * (i * lanes + (c * factor + dy) * factor + dx), level)
 
 
 # CONV: 1 T, 2-6 spikes from the group's first word, 7 address of a row of zeros, 8 words per group, 9 H, 10 W of the
@@ -681,33 +712,68 @@ def _lif(op: Any, y: int, x: int, n: int) -> None:
         store_32(counts + 4 * p, spikes)
 
 
-# READOUT: 1-5 input, 6 Cp, 7 input is int32, 8 factor, 9 shift, 10 the picture int16 [3, H, W], 11 H, 12 W, 13 the
-# restored picture uint8 [3, H, W], 14 int32 [factor * 16] lane offsets of 16 neighbouring columns
+# COUNT: 1 spike counts int32 [H, W] of a layer, 2 W, 3 a weight for each column (int32), 4 for each row (int64), 5
+# address of the weighted total (int64)
+@inline
+def _count(op: Any, y: int, x: int, n: int) -> None:
+    row = load_i64(op[4] + 8 * y)
+    if row == 0:
+        return
+    counts, columns = op[1] + 4 * (y * op[2] + x), op[3] + 4 * x
+    total = 0
+    for first in range(0, n, COUNTED):
+        last = min(first + COUNTED, n)
+        whole = first + (last - first) // 16 * 16
+        sums = splat(I32X16, 0)
+        for i in range(first, whole, 16):
+            sums = sums + load(I32X16, counts + 4 * i) * load(I32X16, columns + 4 * i)
+        total += sum_of_lanes(sums)
+        for i in range(whole, last):
+            total += load_i32(counts + 4 * i) * load_i32(columns + 4 * i)
+    store_64(op[5], load_i64(op[5]) + row * total)
+
+
+# READOUT: 1-5 input, 6 Cp, 7 input is int32, 8 factor, 9 shift, 10-17 the picture, 18 address of the restored uint8 at
+# row 0, column 0, 19 bytes from row to row, 20 column to column, 21 channel to channel, 22 first and 23 one past the
+# last row to be written, 24 and 25 columns
 @inline
 def _readout(op: Any, y: int, x: int, n: int) -> None:
     """PixelShuffle (factor > 1), then clip(u8 + ((change + half) >> shift))."""
     source, lanes, wide, factor, shift = _place(op, 1, y, x), op[6], op[7], op[8], op[9]
     rounding = (1 << shift) >> 1
     size = 4 if wide else 2
-    low, high = splat(I32X16, 0), splat(I32X16, 255)
-    half, middle, shifts = splat(I32X16, rounding), splat(I32X16, 128), splat(I32X16, shift)
-    whole = n * factor // (16 * factor) * (16 * factor)  # columns whose 16-lane gathers stay within the block
-    for c in range(3):
+    begin = end = 0  # pixels of the input that are done together
+    if factor == 2 and lanes == 16 and _packed(op, 10) and op[20] == 3 and op[21] == 1:
+        if op[22] <= 2 * y and 2 * y + 1 < op[23]:
+            # Eight bytes are stored of which six count: the next pixel of this block, which comes after, overwrites
+            # the others; what lies beyond the block may have to stay as it is.
+            begin = min(max((op[24] + 1) // 2 - x, 0), n)
+            end = max(min((op[25] - 1) // 2 - x, n - 1), begin)
+        upper, lower = op[10] + 2 * y * op[11] + 6 * x, op[10] + (2 * y + 1) * op[11] + 6 * x
+        to_upper, to_lower = op[18] + 2 * y * op[19] + 6 * x, op[18] + (2 * y + 1) * op[19] + 6 * x
+        low, high = splat(I32X16, 0), splat(I32X16, 255)
+        half, shifts = splat(I32X16, rounding), splat(I32X16, shift)
+        for i in range(begin, end):
+            value = load(I32X16, source + 64 * i) if wide else widen(load(I16X16, source + 32 * i))
+            change = depth_to_pixels((value + half) >> shifts)
+            grey = widen(bytes_of_rows(upper + 6 * i, lower + 6 * i)) + change
+            store_rows_of_bytes(to_upper + 6 * i, to_lower + 6 * i, clamp(grey, low, high))
+    for i in range(n):
+        if begin <= i < end:
+            continue
         for dy in range(factor):
-            first = (c * op[11] + y * factor + dy) * op[12] + x * factor
-            picture, restored = op[10] + 2 * first, op[13] + first
-            lane = source + (c * factor + dy) * factor * size
-            if wide:
-                for j in range(0, whole, 16):
-                    at = lane + j // (16 * factor) * 16 * lanes * size
-                    change = (gather(at, op[14] + 64 * (j // 16 % factor)) + half) >> shifts
-                    pixel = widen(load(I16X16, picture + 2 * j)) + middle + change
-                    store_bytes(restored + j, clamp(pixel, low, high))
-            for j in range(whole if wide else 0, n * factor):
-                at = lane + (j // factor * lanes + j % factor) * size
-                value = load_i32(at) if wide else load_i16(at)
-                grey = load_i16(picture + 2 * j) + 128 + ((value + rounding) >> shift)
-                store_8(restored + j, min(max(grey, 0), 255))
+            row = y * factor + dy
+            if not op[22] <= row < op[23]:
+                continue
+            for dx in range(factor):
+                column = (x + i) * factor + dx
+                if not op[24] <= column < op[25]:
+                    continue
+                for c in range(3):
+                    at = source + (i * lanes + (c * factor + dy) * factor + dx) * size
+                    value = load_i32(at) if wide else load_i16(at)
+                    grey = _level(op, 10, c, row, column) + 128 + ((value + rounding) >> shift)
+                    store_8(op[18] + row * op[19] + column * op[20] + c * op[21], min(max(grey, 0), 255))
 
 
 @inline
@@ -745,6 +811,8 @@ def _run(records: Any, first_record: int, last_record: int, first: int, last: in
                         _requantise(op, y, x, n)
                     elif kind == TIME_SUM:
                         _time_sum(op, y, x, n)
+                    elif kind == COUNT:
+                        _count(op, y, x, n)
                     elif kind == PIXELS:
                         _pixels(op, y, x, n)
                     elif kind == READOUT:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from simulator.analysis import INT16_LIMIT, Analysis
 from simulator.engine import kernels
 from simulator.graph import IMAGE_GRID, Graph, Node
+from simulator.statistics import projections
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
 Program = npt.NDArray[np.int64]
@@ -35,6 +36,7 @@ POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 BAND_ROWS = 16  # of the picture and per thread, for each turn of a pass
 SLACK = 512  # vectors may run over the end of anything by less than this
 ALIGNMENT = 64
+PATCH_FIELDS = {"picture": 8, "restored": 8, "maps": 1, "totals": 1}  # fields of records that change with the call
 
 
 def padded(n: int, to: int = LANES) -> int:
@@ -418,6 +420,16 @@ class Step:
     last: int
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a spike of layer `source` counts for in one of the sums of `simulator.statistics.Population.weights`: the
+    product of a number for its column (int32) and one for its row (int64). The engine fills them in."""
+
+    source: str
+    columns: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int64]
+
+
 @dataclass
 class _Arena:
     """Offsets in one block of memory: first fit among what is alive."""
@@ -448,8 +460,10 @@ class Layout:
     the second-level cache when the next reads it, and a value keeps only the rows that somebody still needs (a ring).
 
     records int64 [threads, n, FIELDS]; segments: tasks for `kernels.run_tasks`, or a pass computed as a whole; patches
-    (record, field, what, offset) name the fields that change with every call. With `keep`, all rows of every stored
-    value stay where they are, beside one another, for who computes parts of them anew (`simulator.engine.video`).
+    (record, field, what, offset) name the fields that change with every call (`PATCH_FIELDS` of them each, to the first
+    of which the offset is added). weights: of the spike counts, one for each column of totals int64 [threads, n]. With
+    `keep`, all rows of every stored value stay where they are, beside one another, for who computes parts of them anew
+    (`simulator.engine.video`).
     """
 
     def __init__(self, plan: Plan, height: int, width: int, threads: int, banded: bool = True, keep: bool = False):
@@ -467,6 +481,13 @@ class Layout:
         self.reads = [tuple(self._reads(step.root)) for step in plan.passes]
         self._schedule(banded, keep)
         self._assign_memory(keep)
+        sources = [*self.maps, *(p.source for p in projections(plan.analysis, height, width))]
+        self.weights = [
+            Weights(name, np.zeros(self.maps[name][2], np.int32), np.zeros(self.maps[name][1], np.int64))
+            for name in sources
+        ]
+        self.weighed: tuple[Any, ...] = ()  # what the weights are for
+        self.totals = np.zeros((threads, padded(len(sources), ALIGNMENT // 8)), np.int64)
 
     def extent(self, name: str) -> tuple[int, int]:
         scale = self.plan.forms[name].scale
@@ -603,6 +624,10 @@ class Layout:
             self.kept.append(scratch)
             for record, index in relative:
                 self.records[thread, record, index] += padded(scratch.ctypes.data, ALIGNMENT)
+            for record, index, what, offset in self.patches:
+                if what == "totals":
+                    self.records[thread, record, index] = self.totals[thread, offset:].ctypes.data
+        self.patches = [patch for patch in self.patches if patch[2] != "totals"]
         self.segments: list[Pass | Program] = []
         tasks: list[tuple[int, ...]] = []
         for step in self.order:
@@ -611,9 +636,13 @@ class Layout:
                 self._end_segment(tasks)
                 self.segments.append(writer.step)
             else:
-                tasks.append((*self.spans[step.number], step.first, step.last, writer.height, 0, writer.width, writer.block))
+                tasks.append(
+                    (*self.spans[step.number], step.first, step.last, writer.height, 0, writer.width, writer.block)
+                )
         self._end_segment(tasks)
-        self.names = {self.spans[i][0]: " + ".join((step.root, *step.neurons)) for i, step in enumerate(self.plan.passes)}
+        self.names = {
+            self.spans[i][0]: " + ".join((step.root, *step.neurons)) for i, step in enumerate(self.plan.passes)
+        }
 
     def _end_segment(self, tasks: list[tuple[int, ...]]) -> None:
         if tasks:
@@ -699,7 +728,7 @@ class _Writer:
                 record.append(value.ctypes.data)
             elif isinstance(value, tuple):
                 self.patches.append((len(self.records), len(record), *value))
-                record.append(0)
+                record += [0] * PATCH_FIELDS[value[0]]
             else:
                 record.append(int(value))
         self.records.append(record + [0] * (kernels.FIELDS - len(record)))
@@ -858,26 +887,21 @@ class _Writer:
             table.wide, given.size == 4, node["leak"] == "decay", node["reset"] == "subtract", ("maps", 4 * offset),
             width,
         )  # fmt: skip
+        for i, weights in enumerate(self.layout.weights):
+            if weights.source == name:
+                self._emit(kernels.COUNT, ("maps", 4 * offset), width, weights.columns, weights.rows, ("totals", i))
 
     def _pixels(self, name: str, factor: int) -> None:
-        layout = self.layout
-        self._emit(
-            kernels.PIXELS, layout.place(name), ("picture", 0), layout.height, layout.width, factor,
-            self.plan.forms[name].lanes,
-        )  # fmt: skip
+        self._emit(kernels.PIXELS, self.layout.place(name), factor, self.plan.forms[name].lanes, ("picture", 0))
 
     def _readout(self, node: Node) -> None:
         source, factor = node.inputs[0], 1
         if source in self.plan.inlined and self.graph.node(source).kind == "upsample":
             factor, source = self.graph.node(source)["factor"], self.graph.node(source).inputs[0]
         form = self.plan.forms[source]
-        columns = np.arange(16 * factor)
-        offsets = ((columns // factor * form.lanes + columns % factor) * form.size).astype(np.int32)
-        self.layout.kept.append(offsets)
         self._emit(
             kernels.READOUT, self._operand(source), form.lanes, form.size == 4, factor,
-            self.plan.analysis.values[source].q - IMAGE_GRID, ("picture", 0), self.layout.height, self.layout.width,
-            ("restored", 0), offsets,
+            self.plan.analysis.values[source].q - IMAGE_GRID, ("picture", 0), ("restored", 0),
         )  # fmt: skip
 
 

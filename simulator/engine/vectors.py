@@ -72,8 +72,10 @@ def _integer_load(bits: int, signed: bool) -> Any:
     return load_integer
 
 
+load_u8 = _integer_load(8, signed=False)
 load_u16 = _integer_load(16, signed=False)
 load_u32 = _integer_load(32, signed=False)
+load_i8 = _integer_load(8, signed=True)
 load_i16 = _integer_load(16, signed=True)
 load_i32 = _integer_load(32, signed=True)
 
@@ -246,32 +248,66 @@ def _half(upper: bool) -> Any:
 lower_half, upper_half = _half(upper=False), _half(upper=True)
 
 
+def _rearrange(order: tuple[int, ...]) -> Any:
+    @intrinsic
+    def rearrange(typingctx: Any, a: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            index = ir.Constant(ir.VectorType(I32, a.lanes), list(order))
+            return builder.shuffle_vector(args[0], ir.Constant(a.ir, [0] * a.lanes), index)
+
+        return a(a), generate
+
+    return rearrange
+
+
+# 2x2 pixels of 3 channels in 16 lanes, as two rows of bytes (row dy, column dx, channel c at 8 dy + 3 dx + c) and as
+# space-to-depth has them (4 c + 2 dy + dx). The other four lanes become zero (16 is a lane of zeros).
+pixels_to_depth = _rearrange((*(8 * dy + 3 * dx + c for c in range(3) for dy in (0, 1) for dx in (0, 1)), *[16] * 4))
+depth_to_pixels = _rearrange(
+    tuple(k for dy in (0, 1) for k in (*(4 * c + 2 * dy + dx for dx in (0, 1) for c in range(3)), 16, 16))
+)
+
+
 @intrinsic
-def gather(typingctx: Any, address: Any, offsets: Any) -> Any:
-    """<16 x i32> loaded from `address` + each of the 16 int32 byte offsets that lie at `offsets`."""
+def bytes_of_rows(typingctx: Any, upper: Any, lower: Any) -> Any:
+    """<16 x i16> of the 8 bytes at `upper` and the 8 at `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        result = ir.Constant(I32X16.ir, ir.Undefined)
-        for lane in range(16):
-            place = builder.add(args[1], ir.Constant(I64, 4 * lane))
-            offset = builder.sext(builder.load(_at(builder, place, I32), align=4), I64)
-            value = builder.load(_at(builder, builder.add(args[0], offset), I32), align=2)
-            result = builder.insert_element(result, value, ir.Constant(I32, lane))
-        return result
+        eight = ir.VectorType(ir.IntType(8), 8)
+        rows = [builder.load(_at(builder, address, eight), align=1) for address in args]
+        index = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
+        return builder.zext(builder.shuffle_vector(*rows, index), I16X16.ir)
 
-    return I32X16(types.int64, types.int64), generate
+    return I16X16(types.int64, types.int64), generate
 
 
 @intrinsic
-def store_bytes(typingctx: Any, address: Any, value: Any) -> Any:
-    """The low 8 bits of each lane."""
+def store_rows_of_bytes(typingctx: Any, upper: Any, lower: Any, value: Any) -> Any:
+    """The low 8 bits of the first 8 lanes to `upper`, of the last 8 to `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        slim = ir.VectorType(ir.IntType(8), value.lanes)
-        builder.store(builder.trunc(args[1], slim), _at(builder, args[0], slim), align=1)
+        sixteen, eight = (ir.VectorType(ir.IntType(8), count) for count in (16, 8))
+        slim = builder.trunc(args[2], sixteen)
+        for first, address in ((0, args[0]), (8, args[1])):
+            index = ir.Constant(ir.VectorType(I32, 8), list(range(first, first + 8)))
+            half = builder.shuffle_vector(slim, ir.Constant(sixteen, ir.Undefined), index)
+            builder.store(half, _at(builder, address, eight), align=1)
         return context.get_dummy_value()
 
-    return types.void(types.int64, value), generate
+    return types.void(types.int64, types.int64, value), generate
+
+
+@intrinsic
+def sum_of_lanes(typingctx: Any, a: Any) -> Any:
+    """The sum of all lanes, as int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.VectorType(I64, a.lanes)
+        signature = ir.FunctionType(I64, [wide])
+        function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.vector.reduce.add.v{a.lanes}i64")
+        return builder.call(function, [builder.sext(args[0], wide)])
+
+    return types.int64(a), generate
 
 
 @intrinsic

@@ -1,28 +1,25 @@
 """Frames of one size, one after another: only what changed is computed anew, with the bits of a full run.
 
 All stored values of the last frame stay in memory. Where pixels changed, the passes that read them compute those
-positions again; the neurons' spikes are then compared with the old ones, and the next passes follow only where spikes
-(or the numbers of a stream) differ. Most changes of a current do not carry a neuron over its threshold, so the part that
-is computed hardly grows from layer to layer, far less than the receptive field would allow. Every value in memory is at
-all times the one that a full run gives, because sums are exact; nothing drifts. See `changes.py` for the maps of what
-changed. Nodes that NumPy computes as a whole (`whole.py`) are computed again if anything they read changed.
+positions again. The neurons' spikes are then compared with the old ones, and only where they differ do the next passes
+follow. Most changes of a current do not carry a neuron over its threshold, so the part that is computed grows from
+layer to layer by far less than the receptive field would allow. A stream's numbers are not compared: they count as
+changed where anything that they are computed from did. Every value in memory is at all times the one that a full run
+gives; nothing is added up over frames, so nothing drifts. See `changes.py` for the maps of what changed. Nodes that
+NumPy computes as a whole (`whole.py`) are computed again if anything they read changed.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from simulator.engine import changes, kernels
+from simulator.engine import Engine, _fields, changes, kernels
 from simulator.engine.plan import Layout, Pass, Read, padded
-from simulator.statistics import Counter
-
-if TYPE_CHECKING:
-    from simulator.engine import Engine
+from simulator.statistics import Counter, Population
 
 Integers = npt.NDArray[np.int64]
 
@@ -62,7 +59,7 @@ class VideoState:
         self.recomputed = 1.0
         self.current = False  # whether the state belongs to the pixels in `used`
         self.size = self.layout.arena_size + 4 * self.layout.map_size + OTHER_BYTES * self.height * self.width
-        self._counter = Counter(engine.analysis, height, width)
+        self._population = Population(engine.analysis, height, width)
 
     def start(self, frame: npt.NDArray[np.uint8]) -> None:
         """Take over a first frame, uint8 [h, w, 3], whole."""
@@ -73,9 +70,7 @@ class VideoState:
     def update(self, frame: npt.NDArray[np.uint8], still: int) -> None:
         """Take over the pixels of `frame` that differ from `used` by more than `still` grey levels in a channel."""
         with self.engine._lock:
-            found = changes.find_changes(
-                frame, self.used, still, self._pixels, self._bits, self._cells
-            )  # fmt: skip
+            found = changes.find_changes(frame, self.used, still, self.height, self.width, self._bits, self._cells)
             if not self.current or self._cells[1:-1, 1:-1].mean() > REACH_LIMIT:
                 self._run_all()
             elif found:
@@ -83,31 +78,21 @@ class VideoState:
             else:
                 self.recomputed = 0.0
 
-    def totals(self) -> Counter:
+    def counted(self) -> Counter:
         """Spikes and synaptic operations of the picture."""
-        spikes, synops = self._counter.spikes, self._counter.synops
-        synops.update(dict.fromkeys(synops, 0))
-        for i, (name, channels) in enumerate(self._counted):
-            if channels:
-                synops[name] += int(self._totals[i]) * channels
-            else:
-                spikes[name] = int(self._totals[i])
-        return self._counter
+        counter = Counter(self._population)
+        counter.add_sums(int(total) for total in self.layout.totals.sum(0)[: len(self.layout.weights)])
+        return counter
 
     def _run_all(self) -> None:
         """Compute everything from `used`."""
-        engine, layout = self.engine, self.layout
+        engine, (height, width) = self.engine, self.used.shape[:2]
         self.current = False  # until all of it is done: Ctrl-C may come at any time
         wait(engine._helping)
         engine._helping.clear()
-        for segment in layout.segments:
-            if isinstance(segment, Pass):
-                engine._whole(layout, segment)
-            else:
-                engine._tasks(layout, segment, self._held)
-        for work in self._works:
-            changes.count_all(work.neurons, self._counts, self._weights, self._taps, self._totals)
-        changes.interleave(self._whole_picture, self._factor, self._restored, self.image)
+        self.layout.totals[:] = 0
+        source, target = _fields(self.used, 0, 0, 128), (*_fields(self.image, 0, 0)[:4], 0, height, 0, width)
+        engine._compute(self.layout, self.used, source, self.image, target, self._counts, None)
         self.current, self.recomputed = True, 1.0
 
     def _run_changed(self) -> None:
@@ -132,17 +117,16 @@ class VideoState:
             tasks = self._tasks[:count]
             computed += work.weight * positions
             if len(work.neurons):
-                old = self._words, self._counts, self._old_words, self._old_counts
-                changes.save(tasks, work.neurons, *old)
+                changes.save(
+                    tasks, work.neurons, self._words, self._counts, self._old_words, self._sums, self._taps,
+                    self.layout.totals[0],
+                )  # fmt: skip
                 self._run(tasks, positions)
                 changes.compare(
-                    tasks, work.neurons, *old, self._differences, self._bits, self._alive, self._weights, self._taps,
-                    self._totals,
-                )  # fmt: skip
+                    tasks, work.neurons, self._words, self._old_words, self._differences, self._bits, self._alive
+                )
             else:
                 self._run(tasks, positions)
-        if count:  # of the readout, which is the last
-            changes.interleave(tasks, self._factor, self._restored, self.image)
         self.current, self.recomputed = True, computed / self._all_numbers
 
     def _run(self, tasks: Integers, positions: int) -> None:
@@ -187,23 +171,14 @@ class VideoState:
         self._memory = np.zeros(layout.arena_size + 64, np.uint8)
         layout.bind(self._memory)
         self._words = self._memory.view(np.uint16)
-        self._pixels = np.zeros((3, self.height, self.width), np.int16)
-        self._restored = np.zeros((3, self.height, self.width), np.uint8)
         self._counts = np.zeros(layout.map_size, np.int32)
         self._cells = np.zeros([-(-side // changes.CELL) + 2 for side in (self.height, self.width)], np.uint8)
-        addresses = {
-            "picture": self._pixels.ctypes.data, "restored": self._restored.ctypes.data,
-            "maps": self._counts.ctypes.data,
-        }  # fmt: skip
-        for record, index, what, offset in layout.patches:
-            layout.records[:, record, index] = addresses[what] + offset
-        self._held = self._memory, self._pixels, self._restored, self._counts, *layout.kept
-
+        whole = (0, self.height), (0, self.width)
+        self.engine._weigh(layout, self._population, *whole, whole)
         self._places: list[tuple[int, int, int, int]] = []  # index, first word, words per row, columns of each map
         self._rows: list[int] = []
         maps = {graph.nodes[0].name: self._add_map(self.height, self.width)}
-        self._counted: list[tuple[str, int]] = []  # what each total counts: a lif, or a conv and its output channels
-        weights: list[tuple[int, int, int]] = []
+        sums: list[tuple[int, int, int]] = []
         taps: list[npt.NDArray[np.int64]] = []
         self._works: list[_Work] = []
         for i, step in enumerate(plan.passes):
@@ -219,35 +194,39 @@ class VideoState:
             neurons = []
             for name in step.neurons if node.kind != "lif" else (step.root,):
                 maps[name] = self._add_map(rows, columns)
-                first_weight = len(weights)
-                self._add_weights(name, rows, columns, weights, taps)
-                neurons.append((*self._places[maps[name]], rows, *self._bits(name), first_weight, len(weights)))
+                first_sum = len(sums)
+                for total, weights in enumerate(layout.weights):
+                    if weights.source == name:
+                        first = sum(map(len, taps))
+                        taps += [weights.rows, weights.columns.astype(np.int64)]
+                        sums.append((first, first + rows, total))
+                neurons.append((*self._places[maps[name]], rows, *self._spikes(name), first_sum, len(sums)))
             writer, span = layout.writers[i], layout.spans[i]
             template = [*span, 0, rows, writer.height, 0, columns, writer.block]
             form = plan.forms[layout._domain(step.root)]
             self._works.append(
                 _Work(
-                    step, rows, columns, form.steps * form.channels, np.array(self._places[target], np.int64),
-                    np.array(reads, np.int64).reshape(-1, 9), np.array(template, np.int64),
+                    step,
+                    rows,
+                    columns,
+                    form.steps * form.channels,
+                    np.array(self._places[target], np.int64),
+                    np.array(reads, np.int64).reshape(-1, 9),
+                    np.array(template, np.int64),
                     np.array(neurons, np.int64).reshape(-1, 13),
                 )  # fmt: skip
             )
         self._all_numbers = sum(work.weight * work.rows * work.columns for work in self._works)
         self._bits = np.zeros(sum(r * p[2] for r, p in zip(self._rows, self._places, strict=True)), np.int64)
         self._alive = np.zeros(len(self._places), np.uint8)
-        self._weights = np.array(weights, np.int64).reshape(-1, 3)
+        self._sums = np.array(sums, np.int64).reshape(-1, 3)
         self._taps = np.concatenate([*taps, np.zeros(0, np.int64)])
-        self._totals = np.zeros(len(self._counted), np.int64)
         most = max(-(-work.rows // work.template[4]) * (work.columns // (changes.GAP + 1) + 1) for work in self._works)
         self._tasks = np.zeros((most, kernels.TASK_FIELDS), np.int64)
         several = max(len(work.neurons) for work in self._works)
         spiking = [n for work in self._works for n in work.neurons.tolist()]
         self._old_words = np.zeros((several, max((n[4] * n[3] * n[8] * n[9] for n in spiking), default=0)), np.uint16)
-        self._old_counts = np.zeros((several, max((n[4] * n[3] for n in spiking), default=0)), np.int32)
         self._differences = np.zeros(max((n[3] * n[8] for n in spiking), default=0), np.uint16)
-        last = self._works[-1]
-        self._factor = self.height // last.rows
-        self._whole_picture = last.template.reshape(1, -1).copy()
 
     def _add_map(self, rows: int, columns: int) -> int:
         first = 0
@@ -271,24 +250,8 @@ class VideoState:
             factor = self.height // self.layout.domains[-1][0]
         return [Read(picture, factor, factor)] if factor else []
 
-    def _bits(self, name: str) -> tuple[int, ...]:
+    def _spikes(self, name: str) -> tuple[int, ...]:
         """Where a layer's spikes lie, in words of 16 bits, and where its counts begin."""
         place, form = self.layout.place(name), self.layout.plan.forms[name]
         first = place.address - self._memory.ctypes.data
         return first // 2, place.step // 2, place.row // 2, place.column // 2, form.steps, self.layout.maps[name][0]
-
-    def _add_weights(
-        self, name: str, rows: int, columns: int, weights: list[tuple[int, int, int]], taps: list[npt.NDArray[np.int64]]
-    ) -> None:
-        """What a spike of the layer counts for: one spike, and the synapses at which it arrives; 0 beyond the picture."""
-        height, width = self.used.shape[:2]
-        scale = self.layout.plan.forms[name].scale
-        ones = np.ones(-(-height // scale), np.int64), np.ones(-(-width // scale), np.int64)
-        factors = [(name, 0, *ones)]
-        factors += [(p.target, p.channels, p.rows, p.columns) for p in self._counter.projections if p.source == name]
-        for counted, channels, by_row, by_column in factors:
-            first = sum(map(len, taps))
-            taps.append(np.pad(by_row, (0, rows - len(by_row))))
-            taps.append(np.pad(by_column, (0, columns - len(by_column))))
-            weights.append((first, first + rows, len(self._counted)))
-            self._counted.append((counted, channels))

@@ -119,7 +119,7 @@ def attention_network(over: str, window: int, hidden: int):
 def test_multiply_accumulates_of_attention(over, window, once, each):
     graph, tensors = attention_network(over, window, 3)
     analysis = analyse(graph, tensors)
-    counter = statistics.Counter(analysis, 7, 6)
+    counter = statistics.Counter(statistics.Population(analysis, 7, 6))
     layer = next(layer for layer in counter.finish(0.0).layers if layer.name == "attend")
     assert (layer.macs, layer.macs_printed) == (once + 4 * each, 4 * (once + each))
 
@@ -135,7 +135,7 @@ def test_arrivals_along_an_axis():
 def test_tiles_add_up_to_the_whole():
     graph, tensors = random_network(5)
     analysis, _, maps = frame(graph, tensors, 29, 23)
-    counter = statistics.Counter(analysis, 29, 23)
+    counter = statistics.Counter(statistics.Population(analysis, 29, 23))
     tile = 2 * analysis.stride
     for top in range(0, 29, tile):
         for left in range(0, 23, tile):

@@ -9,8 +9,8 @@ import pytest
 
 import simulator
 import simulator.engine
-from simulator.engine import video as engine_video
 from simulator.bench_video import moving_patch
+from simulator.engine import video as engine_video
 from simulator.network import Network
 from simulator.video import VideoStream
 from tests.conformance.agreement import bundled
@@ -106,9 +106,7 @@ def test_long_pictures_of_random_networks(seed: int, shape: tuple[int, int], alw
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_any_number_of_threads_gives_the_same_bits(
-    threads: int, always: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_number_of_threads_gives_the_same_bits(threads: int, always: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator.engine, "available_threads", lambda: threads)
     nets = [network(seed, threads) for seed in (3, 11, 12)] + [simulator.load(SHIPPED, threads=threads)]
     rng = np.random.default_rng(0)
@@ -244,14 +242,14 @@ def test_an_interrupted_frame_leaves_the_next_ones_right(shipped: Network, monke
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("count_all", "compare", "mark", "interleave"):
+    for name in ("find_changes", "mark", "save", "compare", "_compute"):
         for _ in range(2):
             frame = next_frame(frame, "compact", rng)
             assert_same(stream, frame)
         frame = next_frame(frame, "compact", rng)
         with monkeypatch.context() as patch:
-            patch.setattr(engine_video.changes, name, interrupt)
-            patch.setattr(engine_video, "REACH_LIMIT", 0.0 if name == "count_all" else 1.0)
+            patch.setattr(simulator.engine.Engine if name == "_compute" else engine_video.changes, name, interrupt)
+            patch.setattr(engine_video, "REACH_LIMIT", 0.0 if name == "_compute" else 1.0)
             with pytest.raises(KeyboardInterrupt):
                 stream.run(frame)
         assert_same(stream, frame)
