@@ -113,15 +113,16 @@ class Network:
         restored, stats = self._process(self._engine, colour, tile)
         return Result(_as_given(image, restored, alpha), stats)
 
-    def video(self, still: int = 0, memory: int | None = None) -> VideoStream:
+    def video(self, still: int = 0, tile: int | None = None, memory: int | None = None) -> VideoStream:
         """A stream of frames in which only what changes is computed; see `simulator.video.VideoStream`.
 
-        still: differences of up to so many grey levels count as unchanged, 0..255. memory: bytes that may be kept
-        between frames; None: half of what the machine has. Raises ValueError for a `still` out of range.
+        still: differences of up to so many grey levels count as unchanged, 0..255. tile: full runs in tiles of that
+        side, as in `run`, without a state. memory: bytes that may be kept between frames; None: half of what the
+        machine has. Raises ValueError for a `still` out of range.
         """
         from simulator.video import VideoStream
 
-        return VideoStream(self, still, memory)
+        return VideoStream(self, still, tile, memory)
 
     def run_unclipped(self, pixels: npt.NDArray[np.int16], tile: int | None = None) -> Result:
         """Restore grey levels that may lie outside 0..255 (within -512..767), int16 RGB [H, W, 3].

@@ -297,6 +297,7 @@ class Tally:
         self.latencies_ms = array("d")
         self.layers: list[LayerStatistics] = []  # counts of all frames together
         self.T = self.params = 0
+        self.recomputed = 0.0  # sum over the frames
 
     def __len__(self) -> int:
         return len(self.latencies_ms)
@@ -305,6 +306,7 @@ class Tally:
         """Count one more frame of the same network."""
         self.latencies_ms.append(frame.latency_s * 1e3)
         self.T, self.params = frame.T, frame.params
+        self.recomputed += frame.recomputed
         if self.layers:
             self.layers = [_together(a, b) for a, b in zip(self.layers, frame.layers, strict=True)]
         else:
@@ -325,6 +327,7 @@ class Tally:
             "backend": backend,
             "T": self.T,
             "frames": frames,
+            "recomputed": self.recomputed / frames,
             "latency_ms": {
                 "median": float(np.median(self.latencies_ms)),
                 "p95": float(np.percentile(self.latencies_ms, 95)),

@@ -30,14 +30,14 @@ class VideoStream:
     first frame is used whole, and so is one of another size than the frame before it: the stream starts anew. Alpha is
     passed through from the frame itself.
 
-    The network's state stays in memory between frames (`state_bytes`). Where that is more than `memory` allows, and on
-    the reference backend, every frame is a full run. A frame that changed nearly everywhere is one, too.
+    The network's state stays in memory between frames (`state_bytes`). Where that is more than `memory` allows, with a
+    `tile`, and on the reference backend, every frame is a full run. A frame that changed nearly everywhere is one, too.
     """
 
-    def __init__(self, network: Network, still: int = 0, memory: int | None = None):
+    def __init__(self, network: Network, still: int = 0, tile: int | None = None, memory: int | None = None):
         if not 0 <= still <= MOST_STILL:
             raise ValueError(f"{still} grey levels were to count as unchanged; 0 to {MOST_STILL} make sense")
-        self.network, self.still = network, still
+        self.network, self.still, self.tile = network, still, tile
         self._budget = _half_of_memory() if memory is None else memory
         self._shape: tuple[int, ...] = ()
         self._state: VideoState | None = None
@@ -66,7 +66,7 @@ class VideoStream:
             else:
                 self._used = colour.copy() if self.still else colour
             before = time.perf_counter() - start
-            restored, stats = self.network._process(self.network._engine, self._used, None)
+            restored, stats = self.network._process(self.network._engine, self._used, self.tile)
             stats = dataclasses.replace(stats, latency_s=stats.latency_s + before)
         else:
             if same:
@@ -84,7 +84,7 @@ class VideoStream:
         """Forget the frames before this one of another size."""
         self._shape, self._state = (), None
         engine = self.network._engine
-        if self.network.backend == "numba":
+        if self.network.backend == "numba" and self.tile is None:
             from simulator.engine import Engine
             from simulator.engine.video import VideoState
 
