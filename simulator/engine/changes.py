@@ -125,13 +125,29 @@ def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: A
     """
     index, first, words, width = target[0], target[1], target[2], target[3]
     rows, height = template[3], template[4]
+    bits[first : first + rows * words] = 0
+    # Rows that any changed row reaches: the others are not looked at.
+    begin_row, end_row = rows, 0
+    for r in range(reads.shape[0]):
+        if not alive[reads[r, 0]]:
+            continue
+        source, source_words, source_rows = reads[r, 1], reads[r, 2], reads[r, 4]
+        kernel, stride, padding, factor = reads[r, 5], reads[r, 6], reads[r, 7], reads[r, 8]
+        changed = bits[source : source + source_rows * source_words]
+        above, below = 0, len(changed)
+        while above < below and changed[above] == 0:
+            above += 1
+        while below > above and changed[below - 1] == 0:
+            below -= 1
+        above, below = above // source_words, (below - 1) // source_words
+        begin_row = min(begin_row, above * factor if factor > 1 else (above + padding - kernel + stride) // stride)
+        end_row = max(end_row, (below + 1) * factor if factor > 1 else (below + padding) // stride + 1)
+    begin_row, end_row = max(begin_row, 0) // height * height, min(end_row, rows)
     count = positions = 0
-    for top in range(0, rows, height):
+    for top in range(begin_row, end_row, height):
         bottom = min(top + height, rows)
         for y in range(top, bottom):
             row = first + y * words
-            for i in range(words):
-                bits[row + i] = 0
             for r in range(reads.shape[0]):
                 if not alive[reads[r, 0]]:
                     continue

@@ -211,8 +211,21 @@ def test_a_frame_that_changed_nearly_everywhere_is_a_full_run(shipped: Network) 
     assert assert_same(stream, next_frame(frame, "all", rng)) == 1.0
     stream.run(frame)
     assert assert_same(stream, next_frame(frame, "scattered", rng)) == 1.0
-    stream.run(frame)
+    for _ in range(2):
+        stream.run(frame)
     assert 0 < assert_same(stream, next_frame(frame, "pixel", rng)) < 0.2
+
+
+def test_frames_that_keep_changing_everywhere_need_no_state_until_they_stop(shipped: Network) -> None:
+    rng = np.random.default_rng(6)
+    stream, frame = shipped.video(), picture(160, 160)
+    assert_same(stream, frame)
+    for kinds, state in (("all",) * 4, False), (("none", "pixel", "none"), True), (("all",), True), (("pixel",), True):
+        for kind in kinds:
+            frame = next_frame(frame, kind, rng)
+            share = assert_same(stream, frame)
+        assert stream._state is not None and stream._state.current == state
+    assert 0 < share < 0.2
 
 
 def test_less_change_computes_less(shipped: Network) -> None:
