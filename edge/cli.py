@@ -60,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
     parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
+    parser.add_argument(
+        "--still", metavar="N", type=_grey_levels, help="of a video: changes of up to N grey levels are left out"
+    )
     parser.add_argument("--max-frames", metavar="N", type=_positive, help="stop after N pictures")
     parser.add_argument(
         "--warmup", action="store_true", help="restore nothing: compile the kernels, so that the next start is quick"
@@ -104,6 +107,8 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     from edge import pipeline, sinks, sources
 
     source = sources.open_source(args.source)
+    if args.still is not None and isinstance(source, sources.Images):
+        raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
     sink = sinks.open_sink(args.out, source, count, taken)
@@ -117,7 +122,15 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     progress = pipeline.Progress(count)
     try:
         outcome = pipeline.restore(
-            source, network, sink, progress, stop, limit=args.max_frames, tile=args.tile, side_by_side=args.side_by_side
+            source,
+            network,
+            sink,
+            progress,
+            stop,
+            limit=args.max_frames,
+            tile=args.tile,
+            still=args.still or 0,
+            side_by_side=args.side_by_side,
         )
     finally:
         progress.close()
@@ -237,6 +250,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return number
+
+
+def _grey_levels(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of grey levels from 0 to 255")
+    return int(text)
 
 
 if __name__ == "__main__":

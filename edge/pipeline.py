@@ -90,13 +90,17 @@ def restore(
     *,
     limit: int | None = None,
     tile: int | None = None,
+    still: int = 0,
     side_by_side: bool = False,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
-    What goes wrong is said through `progress` and recorded, not raised.
+    Of a video, camera or stream, only what changes from frame to frame is computed, and differences of up to `still`
+    grey levels count as unchanged (`simulator.video`); the pictures of other sources are restored each by itself. What
+    goes wrong is said through `progress` and recorded, not raised.
     """
     outcome = Outcome()
+    video = None if isinstance(source, Images) else network.video(still, tile)
     try:
         for item in frames(source, limit):
             if isinstance(item, Unreadable):
@@ -107,7 +111,7 @@ def restore(
             for note in item.notes:
                 progress.say(note)
             try:
-                result = network.run(item.pixels, tile=tile)
+                result = video.run(item.pixels) if video else network.run(item.pixels, tile=tile)
             except (ValueError, MemoryError) as error:
                 reason = _cannot_restore(item, error)
                 if not isinstance(source, Images):

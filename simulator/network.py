@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from simulator.bundle import Bundle, read_bundle
 from simulator.graph import GraphError
 from simulator.statistics import Counter, Population, Statistics
 from simulator.trace import Trace, digest
+
+if TYPE_CHECKING:
+    from simulator.video import VideoStream
 
 BACKENDS = ("numba", "reference")
 MEMORY_BUDGET = 600 << 20  # bytes of working memory up to which an image is processed whole
@@ -122,10 +125,18 @@ class Network:
         """
         colour, alpha = _as_rgb(image)
         restored, stats = self._process(self._engine, colour, tile)
-        if image.ndim == 2 or image.shape[2] == 1:
-            gray = ((restored.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
-            return Result(gray.reshape(image.shape), stats)
-        return Result(restored if alpha is None else np.dstack([restored, alpha]), stats)
+        return Result(_as_given(image, restored, alpha), stats)
+
+    def video(self, still: int = 0, tile: int | None = None, memory: int | None = None) -> VideoStream:
+        """A stream of frames in which only what changes is computed; see `simulator.video.VideoStream`.
+
+        still: differences of up to so many grey levels count as unchanged, 0..255. tile: full runs in tiles of that
+        side, as in `run`, without a state. memory: bytes that may be kept between frames; None: half of what the
+        machine has. Raises ValueError for a `still` out of range.
+        """
+        from simulator.video import VideoStream
+
+        return VideoStream(self, still, tile, memory)
 
     def run_unclipped(self, pixels: npt.NDArray[np.int16], tile: int | None = None) -> Result:
         """Restore grey levels that may lie outside 0..255 (within -512..767), int16 RGB [H, W, 3].
@@ -269,6 +280,16 @@ def _as_rgb(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.ND
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2), None
     return image[..., :3], image[..., 3] if image.shape[2] == 4 else None
+
+
+def _as_given(
+    image: npt.NDArray[np.uint8], restored: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.uint8]:
+    """The restored colours [H, W, 3] in the shape of `image`, whose alpha this is."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        gray: npt.NDArray[np.uint8] = ((restored.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+        return gray.reshape(image.shape)
+    return restored if alpha is None else np.dstack([restored, alpha])
 
 
 def _described(value: object) -> str:

@@ -71,7 +71,11 @@ class LayerStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """One frame: wall time in seconds, image size, time steps, parameters of the network, layers in order."""
+    """One frame: wall time in seconds, image size, time steps, parameters of the network, layers in order.
+
+    recomputed: the share of the network's numbers that were computed for this frame (`Network.video`); all counts are
+    those of the whole frame, whatever was carried over from the one before.
+    """
 
     latency_s: float
     height: int
@@ -79,6 +83,7 @@ class Statistics:
     T: int
     params: int
     layers: tuple[LayerStatistics, ...]
+    recomputed: float = 1.0
 
     @property
     def synops(self) -> int:
@@ -302,6 +307,7 @@ class Tally:
         self.latencies_ms = array("d")
         self.layers: list[LayerStatistics] = []  # counts of all frames together
         self.T = self.params = 0
+        self.recomputed = 0.0  # sum over the frames
 
     def __len__(self) -> int:
         return len(self.latencies_ms)
@@ -310,6 +316,7 @@ class Tally:
         """Count one more frame of the same network."""
         self.latencies_ms.append(frame.latency_s * 1e3)
         self.T, self.params = frame.T, frame.params
+        self.recomputed += frame.recomputed
         if self.layers:
             self.layers = [_together(a, b) for a, b in zip(self.layers, frame.layers, strict=True)]
         else:
@@ -330,6 +337,7 @@ class Tally:
             "backend": backend,
             "T": self.T,
             "frames": frames,
+            "recomputed": self.recomputed / frames,
             "latency_ms": {
                 "median": float(np.median(self.latencies_ms)),
                 "p95": float(np.percentile(self.latencies_ms, 95)),

@@ -288,7 +288,7 @@ class Engine:
             if layout.arena_size + 64 > self._arena.nbytes:
                 self._layouts.clear()
                 self._arena = np.zeros(layout.arena_size + 64, np.uint8)
-            layout.bind(padded(self._arena.ctypes.data, 64))
+            layout.bind(self._arena)
         # The row of zeros lies at another offset in each layout, where others keep values.
         first = layout.base - self._arena.ctypes.data + layout.zero_offset
         self._arena[first : first + layout.arena_size - layout.zero_offset] = 0
@@ -326,9 +326,9 @@ class Engine:
     def _memory(self, layout: Layout, name: str) -> npt.NDArray[Any]:
         """A stored value with its padding: numbers [T or 1, H, W', Cp], or bytes of spikes [T or 1, H, W', Cp / 8]."""
         form = layout.plan.forms[name]
-        first = layout.place(name).address - self._arena.ctypes.data
+        first = layout.place(name).address - layout.memory.ctypes.data
         kinds: dict[int, Any] = {0: np.uint8, 2: np.int16, 4: np.int32}
-        flat: npt.NDArray[Any] = self._arena[first : first + layout.bytes_of(name)].view(kinds[form.size])
+        flat: npt.NDArray[Any] = layout.memory[first : first + layout.bytes_of(name)].view(kinds[form.size])
         return flat.reshape(form.steps, layout.rows_kept[name], layout.pitch(name), -1)
 
     def _view(self, layout: Layout, name: str) -> npt.NDArray[Any]:

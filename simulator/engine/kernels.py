@@ -63,7 +63,7 @@ from simulator.engine.vectors import (
 )
 
 FIELDS = 32  # int64 per record; 0 is always the operation
-TASK_FIELDS = 7
+TASK_FIELDS = 8
 (PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, COUNT, READOUT) = range(1, 12)
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
 SHARES = 2  # per thread, that a task is cut into
@@ -889,9 +889,10 @@ def _readout(op: Any, y: int, x: int, n: int) -> None:
     begin = end = 0  # pixels of the input that are done together
     if factor == 2 and lanes == 16 and _packed(op, 10) and op[20] == 3 and op[21] == 1:
         if op[22] <= 2 * y and 2 * y + 1 < op[23]:
-            # Eight bytes are stored of which six count: the next pixel, which comes after, overwrites the others.
+            # Eight bytes are stored of which six count: the next pixel of this block, which comes after, overwrites
+            # the others; what lies beyond the block may have to stay as it is.
             begin = min(max((op[24] + 1) // 2 - x, 0), n)
-            end = max(min((op[25] - 1) // 2 - x, n), begin)
+            end = max(min((op[25] - 1) // 2 - x, n - 1), begin)
         upper, lower = op[10] + 2 * y * op[11] + 6 * x, op[10] + (2 * y + 1) * op[11] + 6 * x
         to_upper, to_lower = op[18] + 2 * y * op[19] + 6 * x, op[18] + (2 * y + 1) * op[19] + 6 * x
         low, high = splat(I32X16, 0), splat(I32X16, 255)
@@ -920,16 +921,17 @@ def _readout(op: Any, y: int, x: int, n: int) -> None:
 
 
 @inline
-def _run(records: Any, first_record: int, last_record: int, first: int, last: int, height: int, width: int,
+def _run(records: Any, first_record: int, last_record: int, first: int, last: int, height: int, left: int, right: int,
          block: int) -> None:  # fmt: skip
-    """Run records first_record .. last_record - 1 over rows first .. last - 1, `block` of `width` columns at a time.
+    """Run records first_record .. last_record - 1 over rows first .. last - 1 and columns left .. right - 1, `block` of
+    these at a time. `left` is even, and so is `right` unless it is the row's end: 32 lanes are written at once.
 
     `height` rows (1, or 2 with `first` even) go through the records together: a CONV computes both at once if its
     blocks are two rows high; the others take them one by one.
     """
     for top in range(first, last, height):
-        for x in range(0, width, block):
-            n = min(block, width - x)
+        for x in range(left, right, block):
+            n = min(block, right - x)
             for i in range(first_record, last_record):
                 op = records[i]
                 kind = op[0]
@@ -999,7 +1001,7 @@ def _share(records: Any, tasks: Any, threads: int, claimed: int, done: int, stay
         groups, height = _groups(task), task[4]
         begin = task[2] + groups * (share - first) // shares * height
         end = min(task[2] + groups * (share - first + 1) // shares * height, task[3])
-        _run(records, task[0], task[1], begin, end, height, task[5], task[6])
+        _run(records, task[0], task[1], begin, end, height, task[5], task[6], task[7])
         add_atomic(done, 1)
 
 
@@ -1011,8 +1013,8 @@ def build(sources: str) -> Any:
     """
 
     def run_tasks(records: Any, tasks: Any, thread: int, threads: int, counters: int) -> None:
-        """Run `tasks` (int64 [n, TASK_FIELDS]: first and last record, first and last row, height, width, block) in
-        order, thread 0 until all of it is done, others as long as there is something to begin.
+        """Run `tasks` (int64 [n, TASK_FIELDS]: first and last record, first and last row, height, first and
+        last column, block) in order, thread 0 until all of it is done, others as long as there is something to begin.
 
         records: the thread's own (int64 [m, FIELDS]), alike but for the addresses of scratch memory. counters: address
         of two int64, 128 bytes apart and 0 at first, common to the threads.
@@ -1024,6 +1026,6 @@ def build(sources: str) -> Any:
             return
         for i in range(tasks.shape[0]):
             task = tasks[i]
-            _run(records, task[0], task[1], task[2], task[3], task[4], task[5], task[6])
+            _run(records, task[0], task[1], task[2], task[3], task[4], task[5], task[6], task[7])
 
     return run_tasks

@@ -471,10 +471,12 @@ class Layout:
 
     records int64 [threads, n, FIELDS]; segments: tasks for `kernels.run_tasks`, or a pass computed as a whole; patches
     (record, field, what, offset) name the fields that change with every call (`PATCH_FIELDS` of them each, to the first
-    of which the offset is added). weights: of the spike counts, one for each column of totals int64 [threads, n].
+    of which the offset is added). weights: of the spike counts, one for each column of totals int64 [threads, n]. With
+    `keep`, all rows of every stored value stay where they are, beside one another, for who computes parts of them anew
+    (`simulator.engine.video`).
     """
 
-    def __init__(self, plan: Plan, height: int, width: int, threads: int, banded: bool = True):
+    def __init__(self, plan: Plan, height: int, width: int, threads: int, banded: bool = True, keep: bool = False):
         self.plan, self.height, self.width, self.threads = plan, height, width, threads
         self.graph = plan.analysis.graph
         self.maps: dict[str, tuple[int, int, int]] = {}  # lif -> offset in int32, h, w
@@ -487,8 +489,8 @@ class Layout:
         self.domains = [self.extent(self._domain(step.root)) for step in plan.passes]
         self.writers = [_Writer(self, step, self.domains[i][1]) for i, step in enumerate(plan.passes)]
         self.reads = [tuple(self._reads(step.root)) for step in plan.passes]
-        self._schedule(banded)
-        self._assign_memory()
+        self._schedule(banded, keep)
+        self._assign_memory(keep)
         sources = [*self.maps, *(p.source for p in projections(plan.analysis, height, width))]
         self.weights = [
             Weights(name, np.zeros(self.maps[name][2], np.int32), np.zeros(self.maps[name][1], np.int64))
@@ -541,7 +543,7 @@ class Layout:
                 result.append(Read(source))
         return result
 
-    def _schedule(self, banded: bool) -> None:
+    def _schedule(self, banded: bool, keep: bool) -> None:
         """Order the rows of all passes (`order`) and find how many rows of each value are alive (`rows_kept`)."""
         passes = self.plan.passes
         made_by = {name: i for i, step in enumerate(passes) for name in (step.root, *step.neurons)}
@@ -578,9 +580,9 @@ class Layout:
         for name, rows in alive.items():
             kept = 1 << (rows - 1).bit_length()
             every = self.extent(name)[0]
-            self.rows_kept[name] = every if name in whole or not banded else min(kept, every)
+            self.rows_kept[name] = every if keep or name in whole or not banded else min(kept, every)
 
-    def _assign_memory(self) -> None:
+    def _assign_memory(self, keep: bool) -> None:
         passes = self.plan.passes
         first_use: dict[str, int] = {}
         last_use: dict[str, int] = {}
@@ -601,20 +603,22 @@ class Layout:
         for at in range(len(self.order)):
             for name in begins.get(at, ()):
                 self.offsets[name] = arena.take(name, self.bytes_of(name))
-            for name in ends.get(at, ()):
+            for name in () if keep else ends.get(at, ()):
                 arena.drop(name)
         self.zero_offset = arena.size  # a row of zeros stands for spikes beyond the border
         widest = max((self.pitch(n) * f.pixel_bytes for n, f in self.plan.forms.items() if f.size == 0), default=0)
         self.arena_size = arena.size + padded(widest + SLACK, ALIGNMENT)
 
-    def bind(self, base: int) -> None:
-        """Make the records for an arena at address `base`; scratch memory of the threads is the layout's own."""
-        self.base = base
+    def bind(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Make the records for an arena in `memory`, which has room to align it; scratch memory of the threads is the
+        layout's own."""
+        self.memory = memory
+        self.base = padded(memory.ctypes.data, ALIGNMENT)
         self.kept: list[npt.NDArray[Any]] = []  # memory that records point to
         self.patches: list[tuple[int, int, str, int]] = []
         records: list[list[int]] = []
         relative: list[tuple[int, int]] = []
-        spans = []
+        self.spans: list[tuple[int, int]] = []  # of each pass: its first record and the one after its last
         for writer in self.writers:
             before = len(records)
             if writer.step.kind == "rows":
@@ -622,7 +626,7 @@ class Layout:
                 records += writer.records
                 relative += [(before + record, index) for record, index in writer.relative]
                 self.patches += [(before + record, i, what, offset) for record, i, what, offset in writer.patches]
-            spans.append((before, len(records)))
+            self.spans.append((before, len(records)))
         size = max((writer.scratch_size for writer in self.writers), default=0) + SLACK + ALIGNMENT
         self.records = np.array([records] * self.threads, np.int64).reshape(self.threads, -1, kernels.FIELDS)
         for thread in range(self.threads):
@@ -642,9 +646,13 @@ class Layout:
                 self._end_segment(tasks)
                 self.segments.append(writer.step)
             else:
-                tasks.append((*spans[step.number], step.first, step.last, writer.height, writer.width, writer.block))
+                tasks.append(
+                    (*self.spans[step.number], step.first, step.last, writer.height, 0, writer.width, writer.block)
+                )
         self._end_segment(tasks)
-        self.names = {spans[i][0]: " + ".join((step.root, *step.neurons)) for i, step in enumerate(self.plan.passes)}
+        self.names = {
+            self.spans[i][0]: " + ".join((step.root, *step.neurons)) for i, step in enumerate(self.plan.passes)
+        }
 
     def _end_segment(self, tasks: list[tuple[int, ...]]) -> None:
         if tasks:

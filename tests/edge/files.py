@@ -43,12 +43,19 @@ def load(path: Path) -> np.ndarray:
 def store_video(path: Path, count: int = 12, size: tuple[int, int] = (32, 24), fps: float = 24.0) -> list[np.ndarray]:
     """A lossless video of noise, size (width, height); returns its frames, RGB."""
     frames = [picture(size[1], size[0], seed=seed) for seed in range(count)]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), fps, size)
+    store_frames(path, frames, fps)
+    return frames
+
+
+def store_frames(path: Path, frames: list[np.ndarray], fps: float = 24.0) -> Path:
+    """A lossless video of RGB frames of one even size."""
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), fps, (width, height))
     assert writer.isOpened()
     for frame in frames:
         writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
-    return frames
+    return path
 
 
 def load_video(path: Path) -> tuple[list[np.ndarray], float]:

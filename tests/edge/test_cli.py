@@ -28,7 +28,7 @@ import simulator
 from edge import cli
 from edge.sinks import VideoFile
 from edge.sources import Frame
-from tests.edge.files import Run, assert_refused, load, load_video, names, picture, store, store_video
+from tests.edge.files import Run, assert_refused, load, load_video, names, picture, store, store_frames, store_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,6 +226,50 @@ def test_a_video_is_restored_without_loss_at_its_frame_rate(work, restore, netwo
     assert "12 frames" in run.out
 
 
+def a_square_that_moves(count: int = 6) -> list[np.ndarray]:
+    """Frames [96, 128, 3] that differ where the square is."""
+    frames = [picture(96, 128) for _ in range(count)]
+    for i, frame in enumerate(frames):
+        frame[40:52, 10 * i : 10 * i + 12] = 255
+    return frames
+
+
+def test_of_a_video_only_what_changes_is_computed_and_the_result_is_the_same(work, restore, network):
+    frames = a_square_that_moves()
+    source = store_frames(work / "a.mkv", frames)
+    run = restore(source, "--out", work / "b.mkv", "--stats", work / "s.json")
+    assert run.code == 0, run
+    for before, after in zip(frames, load_video(work / "b.mkv")[0], strict=True):
+        assert np.array_equal(after, network.run(before).image)
+    share = json.loads((work / "s.json").read_text())["recomputed"]
+    assert 1 / 6 < share < 1 / 2
+    assert restore(source, "--tile", network.min_tile, "--stats", work / "t.json", "--max-frames", "2").code == 0
+    assert json.loads((work / "t.json").read_text())["recomputed"] == 1
+
+
+@pytest.mark.parametrize("tile", [(), ("--tile", "64")], ids=["state", "tiles"])
+def test_with_still_noise_of_the_sensor_counts_as_unchanged(work, restore, network, tile):
+    frames = a_square_that_moves()
+    noise = np.random.RandomState(0)
+    noisy = [np.clip(f + noise.randint(-2, 3, f.shape), 0, 255).astype(np.uint8) for f in frames]
+    source = store_frames(work / "a.mkv", noisy)
+    used = noisy[0]
+    assert restore(source, "--still", "4", "--out", work / "b.mkv", "--stats", work / "s.json", *tile).code == 0
+    for frame, after in zip(noisy, load_video(work / "b.mkv")[0], strict=True):
+        moved = (np.abs(frame.astype(int) - used) > 4).any(2)
+        used = np.where(moved[..., None], frame, used)
+        assert np.array_equal(after, network.run(used).image)
+    share = json.loads((work / "s.json").read_text())["recomputed"]
+    assert share == 1 if tile else share < 1 / 2
+
+
+def test_still_of_pictures_that_are_restored_one_by_one_is_refused(work, restore):
+    store(work / "a.png", picture())
+    for source in (work / "a.png", work, "sample"):
+        assert_refused(restore(source, "--still", "0", "--out", work / "b.png"), "--still", "leave it out")
+    assert names(work) == ["a.png"]
+
+
 def test_a_lossy_video_format_is_written_and_called_lossy(work, restore):
     frames = store_video(work / "a.mkv")
     run = restore(work / "a.mkv", "--out", work / "b.mp4")
@@ -395,6 +439,9 @@ def test_a_stream_that_does_not_answer_is_named_without_its_password(restore):
     [
         (["--task", "colourise"], "colourise"),
         (["--tile", "0"], "--tile"),
+        (["--still", "-1"], "--still"),
+        (["--still", "256"], "--still"),
+        (["--still", "2.5"], "--still"),
         (["--tile", "-5"], "--tile"),
         (["--threads", "0"], "--threads"),
         (["--threads", "two"], "two"),

@@ -174,10 +174,11 @@ def test_the_report_of_a_run():
     result = statistics.report(frames, task="denoise", bundle_hash="ab", backend="numba")
     assert json.loads(json.dumps(result)) == result
     assert list(result) == [
-        "task", "bundle", "backend", "T", "frames", "latency_ms", "layers", "totals", "energy", "power",
+        "task", "bundle", "backend", "T", "frames", "recomputed", "latency_ms", "layers", "totals", "energy", "power",
     ]  # fmt: skip
     assert (result["task"], result["bundle"], result["backend"]) == ("denoise", "ab", "numba")
     assert (result["T"], result["frames"], result["power"]) == (4, 3, None)
+    assert result["recomputed"] == 1.0
     assert result["latency_ms"] == {"median": pytest.approx(20), "p95": pytest.approx(29)}
     assert result["layers"] == [
         {"name": "head", "kind": "dense_conv", "spike_rate": None, "synops": 0, "macs": 1_000_000},

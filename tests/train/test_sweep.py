@@ -57,10 +57,12 @@ def test_a_sweep_without_test_images_says_so(photos, tmp_path, capsys):
 
 
 def test_the_equivalent_ann_counts_every_synapse_once():
-    from simulator.statistics import Counter
+    from simulator.statistics import Counter, Population
 
-    stats = Counter(analyse(build_graph("edge", (16, 16, 16, 16), ("encode=thin", "readout=thin"))), 32, 32).finish(0.0)
-    four = Counter(analyse(build_graph("edge", (16, 16, 16, 16))), 32, 32).finish(0.0)
+    stats = Counter(
+        Population(analyse(build_graph("edge", (16, 16, 16, 16), ("encode=thin", "readout=thin"))), 32, 32)
+    ).finish(0.0)
+    four = Counter(Population(analyse(build_graph("edge", (16, 16, 16, 16))), 32, 32)).finish(0.0)
     assert stats.ann_macs == stats.macs + stats.synops_max // 4
     assert four.ann_macs - stats.ann_macs == four.macs - stats.macs  # the spiking layers are the same
     assert stats.ann_uj() == pytest.approx(stats.ann_macs * 4.6e-6)

@@ -1,0 +1,263 @@
+"""The compiled bookkeeping of video: which positions changed, which must be computed anew, and what came of it.
+
+What changed is a map of bits per value, int64 words [h, ceil(w / 64)], 1 where it differs from the frame before; all
+maps lie in one array `bits`, and `alive` says of each whether it holds a one in this frame (if not, it holds anything).
+A map is known by four numbers: its index in `alive`, its first word, its words per row, and its columns. Positions to
+compute become tasks of `kernels.run_tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from simulator.engine.vectors import count_ones
+
+GAP = 8  # columns: runs of changed positions that lie closer are computed as one
+CELL = 16  # pixels, a divisor of 64: side of the squares in which changes of the picture are counted
+
+
+def _kernel(signature: str) -> Callable[[Any], Any]:
+    """Compile a function now, or load it from the cache on disk; without a cache where no folder is writable."""
+
+    def compile_function(function: Any) -> Any:
+        try:
+            return numba.njit(signature, nogil=True, cache=True)(function)
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
+                raise
+            return numba.njit(signature, nogil=True)(function)
+
+    return compile_function
+
+
+_inline = numba.njit(nogil=True)
+
+
+@_inline
+def _next(bits: Any, row: int, x: int, end: int, inverted: int) -> Any:
+    """The first column from `x` on whose bit is one (`inverted` 0) or zero (-1), in the row that starts at word `row`;
+    `end` if there is none before."""
+    if x >= end:
+        return end
+    word = x >> 6
+    found = (bits[row + word] ^ inverted) & (-1 << (x & 63))
+    while found == 0:
+        word += 1
+        if word << 6 >= end:
+            return end
+        found = bits[row + word] ^ inverted
+    return min((word << 6) + count_ones((found & -found) - 1), end)
+
+
+@_inline
+def _fill(bits: Any, row: int, begin: int, end: int) -> None:
+    """Ones in the columns begin .. end - 1, at least one."""
+    first, last = begin >> 6, (end - 1) >> 6
+    for word in range(first, last + 1):
+        mask = -1
+        if word == first:
+            mask &= -1 << (begin & 63)
+        if word == last and end & 63:
+            mask &= (1 << (end & 63)) - 1
+        bits[row + word] |= mask
+
+
+@_kernel("int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])")
+def find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
+    """Take over the pixels of `frame` [h, w, 3] that differ from `used` by more than `still` grey levels.
+
+    They go into `used` and are marked in the map that `bits` starts with, of `rows` x `columns` positions: what lies
+    right of the frame or below it repeats the last ones. `cells` [ceil(rows / CELL) + 2, ceil(columns / CELL) + 2] gets
+    ones around those that hold a change. Returns how many pixels of the frame changed.
+    """
+    height, width = frame.shape[:2]
+    words = (columns + 63) // 64
+    cells[:] = 0
+    over = np.empty(3 * CELL, np.uint8)  # channels that differ by more
+    total = 0
+    for y in range(rows):
+        for i in range(words):
+            bits[y * words + i] = 0
+        if y >= height:  # below the picture: as its last row
+            for i in range(words):
+                bits[y * words + i] = bits[(height - 1) * words + i]
+            continue
+        new, old = frame[y].reshape(3 * width), used[y].reshape(3 * width)
+        differs = numba.uint8(0)
+        for i in range(3 * width):
+            differs |= new[i] ^ old[i]
+        if differs == 0:
+            continue
+        for cell in range((width + CELL - 1) // CELL):
+            first, count = cell * CELL, min(CELL, width - cell * CELL)
+            mine, theirs = old[3 * first : 3 * (first + count)], new[3 * first : 3 * (first + count)]
+            for i in range(3 * count):
+                over[i] = max(mine[i], theirs[i]) - min(mine[i], theirs[i]) > still
+            taken = 0
+            for x in range(count):
+                taken |= numba.int64(over[3 * x] | over[3 * x + 1] | over[3 * x + 2]) << x
+            if taken == 0:
+                continue
+            total += count_ones(taken)
+            bits[y * words + first // 64] |= taken << first % 64
+            cells[y // CELL : y // CELL + 3, cell : cell + 3] = 1
+            for x in range(count):
+                if taken >> x & 1:
+                    for i in range(3 * x, 3 * x + 3):
+                        mine[i] = theirs[i]
+        if width < columns and bits[y * words + (width - 1) // 64] >> (width - 1) % 64 & 1:
+            _fill(bits, y * words, width, columns)
+    return total
+
+
+# reads int64 [n, 9]: index, first word, words per row and columns of the source's map, its rows, and kernel, stride,
+# padding and factor of `plan.Read`. target: the map of the positions to compute. template: a task for the whole pass.
+@_kernel("UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1])")
+def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
+    """Mark the positions of a pass that read a changed one, and list tasks that cover them.
+
+    Returns the number of tasks and of positions in them: runs are rounded outwards to even columns and joined across
+    small gaps, and rows that are computed together go together.
+    """
+    index, first, words, width = target[0], target[1], target[2], target[3]
+    rows, height = template[3], template[4]
+    bits[first : first + rows * words] = 0
+    # Rows that any changed row reaches: the others are not looked at.
+    begin_row, end_row = rows, 0
+    for r in range(reads.shape[0]):
+        if not alive[reads[r, 0]]:
+            continue
+        source, source_words, source_rows = reads[r, 1], reads[r, 2], reads[r, 4]
+        kernel, stride, padding, factor = reads[r, 5], reads[r, 6], reads[r, 7], reads[r, 8]
+        changed = bits[source : source + source_rows * source_words]
+        above, below = 0, len(changed)
+        while above < below and changed[above] == 0:
+            above += 1
+        while below > above and changed[below - 1] == 0:
+            below -= 1
+        above, below = above // source_words, (below - 1) // source_words
+        begin_row = min(begin_row, above * factor if factor > 1 else (above + padding - kernel + stride) // stride)
+        end_row = max(end_row, (below + 1) * factor if factor > 1 else (below + padding) // stride + 1)
+    begin_row, end_row = max(begin_row, 0) // height * height, min(end_row, rows)
+    count = positions = 0
+    for top in range(begin_row, end_row, height):
+        bottom = min(top + height, rows)
+        for y in range(top, bottom):
+            row = first + y * words
+            for r in range(reads.shape[0]):
+                if not alive[reads[r, 0]]:
+                    continue
+                source, source_words, source_width, source_rows = reads[r, 1], reads[r, 2], reads[r, 3], reads[r, 4]
+                kernel, stride, padding, factor = reads[r, 5], reads[r, 6], reads[r, 7], reads[r, 8]
+                above = max(0, y * stride - padding) // factor
+                below = min(source_rows, (y * stride - padding + kernel - 1) // factor + 1)
+                for source_y in range(above, below):
+                    source_row = source + source_y * source_words
+                    left = _next(bits, source_row, 0, source_width, 0)
+                    while left < source_width:
+                        right = _next(bits, source_row, left, source_width, -1)
+                        # Outputs whose x * stride - padding .. + kernel - 1 (or x // factor) meet left .. right.
+                        begin = left * factor if factor > 1 else max(0, (left + padding - kernel + stride) // stride)
+                        end = min(width, right * factor if factor > 1 else (right - 1 + padding) // stride + 1)
+                        if begin < end:
+                            _fill(bits, row, begin, end)
+                        left = _next(bits, source_row, right, source_width, 0)
+        left = width
+        for y in range(top, bottom):
+            left = min(left, _next(bits, first + y * words, 0, width, 0))
+        while left < width:
+            right = left
+            following = left
+            while following < width and following - right < GAP:
+                for y in range(top, bottom):
+                    if bits[first + y * words + (following >> 6)] >> (following & 63) & 1:
+                        right = max(right, _next(bits, first + y * words, following, width, -1))
+                following = width
+                for y in range(top, bottom):
+                    following = min(following, _next(bits, first + y * words, right, width, 0))
+            task = tasks[count]
+            task[:] = template
+            task[2], task[3], task[5], task[6] = top, bottom, left & ~1, min((right + 1) & ~1, width)
+            positions += (task[6] - task[5]) * (bottom - top)
+            count += 1
+            left = following
+    alive[index] = count > 0
+    return count, positions
+
+
+# neurons int64 [n, 13]: 0-3 map of the layer's spikes, 4 its rows, 5 first word of its spikes in `words`, words from 6
+# step to step, 7 row to row and 8 position to position, 9 T, 10 first entry in `counts`, 11 and 12 first row of `sums`
+# and the one after the last. One pass may have several. sums int64 [m, 3]: a sum of spike counts; first entry in `taps`
+# of its weights per row and of those per column, and its place in `totals`.
+@_kernel(
+    "void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int64[:,::1], int64[::1], int64[::1])"
+)
+def save(
+    tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, sums: Any, taps: Any, totals: Any
+) -> None:  # fmt: skip
+    """Copy the spikes that the tasks are about to overwrite, one row of a task after another, and take what they count
+    for off the totals, to which the new ones will be added."""
+    for n in range(neurons.shape[0]):
+        columns, base, step, row = neurons[n, 3], neurons[n, 5], neurons[n, 6], neurons[n, 7]
+        size, steps, count = neurons[n, 8], neurons[n, 9], neurons[n, 10]
+        to = 0
+        for k in range(tasks.shape[0]):
+            left, width = tasks[k, 5], tasks[k, 6] - tasks[k, 5]
+            for y in range(tasks[k, 2], tasks[k, 3]):
+                for t in range(steps):
+                    at = base + t * step + y * row + left * size
+                    # Views: an index that counts up from 0 is known not to count from the end, which would be slow.
+                    old, new = old_words[n, to : to + width * size], words[at : at + width * size]
+                    for i in range(width * size):
+                        old[i] = new[i]
+                    to += width * size
+                at = count + y * columns + left
+                spikes = counts[at : at + width]
+                for s in range(neurons[n, 11], neurons[n, 12]):
+                    by_row = taps[sums[s, 0] + y]
+                    if by_row:
+                        by_column = taps[sums[s, 1] + left : sums[s, 1] + left + width]
+                        total = 0
+                        for x in range(width):
+                            total += spikes[x] * by_column[x]
+                        totals[sums[s, 2]] -= total * by_row
+
+
+@_kernel("void(int64[:,::1], int64[:,::1], uint16[::1], uint16[:,::1], uint16[::1], int64[::1], uint8[::1])")
+def compare(
+    tasks: Any, neurons: Any, words: Any, old_words: Any, differences: Any, bits: Any, alive: Any
+) -> None:  # fmt: skip
+    """Mark the positions whose spikes are others than those saved. differences: room for a row."""
+    for n in range(neurons.shape[0]):
+        index, first, row_words, rows = neurons[n, 0], neurons[n, 1], neurons[n, 2], neurons[n, 4]
+        base, step, row, size, steps = neurons[n, 5], neurons[n, 6], neurons[n, 7], neurons[n, 8], neurons[n, 9]
+        bits[first : first + rows * row_words] = 0
+        alive[index] = 0
+        at_old = 0
+        for k in range(tasks.shape[0]):
+            left, width = tasks[k, 5], tasks[k, 6] - tasks[k, 5]
+            differs = differences[: width * size]
+            for y in range(tasks[k, 2], tasks[k, 3]):
+                some = numba.uint16(0)
+                differs[:] = 0
+                for t in range(steps):
+                    at = base + t * step + y * row + left * size
+                    old, new = old_words[n, at_old : at_old + width * size], words[at : at + width * size]
+                    for i in range(width * size):
+                        differs[i] |= old[i] ^ new[i]
+                    at_old += width * size
+                for i in range(width * size):
+                    some |= differs[i]
+                if some == 0:
+                    continue
+                alive[index] = 1
+                for x in range(width):
+                    some = differs[x * size]
+                    for i in range(x * size + 1, x * size + size):
+                        some |= differs[i]
+                    at = left + x
+                    bits[first + y * row_words + (at >> 6)] |= numba.int64(some != 0) << (at & 63)
