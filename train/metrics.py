@@ -116,7 +116,7 @@ def _aligned(image: bytes, reference: bytes, shape: tuple[int, ...]) -> tuple[np
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 0)
     grey = [cv2.cvtColor(np.ascontiguousarray(picture, np.float32), cv2.COLOR_RGB2GRAY) for picture in (x, z)]
     try:
-        cv2.findTransformECC(*grey, warp, cv2.MOTION_HOMOGRAPHY, criteria, None, 5)
+        _, warp = cv2.findTransformECC(*grey, warp, cv2.MOTION_HOMOGRAPHY, criteria, None, 5)
     except cv2.error as error:
         raise AlignmentError("The two pictures could not be aligned: the homography does not converge.") from error
     size = (shape[1], shape[0])
