@@ -88,7 +88,8 @@ class Protocol:
         cut = "whole images" if self.crop == 1 else f"centre crop to a multiple of {self.crop}"
         aligned = ", after RealBlur's alignment (intensity and homography)" if self.aligned else ""
         more = " / MAE / LPIPS (AlexNet)" if self.perceptual else ""
-        return f"{self.channels} PSNR [dB] / SSIM ({windows[self.ssim]}){more}, {cut}{aligned}, 8-bit input and output"
+        channels = "Y (MATLAB's rgb2ycbcr, 8 bits)" if self.channels == "Y" else self.channels
+        return f"{channels} PSNR [dB] / SSIM ({windows[self.ssim]}){more}, {cut}{aligned}, 8-bit input and output"
 
 
 @dataclass(frozen=True)
@@ -599,7 +600,7 @@ def describe() -> str:
 
 def survey(root: str | Path) -> str:
     """One line per set: how many images there are, or what is missing. Raises DataError if there is no folder."""
-    lines, found = [], 0
+    root, lines, found = _root(root), [], 0
     for name, data_set in DATASETS.items():
         head = f"{name:13s}{data_set.task:9s}{data_set.role:7s}"
         try:

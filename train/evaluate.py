@@ -270,8 +270,8 @@ def print_table(report: dict[str, Any]) -> None:
             print(
                 f"{label:44s}" + "".join(f"{row[key]['psnr']:10.2f} / {row[key]['ssim']:.3f}" for row in rows.values())
             )
-        for label, values in PUBLISHED.items():
-            cells = [values.get(int(float(sigma))) for sigma in rows]
+        for label, published in PUBLISHED.items() if report["dataset"] == "cbsd68" else ():
+            cells = [published.get(int(float(sigma))) for sigma in rows]
             shown = ["-" if c is None else f"{c[0]:.2f} / {'-' if c[1] is None else f'{c[1]:.3f}'}" for c in cells]
             print(f"{label:44s}" + "".join(f"{cell:>18s}" for cell in shown))
         rates = [row["spike_rate"] for row in rows.values()]
@@ -285,7 +285,8 @@ def print_pairs(report: dict[str, Any]) -> None:
     for name, result in report["results"].items():
         synthetic = report["synthetic"]
         origin = f" SYNTHETIC: made by train.degradations from clean images ({synthetic})." if synthetic else ""
-        print(f"\n{report['dataset']}, {report['images']} images.{origin} {report['protocols'][name]}.")
+        part = "" if report["images"] == report["whole"] else f" of {report['whole']}"
+        print(f"\n{report['dataset']}, {report['images']}{part} images.{origin} {report['protocols'][name]}.")
         if result["unaligned"]:
             print(f"Not aligned, scored as they are: {', '.join(result['unaligned'])}.")
         shown = [key for key in keys if key in result["input"]]
@@ -304,14 +305,19 @@ def print_pairs(report: dict[str, Any]) -> None:
 
 
 def _print_scores(label: str, values: Scores, shown: list[str]) -> None:
-    cells = [(values.get(key), ".2f" if key == "psnr" else ".3f") for key in shown]
-    print(f"{label:52s}" + "".join(f"{'-' if value is None else format(value, form):>10s}" for value, form in cells))
+    def cell(key: str) -> str:
+        value = values.get(key)
+        return "-" if value is None else f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
+
+    print(f"{label:52s}" + "".join(f"{cell(key):>10s}" for key in shown))
 
 
-def _wanted(names: list[str], root: Path, task: str) -> tuple[list[tuple[DataSet, list[Sample]]], dict[str, str]]:
-    """The sets that are asked for and there, and why others are not: {name: sentence}.
+def _wanted(
+    names: list[str], root: Path, task: str, protocol: str
+) -> tuple[list[tuple[DataSet, list[Sample]]], dict[str, str]]:
+    """The sets that are asked for, there, and scored by the protocol; and why others are not: {name: sentence}.
 
-    Raises DataError if one set is asked for and not there, or none of several is.
+    Raises DataError if one set is asked for and not usable, or none of several is.
     """
     if names == ["all"]:
         tests = [name for name, row in DATASETS.items() if row.role == "test" and task in (row.task, "auto")]
@@ -322,6 +328,7 @@ def _wanted(names: list[str], root: Path, task: str) -> tuple[list[tuple[DataSet
     for name in names:
         try:
             if name != "synthetic":
+                check_protocol(DATASETS[name], protocol)
                 found.append((DATASETS[name], find(name, root, itself=alone)))
                 continue
             twins = [twin for twin in find_synthetic(root) if alone or task in (twin[0].task, "auto")]
@@ -330,16 +337,23 @@ def _wanted(names: list[str], root: Path, task: str) -> tuple[list[tuple[DataSet
                     f"No synthetic set is in {root}; expected set.json with input and target, there or one folder "
                     "deeper (python -m train.degradations writes them)."
                 )
+            for data_set, _ in twins:
+                check_protocol(data_set, protocol)
             found += twins
         except DataError as error:
             if alone:
                 raise
             missing[name] = str(error)
     if not found:
-        raise DataError(
-            f"None of the test sets {', '.join(names)} is in {root}: python -m train.datasets --data {root}."
-        )
+        raise DataError(f"No set of {', '.join(names)} can be used; python -m train.datasets --data {root} says why.")
     return found, missing
+
+
+def check_protocol(data_set: DataSet, protocol: str) -> None:
+    """Raise DataError unless the set has the protocol ("both": whatever it has)."""
+    names = [row.name for row in data_set.protocols] or list(PROTOCOLS)
+    if protocol not in (*names, "both"):
+        raise DataError(f"{data_set.name} is scored by the protocol {' or '.join(names)}, not by {protocol}.")
 
 
 def _report(
@@ -360,18 +374,14 @@ def _report(
         protocols = [name for name in PROTOCOLS if options.protocol in (name, "both")]
         if backend == "onnx" and options.protocol == "both":
             protocols = ["clipped"]  # its input is 8-bit pixels
-        if not protocols:
-            raise EvaluationError(f"{data_set.name} has the protocols {', '.join(PROTOCOLS)}, not {options.protocol}.")
         images = [load_image(sample.clean) for sample in samples]
         results = evaluate(restore, images, options.sigma, protocols, options.seed)
         return {**report, "seed": options.seed, "results": results}
     pairs = [row for row in data_set.protocols if options.protocol in (row.name, "both")]
-    if not pairs:
-        names = ", ".join(row.name for row in data_set.protocols)
-        raise EvaluationError(f"{data_set.name} has the protocol {names}, not {options.protocol}.")
     captions = {row.name: row.words() for row in pairs}
     results = evaluate_pairs(restore, samples, pairs)
-    return {**report, "protocols": captions, "synthetic": data_set.synthetic, "results": results}
+    whole = {"whole": data_set.count, "synthetic": data_set.synthetic}
+    return {**report, **whole, "protocols": captions, "results": results}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -382,7 +392,7 @@ def main(arguments: list[str] | None = None) -> int:
     source.add_argument("--checkpoint", type=Path, help="checkpoint.pt of train.hkd, or its folder")
     parser.add_argument(
         "--dataset", nargs="+", choices=(*DATASETS, "synthetic", "all"), default=["cbsd68"], metavar="NAME",
-        help=f"{', '.join(DATASETS)}; synthetic: what train.degradations wrote; all: the test sets of the network's task",
+        help=f"{', '.join(DATASETS)}; synthetic: what train.degradations wrote; all: test sets of the network's task",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets, or of the one asked for")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="8-bit levels")
@@ -409,7 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             restore, about = bundle_restorer(options.bundle, options.backend, options.threads)
             backend = options.backend
-        found, missing = _wanted(options.dataset, options.data, about["task"])
+        found, missing = _wanted(options.dataset, options.data, about["task"], options.protocol)
         for data_set, _ in found:
             if about["task"] not in (data_set.task, "auto"):
                 print(
