@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -146,7 +147,7 @@ def _key(name: str) -> str:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        return sorted(folder.iterdir()) if os.path.isdir(folder) else []
     except OSError as error:
         raise DataError(f"The folder {folder} cannot be read: {error}.") from error
 
@@ -157,7 +158,7 @@ def _below(folder: Path, path: str) -> list[Path]:
     for part in path.split("/"):
         found = []
         for place in places:
-            if part != "*" and (place / part).exists():  # spares reading folders of many files
+            if part != "*" and os.path.exists(place / part):  # spares reading folders of many files
                 found.append(place / part)
                 continue
             matches = [e for e in _entries(place) if (e.is_dir() if part == "*" else _key(e.name) == _key(part))]
@@ -572,8 +573,8 @@ def check_pixels(data_set: DataSet, samples: list[Sample]) -> None:
 
 def _root(root: str | Path) -> Path:
     root = Path(root)
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
+    if not os.path.isdir(root):
+        what = "is not a folder" if os.path.exists(root) else "does not exist"
         raise DataError(f"The data folder {root} {what}; pass the folder that holds the data sets.")
     return root
 

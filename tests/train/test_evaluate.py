@@ -222,6 +222,7 @@ def test_a_protocol_names_its_ssim(photos, protocol, metric):
     [
         (["--bundle", str(BUNDLE), "--dataset", "gopro"], "gopro is not in"),
         (["--bundle", str(BUNDLE), "--dataset", "gopro", "hide"], "No set of gopro, hide can be used"),
+        (["--bundle", str(BUNDLE), "--dataset", "cbsd68", "kodak24"], "No set of cbsd68, kodak24 can be used"),
         (["--bundle", str(BUNDLE), "--dataset", "synthetic"], "No synthetic set is in"),
         (["--bundle", str(BUNDLE), "--protocol", "y"], "scored by the protocol clipped or unclipped, not by y"),
         (["--bundle", "no/such.safetensors"], "no/such.safetensors"),

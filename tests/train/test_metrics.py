@@ -139,7 +139,9 @@ def test_alignment_undoes_a_shift_and_a_gain():
     other = moved(PHOTO, 1.5, -2.25, 0.8)
     assert psnr(other, PHOTO) < 20 and psnr_aligned(other, PHOTO) > psnr(other, PHOTO) + 12
     assert ssim_aligned(other, PHOTO) > ssim(other, PHOTO) + 0.1
-    _, reference, inside = align(other, PHOTO)
+    warped, reference, inside = align(other, PHOTO)
+    mean_square = np.mean((warped.astype(float) - reference)[inside == 1] ** 2)
+    assert psnr_aligned(other, PHOTO) == pytest.approx(-10 * math.log10(mean_square), abs=1e-4)
     assert np.allclose(reference * 255, PHOTO, atol=1e-4)
     assert not inside[:, -1].any() and inside[20:-20, 20:-20].all()  # what was moved out of the picture does not count
 
