@@ -41,15 +41,26 @@ def image_paths(folder: str | Path) -> list[Path]:
 
 
 def load_image(path: str | Path) -> np.ndarray:
-    """One image file as uint8 RGB [H, W, 3] (grayscale is repeated, alpha dropped). Raises DataError if unreadable."""
+    """One image file as uint8 RGB [H, W, 3] (grayscale is repeated, alpha dropped). Raises DataError if unreadable.
+
+    Of 16 bits the upper 8 are kept, x >> 8: what the published evaluations of 16-bit sets on 8-bit networks read.
+    """
+    image = load_deep_image(path)
+    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+
+
+def load_deep_image(path: str | Path) -> np.ndarray:
+    """One image file as RGB [H, W, 3] with the depth it has: uint8 or uint16. Raises DataError if unreadable."""
     path = Path(path)
     try:
         encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if encoded.size else None
     except (OSError, cv2.error) as error:
         raise DataError(f"The image {path} cannot be read: {error}.") from error
     if image is None:
         raise DataError(f"The image {path} cannot be decoded; it is damaged or not an image.")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"The image {path} holds {image.dtype} values; images of 8 or 16 bits per channel are read.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -1,4 +1,4 @@
-"""`python -m train.evaluate`: PSNR and SSIM of a bundle or checkpoint on a test set, with the protocol printed beside.
+"""`python -m train.evaluate`: scores of a bundle or checkpoint on test sets, with the protocol printed beside.
 
 Denoising, colour, whole images, RGB. Two protocols, both with Gaussian noise from a generator seeded per image:
 
@@ -6,7 +6,9 @@ Denoising, colour, whole images, RGB. Two protocols, both with Gaussian noise fr
   unclipped  round(clean + noise), not clipped: what most published tables use (rounding noise to whole grey levels
              keeps every backend's integer input and moves PSNR by less than 0.01 dB)
 
-The restored picture is 8 bits in both. The untouched input has its own row.
+The other tasks have pairs of pictures; how each set is scored stands in `train.datasets` and in the caption. The
+restored picture is 8 bits always, and the untouched input has its own row. `--dataset all` takes every test set of the
+network's task, the project's synthetic ones included, and names those that are not there.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,13 @@ import torch
 from tqdm import tqdm
 
 from simulator.files import write_atomically
-from train.data import DataError, add_noise, image_paths, load_image
+from train import metrics
+from train.data import DataError, add_noise, load_image
+from train.datasets import DATASETS, DataSet, Protocol, Sample, check_pixels, find, find_synthetic
 from train.metrics import psnr, ssim
 
 Restore = Callable[[np.ndarray], tuple[np.ndarray, float | None]]
-DATASETS = {"cbsd68": 68}
+Scores = dict[str, float | None]  # by metric; None where a metric is not available
 BACKENDS = ("numba", "reference", "torch", "onnx")
 PROTOCOLS = ("clipped", "unclipped")
 # Published rows (arXiv 2504.01755, Table 1, CBSD68, PSNR/SSIM at 15, 25, 50; CBM3D: the BM3D authors' colour method).
@@ -36,6 +41,32 @@ PUBLISHED = {
     "SpikerIR (Restormer teacher), as printed": {15: (32.35, 0.894), 25: (29.72, 0.825), 50: (26.13, 0.678)},
     "SpikerIR (PromptIR teacher), as printed": {15: (32.48, 0.898), 25: (29.70, 0.829), 50: (25.59, 0.642)},
     "CBM3D, as published": {15: (33.50, None), 25: (30.68, None), 50: (27.36, None)},
+}
+
+# The paper's other tables, by set; a protocol's name means that the row was printed for it alone, "" that the paper
+# does not say. Deraining is PSNR only.
+_STUDENT = "SpikerIR, as printed"
+PUBLISHED_PAIRS: dict[str, list[tuple[str, str, Scores]]] = {
+    **{
+        name: [
+            ("SpikerIR (Restormer teacher), as printed", "", {"psnr": students[0]}),
+            ("SpikerIR (PromptIR teacher), as printed", "", {"psnr": students[1]}),
+            ("SpikerIR (AdaIR teacher), as printed", "", {"psnr": students[2]}),
+            ("Restormer, as printed", "y", {"psnr": teachers[0]}),
+            ("PromptIR, as printed", "rgb", {"psnr": teachers[1]}),
+            ("AdaIR, as printed", "rgb", {"psnr": teachers[2]}),
+        ]
+        for name, students, teachers in (
+            ("test100", (28.20, 30.22, 31.55), (32.00, 30.23, 31.79)),
+            ("rain100h", (29.06, 30.15, 28.64), (31.46, 30.88, 30.99)),
+            ("rain100l", (34.90, 33.71, 34.51), (38.99, 37.44, 38.02)),
+        )
+    },
+    "sots-outdoor": [(_STUDENT, "", {"psnr": 31.66, "ssim": 0.975})],
+    "gopro": [(_STUDENT, "", {"psnr": 29.89, "ssim": 0.931})],
+    "realblur-j": [(f"{_STUDENT} (J or R unsaid)", "", {"psnr": 30.25, "ssim": 0.899})],
+    "realblur-r": [(f"{_STUDENT} (J or R unsaid)", "", {"psnr": 30.25, "ssim": 0.899})],
+    "dpdd": [(_STUDENT, "", {"psnr": 23.89, "ssim": 0.727, "mae": 0.045, "lpips": 0.351})],
 }
 
 
@@ -143,6 +174,84 @@ def evaluate(
     return table
 
 
+def score(image: np.ndarray, clean: np.ndarray, protocol: Protocol) -> Scores:
+    """What the protocol asks for: psnr [dB], ssim, and mae and lpips where it does; uint8 RGB [H, W, 3] both.
+
+    lpips is None where it is not available. Raises metrics.AlignmentError where an alignment is asked for and fails.
+    """
+    if protocol.aligned:
+        return {"psnr": metrics.psnr_aligned(image, clean), "ssim": metrics.ssim_aligned(image, clean)}
+    if protocol.channels == "Y":
+        return {"psnr": metrics.psnr_y(image, clean), "ssim": metrics.ssim_y(image, clean)}
+    variant = {"gaussian": metrics.ssim, "uniform": metrics.ssim_uniform, "volume": metrics.ssim_volume}[protocol.ssim]
+    scores: Scores = {"psnr": psnr(image, clean), "ssim": variant(image, clean)}
+    if protocol.perceptual:
+        scores |= {"mae": metrics.mae(image, clean), "lpips": metrics.lpips(image, clean)}
+    return scores
+
+
+def centre_crop(image: np.ndarray, multiple: int) -> np.ndarray:
+    """The middle of an image [H, W, 3], both sides cut to a multiple of so many pixels; left as it is if smaller."""
+    corners = [(side % multiple) // 2 if side >= multiple else 0 for side in image.shape[:2]]
+    sides = [side - side % multiple if side >= multiple else side for side in image.shape[:2]]
+    (top, left), (height, width) = corners, sides
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def evaluate_pairs(restore: Restore, samples: list[Sample], protocols: list[Protocol]) -> dict[str, Any]:
+    """Mean scores of a paired set, images read one at a time: {protocol: {"images", "input": {psnr, ssim, ...},
+    "restored": {...}, "groups": {group: {"images", "input", "restored"}}, "spike_rate", "seconds", "unaligned"}}.
+
+    unaligned: names of images whose alignment failed, in either row; they are scored as they are.
+    """
+    table: dict[str, Any] = {}
+    bar = tqdm(total=len(samples) * len(protocols), unit="image", disable=not sys.stderr.isatty())
+    with bar:
+        for protocol in protocols:
+            rows: list[dict[str, Scores]] = []
+            rates, unaligned = [], []
+            began = time.perf_counter()
+            for sample in samples:
+                degraded, clean = (centre_crop(picture, protocol.crop) for picture in sample.load())
+                restored, rate = restore(degraded)
+                pictures = {"input": degraded, "restored": restored}
+                try:
+                    rows.append({row: score(picture, clean, protocol) for row, picture in pictures.items()})
+                except metrics.AlignmentError:
+                    unaligned.append(sample.name)
+                    plain = replace(protocol, aligned=False)
+                    rows.append({row: score(picture, clean, plain) for row, picture in pictures.items()})
+                rates.append(rate)
+                bar.update()
+            parts: dict[str, list[dict[str, Scores]]] = {}
+            for sample, scores in zip(samples, rows, strict=True):
+                if sample.group:
+                    parts.setdefault(sample.group, []).append(scores)
+            table[protocol.name] = {
+                **_means(rows),
+                "groups": {group: _means(part) for group, part in parts.items()},
+                "spike_rate": _mean(rates),
+                "seconds": time.perf_counter() - began,
+                "unaligned": unaligned,
+            }
+            if bar.disable:
+                before, after = (table[protocol.name][row]["psnr"] for row in ("input", "restored"))
+                print(f"{protocol.name}: {before:.2f} -> {after:.2f} dB", file=sys.stderr, flush=True)
+    return table
+
+
+def _means(rows: list[dict[str, Scores]]) -> dict[str, Any]:
+    """{"images", "input": {metric: mean}, "restored": {metric: mean}}."""
+    means = {row: {key: _mean([scores[row][key] for scores in rows]) for key in rows[0][row]} for row in rows[0]}
+    return {"images": len(rows), **means}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """None as soon as one value is absent."""
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if len(present) == len(values) else None
+
+
 def _psnr_unclipped(noisy: np.ndarray, clean: np.ndarray) -> float:
     """PSNR of a picture whose values may lie outside 0..255."""
     error = np.mean((noisy.astype(np.float64) - clean) ** 2)
@@ -161,13 +270,118 @@ def print_table(report: dict[str, Any]) -> None:
             print(
                 f"{label:44s}" + "".join(f"{row[key]['psnr']:10.2f} / {row[key]['ssim']:.3f}" for row in rows.values())
             )
-        for label, values in PUBLISHED.items():
-            cells = [values.get(int(float(sigma))) for sigma in rows]
+        for label, published in PUBLISHED.items() if report["dataset"] == "cbsd68" else ():
+            cells = [published.get(int(float(sigma))) for sigma in rows]
             shown = ["-" if c is None else f"{c[0]:.2f} / {'-' if c[1] is None else f'{c[1]:.3f}'}" for c in cells]
             print(f"{label:44s}" + "".join(f"{cell:>18s}" for cell in shown))
         rates = [row["spike_rate"] for row in rows.values()]
         if all(rate is not None for rate in rates):
             print(f"{'total spike rate (SyOps / SyOps if all fired)':44s}" + "".join(f"{rate:18.4f}" for rate in rates))
+
+
+def print_pairs(report: dict[str, Any]) -> None:
+    """A paired set as text: untouched input, this network, published rows, protocol in the caption."""
+    keys = {"psnr": "PSNR", "ssim": "SSIM", "mae": "MAE", "lpips": "LPIPS"}
+    for name, result in report["results"].items():
+        synthetic = report["synthetic"]
+        origin = f" SYNTHETIC: made by train.degradations from clean images ({synthetic})." if synthetic else ""
+        part = "" if report["images"] == report["whole"] else f" of {report['whole']}"
+        print(f"\n{report['dataset']}, {report['images']}{part} images.{origin} {report['protocols'][name]}.")
+        if result["unaligned"]:
+            print(f"Not aligned, scored as they are: {', '.join(result['unaligned'])}.")
+        shown = [key for key in keys if key in result["input"]]
+        print(f"{'':52s}" + "".join(f"{keys[key]:>10s}" for key in shown))
+        for group, means in (("", result), *result["groups"].items()):
+            where = f", {group} ({means['images']})" if group else ""
+            _print_scores(f"untouched input{where}", means["input"], shown)
+            _print_scores(f"this network ({report['backend']}){where}", means["restored"], shown)
+        for label, protocol, values in PUBLISHED_PAIRS.get(report["dataset"], []):
+            if protocol in ("", name):
+                _print_scores(label, values, shown)
+        if "lpips" in shown and result["input"]["lpips"] is None:
+            print(metrics.lpips_missing())
+        if result["spike_rate"] is not None:
+            print(f"{'total spike rate (SyOps / SyOps if all fired)':52s}{result['spike_rate']:10.4f}")
+
+
+def _print_scores(label: str, values: Scores, shown: list[str]) -> None:
+    def cell(key: str) -> str:
+        value = values.get(key)
+        return "-" if value is None else f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
+
+    print(f"{label:52s}" + "".join(f"{cell(key):>10s}" for key in shown))
+
+
+def _wanted(
+    names: list[str], root: Path, task: str, protocol: str
+) -> tuple[list[tuple[DataSet, list[Sample]]], dict[str, str]]:
+    """The sets that are asked for, there, and scored by the protocol; and why others are not: {name: sentence}.
+
+    Raises DataError if one set is asked for and not usable, or none of several is.
+    """
+    if names == ["all"]:
+        tests = [name for name, row in DATASETS.items() if row.role == "test" and task in (row.task, "auto")]
+        names = [*tests, "synthetic"]
+    alone = len(names) == 1
+    found: list[tuple[DataSet, list[Sample]]] = []
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            if name != "synthetic":
+                check_protocol(DATASETS[name], protocol)
+                found.append((DATASETS[name], find(name, root, itself=alone)))
+                continue
+            twins = [twin for twin in find_synthetic(root) if alone or task in (twin[0].task, "auto")]
+            if not twins:
+                raise DataError(
+                    f"No synthetic set is in {root}; expected set.json with input and target, there or one folder "
+                    "deeper (python -m train.degradations writes them)."
+                )
+            for data_set, _ in twins:
+                check_protocol(data_set, protocol)
+            found += twins
+        except DataError as error:
+            if alone:
+                raise
+            missing[name] = str(error)
+    if not found:
+        raise DataError(f"No set of {', '.join(names)} can be used; python -m train.datasets --data {root} says why.")
+    return found, missing
+
+
+def check_protocol(data_set: DataSet, protocol: str) -> None:
+    """Raise DataError unless the set has the protocol ("both": whatever it has)."""
+    names = [row.name for row in data_set.protocols] or list(PROTOCOLS)
+    if protocol not in (*names, "both"):
+        raise DataError(f"{data_set.name} is scored by the protocol {' or '.join(names)}, not by {protocol}.")
+
+
+def _report(
+    data_set: DataSet, samples: list[Sample], restore: Restore, backend: str, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One set's report: dataset, images, backend, and results by protocol."""
+    if options.limit is None and len(samples) != data_set.count:
+        print(
+            f"train.evaluate: {data_set.name} has {data_set.count} images, {options.data} holds {len(samples)}; the "
+            "result is not the published protocol's.",
+            file=sys.stderr,
+        )
+    if data_set.synthetic and options.limit is None:
+        check_pixels(data_set, samples)
+    samples = samples[: options.limit]
+    report = {"dataset": data_set.name, "images": len(samples), "backend": backend}
+    if not data_set.protocols:
+        protocols = [name for name in PROTOCOLS if options.protocol in (name, "both")]
+        if backend == "onnx" and options.protocol == "both":
+            protocols = ["clipped"]  # its input is 8-bit pixels
+        images = [load_image(sample.clean) for sample in samples]
+        results = evaluate(restore, images, options.sigma, protocols, options.seed)
+        return {**report, "seed": options.seed, "results": results}
+    pairs = [row for row in data_set.protocols if options.protocol in (row.name, "both")]
+    captions = {row.name: row.words() for row in pairs}
+    results = evaluate_pairs(restore, samples, pairs)
+    whole = {"whole": data_set.count, "synthetic": data_set.synthetic}
+    return {**report, **whole, "protocols": captions, "results": results}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,10 +390,16 @@ def main(arguments: list[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--bundle", type=Path)
     source.add_argument("--checkpoint", type=Path, help="checkpoint.pt of train.hkd, or its folder")
-    parser.add_argument("--dataset", choices=tuple(DATASETS), default="cbsd68")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data set's clean images")
+    parser.add_argument(
+        "--dataset", nargs="+", choices=(*DATASETS, "synthetic", "all"), default=["cbsd68"], metavar="NAME",
+        help=f"{', '.join(DATASETS)}; synthetic: what train.degradations wrote; all: test sets of the network's task",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets, or of the one asked for")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="8-bit levels")
-    parser.add_argument("--protocol", choices=(*PROTOCOLS, "both"), default="both")
+    parser.add_argument(
+        "--protocol", choices=(*PROTOCOLS, "y", "rgb", "both"), default="both",
+        help="one of a set's protocols: clipped, unclipped (denoise), y, rgb (the others); default: all it has",
+    )  # fmt: skip
     parser.add_argument("--backend", choices=BACKENDS, default="numba")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -199,30 +419,25 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             restore, about = bundle_restorer(options.bundle, options.backend, options.threads)
             backend = options.backend
-        paths = image_paths(options.data)[: options.limit]
-        if options.limit is None and len(paths) != DATASETS[options.dataset]:
-            print(
-                f"train.evaluate: {options.dataset} has {DATASETS[options.dataset]} images, {options.data} holds "
-                f"{len(paths)}; the result is not the published protocol's.",
-                file=sys.stderr,
-            )
-        protocols = list(PROTOCOLS) if options.protocol == "both" else [options.protocol]
-        if backend == "onnx" and options.protocol == "both":
-            protocols = ["clipped"]  # its input is 8-bit pixels
-        images = [load_image(path) for path in paths]
-        results = evaluate(restore, images, options.sigma, protocols, options.seed)
+        found, missing = _wanted(options.dataset, options.data, about["task"], options.protocol)
+        for data_set, _ in found:
+            if about["task"] not in (data_set.task, "auto"):
+                print(
+                    f"train.evaluate: this network was trained to {about['task']}; {data_set.name} is a set to "
+                    f"{data_set.task}.",
+                    file=sys.stderr,
+                )
+        reports = [_report(*pair, restore, backend, options) | about for pair in found]
     except (DataError, EvaluationError, ValueError) as error:
         print(f"train.evaluate: {error}", file=sys.stderr)
         return 2
-    report = {
-        "dataset": options.dataset,
-        "images": len(images),
-        "backend": backend,
-        "seed": options.seed,
-        **about,
-        "results": results,
-    }
-    print_table(report)
+    for report in reports:
+        print_pairs(report) if "protocols" in report else print_table(report)
+    if missing:
+        print("\nNot there, so not in the tables:")
+        print("\n".join(f"  {sentence}" for sentence in missing.values()))
+    several = len(options.dataset) > 1 or options.dataset == ["all"] or len(reports) > 1
+    report = {"sets": reports, "missing": missing} if several else reports[0]
     if options.json:
         try:
             write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from train import evaluate, hkd
-from train.data import add_noise, load_images
+from train import degradations, evaluate, hkd, metrics
+from train.data import add_noise, load_image, load_images
+from train.datasets import Protocol
 from train.metrics import psnr
 
 needs_onnx = pytest.mark.skipif(sys.version_info < (3, 11), reason="onnxruntime needs Python 3.11")
@@ -74,9 +75,156 @@ def test_a_test_set_of_another_size_is_said_to_be_one(photos, tmp_path, capsys):
     assert "cbsd68 has 68 images" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def data(photos, tmp_path_factory) -> Path:
+    """A folder of small data sets: rain, blur that needs alignment, defocus in two groups, and a synthetic one."""
+    root = tmp_path_factory.mktemp("data")
+    for i, clean in enumerate(load_images(photos)):
+        big = cv2.resize(clean, (96, 80), interpolation=cv2.INTER_CUBIC)
+        rainy = degradations.fixed("derain", "light", big, 0, i)
+        moved = np.roll(cv2.GaussianBlur(big, (0, 0), 1.5), 2, axis=1)
+        for name, degraded in (("Rain100L", rainy), ("RealBlur_J", moved), ("DPDD", cv2.blur(big, (5, 5)))):
+            for part, picture in (("inputC" if name == "DPDD" else "input", degraded), ("target", big)):
+                (root / name / part).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(root / name / part / f"{i}.png"), picture[..., ::-1])
+    np.save(root / "DPDD" / "indoor_labels.npy", [2])
+    np.save(root / "DPDD" / "outdoor_labels.npy", [1])
+    twin = ["--task", "denoise", "--variant", "camera", "--data", str(photos), "--out", str(root / "camera")]
+    assert degradations.main(twin) == 0
+    return root
+
+
+def read(data: Path, name: str, part: str) -> list[np.ndarray]:
+    return load_images(data / name / part)
+
+
+def test_deraining_is_scored_on_y_and_on_rgb_of_a_centre_crop(data, tmp_path, capsys):
+    found = report(["--bundle", str(BUNDLE), "--dataset", "rain100l", "--data", str(data)], tmp_path)
+    pairs = list(zip(read(data, "Rain100L", "input"), read(data, "Rain100L", "target"), strict=True))
+    on_y = np.mean([metrics.psnr_y(rainy, clean) for rainy, clean in pairs])
+    assert found["results"]["y"]["input"]["psnr"] == pytest.approx(on_y)
+    uniform = np.mean([metrics.ssim_uniform(rainy, clean) for rainy, clean in pairs])
+    assert found["results"]["rgb"]["input"]["ssim"] == pytest.approx(uniform)  # 80 x 96 need no crop
+    out, err = capsys.readouterr()
+    for words in ("rain100l, 2 of 100 images. Y (MATLAB's", "centre crop to a multiple of 16", "untouched input",
+                  "SpikerIR (AdaIR teacher), as printed", "34.51"):  # fmt: skip
+        assert words in out
+    y_table, rgb_table = out.split("rain100l, 2 of 100 images.")[1:]
+    assert "\nRestormer, as printed" in y_table and "\nPromptIR, as printed" not in y_table
+    assert "\nPromptIR, as printed" in rgb_table and "\nRestormer, as printed" not in rgb_table
+    assert "rain100l has 100 images" in err
+
+
+@needs_onnx
+def test_all_backends_give_the_same_scores_on_pairs(data, tmp_path):
+    arguments = ["--bundle", str(BUNDLE), "--dataset", "rain100l", "--data", str(data), "--limit", "1"]
+    results = [report([*arguments, "--backend", b], tmp_path)["results"] for b in evaluate.BACKENDS]
+    scores = [{name: (row["input"], row["restored"]) for name, row in result.items()} for result in results]
+    assert all(score == scores[0] for score in scores)
+
+
+def test_realblur_is_aligned_before_both_rows(data, tmp_path, capsys):
+    found = report(["--bundle", str(BUNDLE), "--dataset", "realblur-j", "--data", str(data)], tmp_path)["results"][
+        "rgb"
+    ]
+    blurred, clean = (read(data, "RealBlur_J", part) for part in ("input", "target"))
+    plain = np.mean([psnr(b, c) for b, c in zip(blurred, clean, strict=True)])
+    assert found["unaligned"] == [] and found["input"]["psnr"] > plain + 1
+    assert "after RealBlur's alignment" in capsys.readouterr().out
+
+
+def test_pictures_that_cannot_be_aligned_are_named_and_scored_as_they_are(data, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise metrics.AlignmentError("no")
+
+    monkeypatch.setattr(metrics, "psnr_aligned", refuse)
+    found = report(["--bundle", str(BUNDLE), "--dataset", "realblur-j", "--data", str(data)], tmp_path)["results"][
+        "rgb"
+    ]
+    blurred, clean = (read(data, "RealBlur_J", part) for part in ("input", "target"))
+    assert found["input"]["psnr"] == pytest.approx(np.mean([psnr(b, c) for b, c in zip(blurred, clean, strict=True)]))
+    assert found["unaligned"] == ["0", "1"] and "Not aligned, scored as they are: 0, 1." in capsys.readouterr().out
+
+
+def test_defocus_has_mae_its_two_groups_and_says_that_lpips_is_not_available(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(metrics, "_load_lpips", lambda: (None, "LPIPS is not available: for a test."))
+    found = report(["--bundle", str(BUNDLE), "--dataset", "dpdd", "--data", str(data)], tmp_path)["results"]["rgb"]
+    maes = [metrics.mae(*pair) for pair in zip(read(data, "DPDD", "inputC"), read(data, "DPDD", "target"), strict=True)]
+    assert found["input"]["mae"] == pytest.approx(np.mean(maes)) and found["input"]["lpips"] is None
+    assert found["groups"]["outdoor"]["input"]["mae"] == pytest.approx(maes[0])
+    assert found["groups"]["indoor"]["images"] == 1
+    out = capsys.readouterr().out
+    for words in ("untouched input, indoor (1)", "LPIPS is not available: for a test.", "0.351"):
+        assert words in out
+
+
+def test_synthetic_sets_are_labelled_and_their_pixels_checked(data, tmp_path, capsys):
+    arguments = ["--bundle", str(BUNDLE), "--dataset", "synthetic", "--data", str(data)]
+    found = report(arguments, tmp_path)
+    assert found["dataset"] == "synthetic denoise camera" and found["synthetic"] == "camera, seed 0"
+    assert "SYNTHETIC: made by train.degradations" in capsys.readouterr().out
+    target = data / "camera" / "target" / "0.png"
+    kept = target.read_bytes()
+    cv2.imwrite(str(target), load_image(target))  # red and blue change places
+    assert evaluate.main(arguments) == 2
+    assert "not those that its set.json names" in capsys.readouterr().err
+    target.write_bytes(kept)
+
+
+def test_all_takes_the_networks_task_and_names_what_is_not_there(data, tmp_path, capsys):
+    arguments = ["--bundle", str(BUNDLE), "--dataset", "all", "--data", str(data), "--threads", "1"]
+    found = report(arguments, tmp_path)
+    assert [row["dataset"] for row in found["sets"]] == ["synthetic denoise camera"]
+    assert set(found["missing"]) == {"cbsd68", "kodak24", "mcmaster", "urban100"}
+    out = capsys.readouterr().out
+    assert "Not there, so not in the tables:" in out and "kodak24 is not in" in out
+
+
+def test_several_sets_are_reported_together_and_another_tasks_network_is_pointed_out(data, tmp_path, capsys):
+    arguments = ["--bundle", str(BUNDLE), "--dataset", "rain100l", "gopro", "--data", str(data), "--protocol", "y"]
+    found = report(arguments, tmp_path)
+    assert [row["dataset"] for row in found["sets"]] == ["rain100l"] and list(found["sets"][0]["results"]) == ["y"]
+    assert "gopro is scored by the protocol rgb, not by y" in found["missing"]["gopro"]
+    assert "trained to denoise; rain100l is a set to derain" in capsys.readouterr().err
+
+
+def test_only_cbsd68_has_the_papers_denoising_rows_beside_it(photos, tmp_path, capsys):
+    report(["--bundle", str(BUNDLE), "--dataset", "kodak24", "--data", str(photos), "--sigma", "25"], tmp_path)
+    assert "as printed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "kept"), [((33, 47), (32, 32)), ((16, 31), (16, 16)), ((9, 40), (9, 32))])
+def test_a_centre_crop_keeps_the_middle(size, kept):
+    image = np.arange(size[0] * size[1] * 3, dtype=np.uint32).reshape(*size, 3)
+    top, left = ((a - b) // 2 for a, b in zip(size, kept, strict=True))
+    found = evaluate.centre_crop(image, 16)
+    assert found.shape[:2] == kept and np.array_equal(found, image[top : top + kept[0], left : left + kept[1]])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric"),
+    [
+        (Protocol("rgb"), metrics.ssim),
+        (Protocol("rgb", ssim="uniform"), metrics.ssim_uniform),
+        (Protocol("rgb", ssim="volume"), metrics.ssim_volume),
+        (Protocol("y", channels="Y"), metrics.ssim_y),
+        (Protocol("rgb", aligned=True), metrics.ssim_aligned),
+    ],
+)
+def test_a_protocol_names_its_ssim(photos, protocol, metric):
+    clean = load_images(photos)[0]
+    noisy = add_noise(clean, 10, 0, True)
+    assert evaluate.score(noisy, clean, protocol)["ssim"] == metric(noisy, clean)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--bundle", str(BUNDLE), "--dataset", "gopro"], "gopro is not in"),
+        (["--bundle", str(BUNDLE), "--dataset", "gopro", "hide"], "No set of gopro, hide can be used"),
+        (["--bundle", str(BUNDLE), "--dataset", "cbsd68", "kodak24"], "No set of cbsd68, kodak24 can be used"),
+        (["--bundle", str(BUNDLE), "--dataset", "synthetic"], "No synthetic set is in"),
+        (["--bundle", str(BUNDLE), "--protocol", "y"], "scored by the protocol clipped or unclipped, not by y"),
         (["--bundle", "no/such.safetensors"], "no/such.safetensors"),
         (["--checkpoint", "no/such.pt"], "not a checkpoint"),
         pytest.param(
