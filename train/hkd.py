@@ -48,7 +48,8 @@ from train.run import (
     validation_pairs,
 )
 from train.student import EquivalentAnn, Student
-from train.teachers import TEACHERS, TeacherError, build_teacher, check_teacher
+from train.teachers import TEACHERS, TeacherError, build_teacher, read_header
+from train.teachers.unet import UNet
 
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
 VALIDATION_SIGMAS = (15, 25, 50)
@@ -354,15 +355,30 @@ def train(
     return finished
 
 
-def newest_teacher(task: str) -> Path:
-    """The teacher that `python -m train.teacher` left for this task; TrainingError with what to do if there is none."""
-    found = sorted(Path("runs").glob(f"teacher_{task}*/teacher.safetensors"), key=lambda path: path.stat().st_mtime)
-    if not found:
+def newest_teacher(task: str, name: str) -> Path:
+    """The file that `python -m train.teacher` left for this task and architecture (`name`) last.
+
+    Raises TrainingError, with what to do, if there is none.
+    """
+    files = Path("runs").glob(f"teacher_{task}*/teacher.safetensors")
+    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+        if read_header(path).get("teacher.arch") == name:
+            return path
+    raise TrainingError(
+        f"There is no {name} teacher for {task}: pass --teacher-weights FILE (an official checkpoint works), train one "
+        f"with `python -m train.teacher --arch {name} --task {task} ...`, or train without hints with --stages none."
+    )
+
+
+def load_teacher(name: str, weights: Path) -> UNet:
+    """The teacher in a file. Raises TeacherError, or TrainingError if it takes no RGB images, as the student does."""
+    teacher = build_teacher(name, weights=weights)
+    if teacher.config.in_channels != 3:
         raise TrainingError(
-            f"There is no teacher for {task}: pass --teacher-weights FILE (an official checkpoint works), train one "
-            f"with `python -m train.teacher --task {task} ...`, or train without hints with --stages none."
+            f"The teacher in {weights} takes {teacher.config.in_channels} channels, but hints are for RGB images with "
+            "3; pass the weights of a colour network."
         )
-    return found[-1]
+    return teacher
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -372,7 +388,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--task", choices=TASKS, required=True)
     add("--teacher", choices=TEACHERS, default="restormer")
-    add("--teacher-weights", type=Path, metavar="FILE", help="default: the newest runs/teacher_<task>*")
+    add("--teacher-weights", type=Path, metavar="FILE", help="default: the newest of --teacher in runs/teacher_<task>*")
     add("--student", choices=tuple(STUDENTS), default="edge")
     add("--channels", type=int, nargs=4, metavar="N", help="channels of the four levels, if not the student's own")
     add(
@@ -441,9 +457,8 @@ def main(arguments: list[str] | None = None) -> int:
         world = join(options.device)
         teacher = None
         if HINT_STAGES[options.stages]:
-            check_teacher(options.teacher)
-            teacher = build_teacher(options.teacher, weights=options.teacher_weights or newest_teacher(options.task))
-            teacher = teacher.to(world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            weights = options.teacher_weights or newest_teacher(options.task, options.teacher)
+            teacher = load_teacher(options.teacher, weights).to(world.device).channels_last()
         finished = train(
             Settings(**names),
             load_images(options.data),

@@ -1,4 +1,4 @@
-"""`python -m train.teacher`: train a narrow teacher of one's own, on a CPU if need be.
+"""`python -m train.teacher`: train a narrow teacher of one's own (Restormer, PromptIR or AdaIR), on a CPU if need be.
 
 L1 loss on random degraded patches, AdamW, a cosine learning rate, an exponential moving average of the weights. The run
 ends after --steps or after --minutes, whichever comes first, and the learning rate follows whichever is further along.
@@ -36,7 +36,7 @@ from train.run import (
     stop_on_signals,
     validation_pairs,
 )
-from train.teachers import TEACHERS, TeacherError, build_teacher, save_teacher
+from train.teachers import TEACHERS, TeacherError, build_narrow_teacher, save_teacher
 
 VALIDATION_SIGMA = 25.0  # 8-bit levels
 FINAL_RATE = 0.005  # the learning rate's last value, as a fraction of its peak
@@ -70,8 +70,9 @@ class Settings:
 def build(settings: Settings) -> nn.Module:
     """The untrained teacher, its weights drawn from the seed."""
     torch.manual_seed(settings.seed)
-    teacher = build_teacher(
+    teacher = build_narrow_teacher(
         settings.arch,
+        settings.patch,
         dim=settings.width,
         blocks=settings.blocks,
         heads=settings.heads,
@@ -79,7 +80,7 @@ def build(settings: Settings) -> nn.Module:
         expansion=settings.expansion,
         norm=settings.norm,
     )
-    return teacher.to(memory_format=torch.channels_last)
+    return teacher.channels_last()
 
 
 def restore(teacher: nn.Module, image: np.ndarray, device: torch.device) -> np.ndarray:
@@ -252,7 +253,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--arch", choices=TEACHERS, default="restormer")
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean images")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/teacher_<task>)")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/teacher_<task>_<arch>)")
     parser.add_argument("--steps", type=whole, help="end after this many steps")
     parser.add_argument("--minutes", type=real, help="end after this many minutes of training")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -284,7 +285,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when finished, 130 when a signal stopped it (resumable), 2 for a mistake the user can mend."""
     options = parse_arguments(arguments)
-    out = options.out or Path("runs") / f"teacher_{options.task}"
+    out = options.out or Path("runs") / f"teacher_{options.task}_{options.arch}"
     settings = Settings(
         arch=options.arch,
         task=options.task,

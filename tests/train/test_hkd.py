@@ -149,7 +149,7 @@ def test_the_ablation_writes_one_table_and_one_plot(photos, teacher, tmp_path, c
     [
         (["--data", "no/such/folder", "--stages", "none"], "does not exist"),
         (["--teacher-weights", "no/such/file"], "do not exist"),
-        (["--teacher", "promptir"], "promptir is not available"),
+        (["--teacher", "promptir"], "There is no promptir teacher for denoise"),
         (["--channels", "7", "8", "8", "8", "--stages", "none"], "groups"),
     ],
 )

@@ -120,7 +120,7 @@ def test_mistakes_end_with_one_sentence_and_exit_code_2(photos, tmp_path, capsys
         "already holds a run": ["--out", str(damaged)],
         "cannot be read; delete it": ["--out", str(damaged), "--resume"],
         "cannot write to": ["--out", str(blocked)],
-        "promptir is not available yet": ["--arch", "promptir"],
+        "at least 8": ["--arch", "adair", "--width", "6"],
         "must be even": ["--width", "9"],
         "0 <= low <= high": ["--sigma", "50", "10"],
     }
