@@ -8,7 +8,7 @@ which sets the box's size, a whole number. Without the split (decoder=False) Ada
 
 The box is int(side // 128 * rate) frequencies to either side of zero, rate between 0 and 1. It is empty wherever the
 features have sides below 256 pixels: images below 512 pixels at decoder 2, below 1024 at decoder 3, below 2048 at the
-latent. The low part is then zero: the published networks, trained on 128 x 128 patches, never saw it anything else.
+latent. The low part is then zero: a network trained on smaller patches never saw it anything else.
 A network of one's own has a box_divisor of 2 in place of 128 (`AdaIRConfig.narrow`), so that it has a low part from
 features of 8 x 8 pixels on, which are the latent's on 64 x 64 patches.
 """
