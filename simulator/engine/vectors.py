@@ -248,6 +248,18 @@ def _half(upper: bool) -> Any:
 lower_half, upper_half = _half(upper=False), _half(upper=True)
 
 
+@intrinsic
+def joined(typingctx: Any, low: Any, high: Any) -> Any:
+    """One vector of the lanes of two."""
+    whole = Vector(low.bits, 2 * low.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        index = ir.Constant(ir.VectorType(I32, whole.lanes), list(range(whole.lanes)))
+        return builder.shuffle_vector(*args, index)
+
+    return whole(low, high), generate
+
+
 def _rearrange(order: tuple[int, ...]) -> Any:
     @intrinsic
     def rearrange(typingctx: Any, a: Any) -> Any:
@@ -395,7 +407,6 @@ def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any, w
 # Write base + unit * (position of each bit that is set in a word of 32 or 64 bits), as uint16 one after another, and
 # return their number: list_ones(address, base, unit, bits). As many numbers as there are bits may be overwritten.
 list_ones, list_ones_64 = _list(32, 32), _list(64, 64)
-list_ones_twice = _list(64, 32)  # the upper 32 bits have the same positions as the lower ones
 
 
 def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
