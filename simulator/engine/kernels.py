@@ -67,6 +67,7 @@ TASK_FIELDS = 8
 (PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, COUNT, READOUT) = range(1, 12)
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
 SHARES = 2  # per thread, that a task is cut into
+MOST_SHARES = 63  # bits of a word
 PATIENCE = 1000  # looks at a counter before the processor is offered to others
 DIRECT_BYTES = 512  # `plan.SLACK`
 COUNTED = 512  # columns whose weighted spike counts are added up in int32
@@ -1007,39 +1008,44 @@ def _groups(task: Any) -> Any:
 
 
 @inline
-def _share(records: Any, tasks: Any, threads: int, claimed: int, done: int, stay: bool) -> None:
+def _wait_for(done: int, count: int) -> None:
+    patience = PATIENCE
+    while load_atomic(done) < count:
+        wait_a_moment()
+        patience -= 1
+        if patience < 0:  # somebody else may need this processor
+            yield_processor()
+
+
+@inline
+def _share(records: Any, tasks: Any, thread: int, threads: int, done: int, claimed: int, stay: bool) -> None:
     """Work on tasks together with other threads, until every share is claimed, or done if `stay`.
 
-    A task is cut into shares; they are numbered through over all tasks and claimed one after another, each once all
-    shares of the tasks before it are done. A thread that waits holds no share, so one that gets no processor (or starts
-    late, or never) holds nobody up. `claimed` and `done` are addresses of counters, 0 at first.
+    A task is cut into shares, which are claimed once all shares of the tasks before it are done. A thread takes those
+    of its own part of the rows first, for what it wrote in the last task is in its processor's cache, and then what
+    others have not begun. One that waits holds no share, so one that gets no processor (or starts late, or never) holds
+    nobody up. `done` is the address of the number of shares done, `claimed` of a word of bits for each task; all are 0
+    at first.
     """
-    i, first = 0, 0  # the task of the next share, and the number of its first one
-    shares = min(_groups(tasks[0]), SHARES * threads)
-    patience = PATIENCE
-    while True:
-        share = load_atomic(claimed)
-        while share >= first + shares:
-            first += shares
-            i += 1
-            if i == tasks.shape[0]:
-                break
-            shares = min(_groups(tasks[i]), SHARES * threads)
-        if i == tasks.shape[0] and (not stay or load_atomic(done) >= first):
-            return
-        if i == tasks.shape[0] or load_atomic(done) < first or not claim(claimed, share):
-            wait_a_moment()
-            patience -= 1
-            if patience < 0:  # somebody else may need this processor
-                yield_processor()
-            continue
-        patience = PATIENCE
+    first = 0  # shares of the tasks before
+    for i in range(tasks.shape[0]):
         task = tasks[i]
         groups, height = _groups(task), task[4]
-        begin = task[2] + groups * (share - first) // shares * height
-        end = min(task[2] + groups * (share - first + 1) // shares * height, task[3])
-        _run(records, task[0], task[1], begin, end, height, task[5], task[6], task[7])
-        add_atomic(done, 1)
+        shares = min(groups, SHARES * threads, MOST_SHARES)
+        if i > 0:
+            _wait_for(done, first)
+        own = thread * shares // threads
+        for k in range(shares):
+            share = (own + k) % shares
+            if not claim(claimed + 8 * i, 1 << share):
+                continue
+            begin = task[2] + groups * share // shares * height
+            end = min(task[2] + groups * (share + 1) // shares * height, task[3])
+            _run(records, task[0], task[1], begin, end, height, task[5], task[6], task[7])
+            add_atomic(done, 1)
+        first += shares
+    if stay:
+        _wait_for(done, first)
 
 
 def build(sources: str) -> Any:
@@ -1054,12 +1060,12 @@ def build(sources: str) -> Any:
         last column, block) in order, thread 0 until all of it is done, others as long as there is something to begin.
 
         records: the thread's own (int64 [m, FIELDS]), alike but for the addresses of scratch memory. counters: address
-        of two int64, 128 bytes apart and 0 at first, common to the threads.
+        of 16 int64 and one for each task, 0 at first, common to the threads.
         """
         if sources == "":
             return
         if threads > 1:
-            _share(records, tasks, threads, counters, counters + 128, thread == 0)
+            _share(records, tasks, thread, threads, counters, counters + 128, thread == 0)
             return
         for i in range(tasks.shape[0]):
             task = tasks[i]
