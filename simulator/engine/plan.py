@@ -751,7 +751,7 @@ class _Writer:
         return offset
 
     def _scratch_row(self, name: str) -> _ScratchPlace:
-        """Room for the even and the odd row of a block (one of them where rows come singly)."""
+        """Room, with a margin on the left, for the even and the odd row of a block (one where rows come singly)."""
         form = self.plan.forms[name]
         row = padded((self.block + kernels.OVERRUN) * form.pixel_bytes, ALIGNMENT)
         step = row * self.height
