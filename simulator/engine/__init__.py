@@ -301,7 +301,7 @@ class Engine:
         The other threads are not waited for: one that comes late finds nothing left to begin. Each holds the arrays
         that it writes to, because Ctrl-C may take this thread away from here while others compute.
         """
-        counters = np.zeros(32, np.int64)
+        counters = np.zeros(16 + len(tasks), np.int64)
         for i in range(1, self.threads):
             assert self._pool is not None
             helper = self._pool.submit(self._help, layout.records[i], tasks, i, counters, held)

@@ -31,9 +31,9 @@ from simulator.engine.vectors import (
     count_ones,
     depth_to_pixels,
     dot,
+    joined,
     list_ones,
     list_ones_64,
-    list_ones_twice,
     load,
     load_atomic,
     load_i8,
@@ -67,10 +67,13 @@ TASK_FIELDS = 8
 (PIXELS, CONV, POINT_CONV, DENSE_CONV, ADD, REQUANTISE, TIME_SUM, STORE, LIF, COUNT, READOUT) = range(1, 12)
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
 SHARES = 2  # per thread, that a task is cut into
+MOST_SHARES = 63  # bits of a word
 PATIENCE = 1000  # looks at a counter before the processor is offered to others
 DIRECT_BYTES = 512  # `plan.SLACK`
 COUNTED = 512  # columns whose weighted spike counts are added up in int32
 OVERRUN = 8  # pixels beyond a block of columns that an operation may compute in scratch
+MARGIN = 2  # and to the left of it
+ROOM = 4  # events that may fill up a column of a list
 
 inline = njit(nogil=True)
 force_inline = njit(nogil=True, forceinline=True)
@@ -128,15 +131,26 @@ def _pixels(op: Any, y: int, x: int, n: int) -> None:
 # input, 11 kernel, 12 stride, 13 padding, 14 rows and 15 columns of a block of output pixels that share one run of
 # events, 16 scratch for events, 17 for run starts, 18 table, 19 vectors of output lanes in each of its chunks, 20-24
 # output, 25 its bytes per block, 26 bias, 27 where each piece of 16 lanes goes, 28 accumulators are int32, 29 add to
-# what is there, 30 chunks, 31 columns of sums that slide along (0: blocks; then 15 is 1)
+# what is there, 30 chunks, 31 columns of sums that slide along (0: blocks; else 15 is 1)
+@force_inline
+def _fill_up(events: int, count: int, fill: int, room: int) -> Any:
+    """End a column of the list of events: with `room` = 4 after the next multiple of four, with 0 where it is."""
+    # Not a branch: where nothing is to be filled up, the next column overwrites this.
+    store_64(events + 2 * count, fill)
+    return count + room & -max(room, 1)
+
+
 @inline
-def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
+def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
     """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
 
     The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1]. All
-    input rows under the kernel follow one another there (except that two columns may meet in the middle of a vector),
-    so the taps of a block of output pixels are one run. Offset: (candidate within the column, row by row, plus, for
-    blocks, candidates per column * c) * bytes of a table row / 8, which x86 multiplies for free.
+    input rows under the kernel follow one another there, so the taps of a block of output pixels are one run. Offset:
+    (candidate within the column, row by row, plus, for blocks, candidates per column * c) * bytes of a table row / 8,
+    which x86 multiplies for free. Returns the length of the list.
+
+    Where sums slide, each column is filled up to a multiple of four by 1 to 4 times the offset of the table's last row,
+    also outside the image.
     """
     words, stride, step = op[8], op[12], op[5]
     events, starts = op[16], op[17]
@@ -153,9 +167,12 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
         inside = 0 <= row < op[9]
         store_64(sources + 8 * k, (_place(op, 2, row, 0) + t * op[3] if inside else op[7]) + first * step)
     row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
+    fill = rows * words * 16 * unit * 0x0001000100010001
+    room = ROOM if op[31] else 0
     count = 0
     for c in range(left):
         store_64(starts + 8 * c, count)
+        count = _fill_up(events, count, fill, room)
     if words == 1 and rows == 4:  # four words make one vector of candidates
         row3 = load_i64(sources + 24)
         for c in range(left, right):
@@ -163,24 +180,14 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
             mask = load_u16(row0 + c * step) | (load_u16(row1 + c * step) << 16)
             mask |= (load_u16(row2 + c * step) << 32) | (load_u16(row3 + c * step) << 48)
             count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-    elif words == 2 and rows == 3 and step == 4:
-        c = left
-        while per_column == 0 and c + 1 < right:  # three vectors of candidates for two columns
+            count = _fill_up(events, count, fill, room)
+    elif words == 2 and rows == 3:
+        for c in range(left, right):
             store_64(starts + 8 * c, count)
-            mask = load_u32(row0 + 4 * c) | (load_u32(row1 + 4 * c) << 32)
-            count += list_ones_64(events + 2 * count, 0, unit, mask)
-            mask = load_i64(row2 + 4 * c)
-            store_64(starts + 8 * c + 8, count + count_ones(mask & 0xFFFFFFFF))
-            count += list_ones_twice(events + 2 * count, 64 * unit, unit, mask)
-            mask = load_u32(row0 + 4 * c + 4) | (load_u32(row1 + 4 * c + 4) << 32)
-            count += list_ones_64(events + 2 * count, 0, unit, mask)
-            c += 2
-        while c < right:
-            store_64(starts + 8 * c, count)
-            mask = load_u32(row0 + 4 * c) | (load_u32(row1 + 4 * c) << 32)
+            mask = load_u32(row0 + c * step) | (load_u32(row1 + c * step) << 32)
             count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + 4 * c))
-            c += 1
+            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + c * step))
+            count = _fill_up(events, count, fill, room)
     elif words == 2:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
@@ -193,6 +200,7 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
             if rows % 2:
                 mask = load_u32(load_i64(sources + 8 * (rows - 1)) + c * step)
                 count += list_ones(events + 2 * count, base, unit, mask)
+            count = _fill_up(events, count, fill, room)
     elif words % 4 == 0:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
@@ -202,6 +210,7 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
                 for w in range(0, words, 4):
                     count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
                     base += 64 * unit
+            count = _fill_up(events, count, fill, room)
     else:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
@@ -211,8 +220,12 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> None:
                 for w in range(words):
                     count += list_ones(events + 2 * count, base, unit, load_u16(at + 2 * w))
                     base += 16 * unit
-    for c in range(right, columns + 1):
+            count = _fill_up(events, count, fill, room)
+    for c in range(right, columns):
         store_64(starts + 8 * c, count)
+        count = _fill_up(events, count, fill, room)
+    store_64(starts + 8 * columns, count)
+    return count
 
 
 @force_inline
@@ -363,72 +376,97 @@ _one32, _two32, _three32, _four32 = _runs(I32X16)
 
 
 def _slides(kind: Any) -> tuple[Any, ...]:
-    """Functions that sum a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of `kind` per output pixel.
+    """Functions that sum a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of `kind` per output pixel (or
+    two of them, one below the other).
 
     A spike in column c adds to the output columns c - 1, c and c + 1, all within three columns of sums that stay in
     registers: a row of the table has its weights for the three, leftmost first. After each input column one column of
     sums is complete, and another begins. So an event is read once, not three times.
+
+    A column's events come in groups of four, the last of which, and only that, ends in the table's row of zeros
+    (`_sliding_events`). The sums move on by a mask, not by a branch, for the number of a column's groups would be
+    mispredicted about every other time. What is stored before the last group is overwritten by the next; the first two
+    columns end left of `out`, in the margin of scratch memory.
     """
+    if kind.bits == 16:
+
+        @force_inline
+        def put(out: int, first: int, second: int, sums: Any) -> None:
+            store(out + first, lower_half(sums))
+            store(out + second, upper_half(sums))
+
+        @force_inline
+        def take(out: int, first: int, second: int) -> Any:
+            return joined(load(I16X16, out + first), load(I16X16, out + second))
+
+    else:
+
+        @force_inline
+        def put(out: int, first: int, second: int, sums: Any) -> None:
+            store(out + first, sums)
+
+        @force_inline
+        def take(out: int, first: int, second: int) -> Any:
+            return load(kind, out + first)
 
     @inline
-    def one(op: Any, out: int, n: int, table: int, none: int, bias: int) -> None:
-        events, starts, step, keep = op[16], op[17] + 8, op[25], op[29]
-        initial = load(kind, bias)
-        a, b, c = initial, initial, initial
-        event = events
-        for column in range(-2, n):
-            end = events + 2 * load_i64(starts)
-            starts += 8
-            while event + 6 < end:
-                four = load_i64(event)
-                row = table + _offset(four, 0)
-                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-                row = table + _offset(four, 16)
-                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-                row = table + _offset(four, 32)
-                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-                row = table + _offset(four, 48)
-                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-                event += 8
+    def one(op: Any, out: int, end: int, table: int, none: int, bias: int, pieces: int) -> None:
+        event, step, keep = op[16], op[25], op[29]
+        first, second = load_i64(pieces), load_i64(pieces + 8)
+        initial, zero = load(kind, bias), splat(kind, 0)
+        out -= 2 * step
+        a, b, c = initial, initial, initial + take(out + 2 * step, first, second) if keep else initial
+        d, e, f = zero, zero, zero  # two sums of each: a chain of additions is what would take longest
+        while event < end:
             four = load_i64(event)
-            row = table + _offset(four, 0) if event < end else none
+            event += 8
+            row = table + _offset(four, 0)
             a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-            row = table + _offset(four, 16) if event + 2 < end else none
+            row = table + _offset(four, 16)
+            d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
+            row = table + _offset(four, 32)
             a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-            row = table + _offset(four, 32) if event + 4 < end else none
-            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-            event = end
-            if column >= 0:
-                store(out, a + load(kind, out) if keep else a)
-                out += step
-            a, b, c = b, c, initial
+            row = table + _offset(four, 48)
+            d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
+            put(out, first, second, a + d)
+            last = -((four >> 48 & 0xFFFF) == none)
+            fresh = initial + take(out + 3 * step, first, second) if keep else initial
+            a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
+            d, e, f = select(last, e, d), select(last, f, e), select(last, zero, f)
+            out += step & last
 
     @inline
-    def two(op: Any, out: int, n: int, table: int, none: int, bias: int) -> None:
-        events, starts, step, keep = op[16], op[17] + 8, op[25], op[29]
+    def two(op: Any, out: int, end: int, table: int, none: int, bias: int, pieces: int) -> None:
+        event, step, keep = op[16], op[25], op[29]
         initial, initial2 = load(kind, bias), load(kind, bias + 64)
-        a, b, c = initial, initial, initial
-        d, e, f = initial2, initial2, initial2
-        event = events
-        for column in range(-2, n):
-            end = events + 2 * load_i64(starts)
-            starts += 8
-            while event < end:
-                pair = load_u32(event)
-                row = table + _offset(pair, 0)
-                a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
-                d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
-                row = table + _offset(pair, 16) if event + 2 < end else none
-                a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
-                d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
-                event += 4
-            event = end
-            if column >= 0:
-                store(out, a + load(kind, out) if keep else a)
-                store(out + 64, d + load(kind, out + 64) if keep else d)
-                out += step
-            a, b, c = b, c, initial
-            d, e, f = e, f, initial2
+        out += load_i64(pieces) - 2 * step
+        ahead = out + 2 * step
+        a, b, c = initial, initial, initial + load(kind, ahead) if keep else initial
+        d, e, f = initial2, initial2, initial2 + load(kind, ahead + 64) if keep else initial2
+        while event < end:
+            four = load_i64(event)
+            event += 8
+            row = table + _offset(four, 0)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            row = table + _offset(four, 16)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            row = table + _offset(four, 32)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            row = table + _offset(four, 48)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            store(out, a)
+            store(out + 64, d)
+            last = -((four >> 48 & 0xFFFF) == none)
+            ahead = out + 3 * step
+            fresh = initial + load(kind, ahead) if keep else initial
+            fresh2 = initial2 + load(kind, ahead + 64) if keep else initial2
+            a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
+            d, e, f = select(last, e, d), select(last, f, e), select(last, fresh2, f)
+            out += step & last
 
     return one, two
 
@@ -440,26 +478,26 @@ _slide_one32, _slide_two32 = _slides(I32X16)
 @inline
 def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
     wide, vectors = op[28] != 0, op[19]
+    candidates = (op[14] + 2) * op[8] * 16
     row = 3 * vectors * 64  # bytes of the table
-    candidates = 3 * op[8] * 16
+    none = candidates * row >> 3
     for t in range(op[1]):
-        _events(op, t, y, x, n)
-        out = _place(op, 20, y, 0) + t * op[21] + load_i64(op[27])
-        table, bias = op[18], op[26]
+        end = op[16] + 2 * _events(op, t, y, x, n)
+        out = _place(op, 20, y, 0) + t * op[21]
+        table, bias, pieces = op[18], op[26], op[27]
         for _ in range(op[30]):
-            none = table + candidates * row
             if wide:
                 if vectors == 1:
-                    _slide_one32(op, out, n, table, none, bias)
+                    _slide_one32(op, out, end, table, none, bias, pieces)
                 else:
-                    _slide_two32(op, out, n, table, none, bias)
+                    _slide_two32(op, out, end, table, none, bias, pieces)
             elif vectors == 1:
-                _slide_one16(op, out, n, table, none, bias)
+                _slide_one16(op, out, end, table, none, bias, pieces)
             else:
-                _slide_two16(op, out, n, table, none, bias)
+                _slide_two16(op, out, end, table, none, bias, pieces)
             table += (candidates + 1) * row
             bias += vectors * 64
-            out += vectors * 64
+            pieces += vectors * (8 if wide else 16)
 
 
 @inline
@@ -970,39 +1008,44 @@ def _groups(task: Any) -> Any:
 
 
 @inline
-def _share(records: Any, tasks: Any, threads: int, claimed: int, done: int, stay: bool) -> None:
+def _wait_for(done: int, count: int) -> None:
+    patience = PATIENCE
+    while load_atomic(done) < count:
+        wait_a_moment()
+        patience -= 1
+        if patience < 0:  # somebody else may need this processor
+            yield_processor()
+
+
+@inline
+def _share(records: Any, tasks: Any, thread: int, threads: int, done: int, claimed: int, stay: bool) -> None:
     """Work on tasks together with other threads, until every share is claimed, or done if `stay`.
 
-    A task is cut into shares; they are numbered through over all tasks and claimed one after another, each once all
-    shares of the tasks before it are done. A thread that waits holds no share, so one that gets no processor (or starts
-    late, or never) holds nobody up. `claimed` and `done` are addresses of counters, 0 at first.
+    A task is cut into shares, which are claimed once all shares of the tasks before it are done. A thread takes those
+    of its own part of the rows first, for what it wrote in the last task is in its processor's cache, and then what
+    others have not begun. One that waits holds no share, so one that gets no processor (or starts late, or never) holds
+    nobody up. `done` is the address of the number of shares done, `claimed` of a word of bits for each task; all are 0
+    at first.
     """
-    i, first = 0, 0  # the task of the next share, and the number of its first one
-    shares = min(_groups(tasks[0]), SHARES * threads)
-    patience = PATIENCE
-    while True:
-        share = load_atomic(claimed)
-        while share >= first + shares:
-            first += shares
-            i += 1
-            if i == tasks.shape[0]:
-                break
-            shares = min(_groups(tasks[i]), SHARES * threads)
-        if i == tasks.shape[0] and (not stay or load_atomic(done) >= first):
-            return
-        if i == tasks.shape[0] or load_atomic(done) < first or not claim(claimed, share):
-            wait_a_moment()
-            patience -= 1
-            if patience < 0:  # somebody else may need this processor
-                yield_processor()
-            continue
-        patience = PATIENCE
+    first = 0  # shares of the tasks before
+    for i in range(tasks.shape[0]):
         task = tasks[i]
         groups, height = _groups(task), task[4]
-        begin = task[2] + groups * (share - first) // shares * height
-        end = min(task[2] + groups * (share - first + 1) // shares * height, task[3])
-        _run(records, task[0], task[1], begin, end, height, task[5], task[6], task[7])
-        add_atomic(done, 1)
+        shares = min(groups, SHARES * threads, MOST_SHARES)
+        if i > 0:
+            _wait_for(done, first)
+        own = thread * shares // threads
+        for k in range(shares):
+            share = (own + k) % shares
+            if not claim(claimed + 8 * i, 1 << share):
+                continue
+            begin = task[2] + groups * share // shares * height
+            end = min(task[2] + groups * (share + 1) // shares * height, task[3])
+            _run(records, task[0], task[1], begin, end, height, task[5], task[6], task[7])
+            add_atomic(done, 1)
+        first += shares
+    if stay:
+        _wait_for(done, first)
 
 
 def build(sources: str) -> Any:
@@ -1017,12 +1060,12 @@ def build(sources: str) -> Any:
         last column, block) in order, thread 0 until all of it is done, others as long as there is something to begin.
 
         records: the thread's own (int64 [m, FIELDS]), alike but for the addresses of scratch memory. counters: address
-        of two int64, 128 bytes apart and 0 at first, common to the threads.
+        of 16 int64 and one for each task, 0 at first, common to the threads.
         """
         if sources == "":
             return
         if threads > 1:
-            _share(records, tasks, threads, counters, counters + 128, thread == 0)
+            _share(records, tasks, thread, threads, counters, counters + 128, thread == 0)
             return
         for i in range(tasks.shape[0]):
             task = tasks[i]

@@ -206,9 +206,10 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
     rows, columns = _block_shape(kernel, stride, words, lanes, size)
-    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and lanes * size % 64 == 0 else 0
+    # Half a vector of lanes slides too, together with that of the row below.
+    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and (lanes * size % 64 == 0 or lanes * size == 32) else 0
     if slides:
-        rows, columns = 1, 1
+        rows, columns = (1 if lanes * size % 64 == 0 else 2), 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
     total = rows * columns * lanes
     needed = total * size // 64
@@ -750,11 +751,13 @@ class _Writer:
         return offset
 
     def _scratch_row(self, name: str) -> _ScratchPlace:
-        """Room for the even and the odd row of a block (one of them where rows come singly)."""
+        """Room, with a margin on the left, for the even and the odd row of a block (one where rows come singly)."""
         form = self.plan.forms[name]
         row = padded((self.block + kernels.OVERRUN) * form.pixel_bytes, ALIGNMENT)
         step = row * self.height
-        return _ScratchPlace(self._scratch(step * form.steps), step if form.steps > 1 else 0, row, 0, self.height - 1)
+        margin = padded(kernels.MARGIN * form.pixel_bytes, ALIGNMENT)
+        first = self._scratch(margin + step * form.steps) + margin
+        return _ScratchPlace(first, step if form.steps > 1 else 0, row, 0, self.height - 1)
 
     def _operand(self, name: str) -> Place:
         """A source: computed now into scratch if it belongs to this pass, else where it is stored."""
@@ -860,7 +863,7 @@ class _Writer:
         for table in self.plan.spike_tables[node.name]:
             columns = padded(self.block, table.columns) * stride + kernel
             rows = (table.rows - 1) * stride + kernel
-            events = self._scratch(2 * columns * rows * table.words * LANES + 128)
+            events = self._scratch(2 * columns * (rows * table.words * LANES + kernels.ROOM) + 128)
             starts = self._scratch(8 * (columns + rows + 8))
             pieces = table.pieces + table.piece_rows * out.row
             layout.kept.append(pieces)

@@ -248,6 +248,18 @@ def _half(upper: bool) -> Any:
 lower_half, upper_half = _half(upper=False), _half(upper=True)
 
 
+@intrinsic
+def joined(typingctx: Any, low: Any, high: Any) -> Any:
+    """One vector of the lanes of two."""
+    whole = Vector(low.bits, 2 * low.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        index = ir.Constant(ir.VectorType(I32, whole.lanes), list(range(whole.lanes)))
+        return builder.shuffle_vector(*args, index)
+
+    return whole(low, high), generate
+
+
 def _rearrange(order: tuple[int, ...]) -> Any:
     @intrinsic
     def rearrange(typingctx: Any, a: Any) -> Any:
@@ -327,8 +339,8 @@ def _bytes_as_places() -> ir.Constant:
     return ir.Constant(ir.ArrayType(ir.VectorType(I16, 8), 256), rows)
 
 
-def _list(lanes: int, wrap: int) -> Any:
-    """Makes `list_ones` for words of `lanes` bits whose positions count modulo `wrap`."""
+def _list(lanes: int) -> Any:
+    """Makes `list_ones` for words of `lanes` bits."""
 
     @intrinsic
     def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
@@ -336,7 +348,7 @@ def _list(lanes: int, wrap: int) -> Any:
             address, base, unit, bits = args
             word = builder.trunc(bits, ir.IntType(lanes)) if lanes < 64 else bits
             if "avx512vbmi2" in _x86_features():
-                return _list_at_once(builder, address, base, unit, word, wrap)
+                return _list_at_once(builder, address, base, unit, word)
             # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
             table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
             kind = ir.VectorType(I16, 8)
@@ -344,7 +356,7 @@ def _list(lanes: int, wrap: int) -> Any:
             for first in range(0, lanes, 8):
                 byte = builder.and_(builder.lshr(word, ir.Constant(word.type, first)), ir.Constant(word.type, 255))
                 row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
-                start = builder.add(base, builder.mul(unit, ir.Constant(I64, first % wrap)))
+                start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
                 places = builder.add(
                     builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind)
                 )
@@ -359,7 +371,7 @@ def _list(lanes: int, wrap: int) -> Any:
     return list_ones
 
 
-def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any, wrap: int) -> Any:
+def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any) -> Any:
     """The body of `list_ones` with the instructions that move chosen lanes together."""
     wide = I16X32.ir
     unit, base = (_broadcast(builder, number, wide) for number in (unit, base))
@@ -377,7 +389,7 @@ def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any, w
         builder.store(chosen(wide, offsets), _at(builder, address, wide), align=2)
         return builder.zext(builder.ctpop(word), I64)
     kind = ir.VectorType(ir.IntType(8), 64)
-    found = chosen(kind, ir.Constant(kind, [i % wrap for i in range(64)]))
+    found = chosen(kind, ir.Constant(kind, list(range(64))))
     count = builder.ctpop(word)
 
     def put(first: int) -> None:
@@ -394,8 +406,7 @@ def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any, w
 
 # Write base + unit * (position of each bit that is set in a word of 32 or 64 bits), as uint16 one after another, and
 # return their number: list_ones(address, base, unit, bits). As many numbers as there are bits may be overwritten.
-list_ones, list_ones_64 = _list(32, 32), _list(64, 64)
-list_ones_twice = _list(64, 32)  # the upper 32 bits have the same positions as the lower ones
+list_ones, list_ones_64 = _list(32), _list(64)
 
 
 def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
@@ -467,13 +478,12 @@ def load_atomic(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
-def claim(typingctx: Any, address: Any, value: Any) -> Any:
-    """Raise the int64 at `address` from `value` to `value` + 1, unless another thread has; whether it was this one."""
+def claim(typingctx: Any, address: Any, bit: Any) -> Any:
+    """Set the bit in the int64 at `address`; whether this was the first thread to do so."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        more = builder.add(args[1], ir.Constant(I64, 1))
-        result = builder.cmpxchg(_at(builder, args[0], I64), args[1], more, "acq_rel", "acquire")
-        return builder.extract_value(result, 1)
+        before = builder.atomic_rmw("or", _at(builder, args[0], I64), args[1], "acq_rel")
+        return builder.icmp_unsigned("==", builder.and_(before, args[1]), ir.Constant(I64, 0))
 
     return types.boolean(types.int64, types.int64), generate
 
