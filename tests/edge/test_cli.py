@@ -77,7 +77,7 @@ def test_the_shipped_bundle_makes_the_sample_better(capfd):
 
 def test_every_shipped_bundle_is_for_the_task_in_its_name():
     bundles = list(cli.BUNDLES.glob("*.safetensors"))
-    assert {path.stem for path in bundles} == {simulator.load(path).task for path in bundles}
+    assert all(path.stem.split("-")[0] == simulator.load(path).task for path in bundles)
 
 
 def test_missing_output_folders_are_made(work, restore):
