@@ -339,6 +339,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--seed must not be negative, not {options.seed}")
     try:
         paths = image_paths(options.data)[: options.limit]
+        if options.out.resolve() == options.data.resolve():
+            raise DataError(f"{options.out} holds the clean images; choose another folder for --out.")
         for name in ("input", "target"):
             (options.out / name).mkdir(parents=True, exist_ok=True)
         digest, pairs = hashlib.sha256(), []

@@ -188,6 +188,10 @@ def test_the_command_writes_the_same_set_twice_and_a_sheet(tmp_path, capsys):
 def test_the_commands_mistakes_are_one_sentence_and_exit_code_2(tmp_path, capsys):
     assert main(["--task", "derain", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "x")]) == 2
     assert "does not exist" in capsys.readouterr().err
+    cv2.imwrite(str(tmp_path / "a.png"), drawn())
+    assert main(["--task", "derain", "--data", str(tmp_path), "--out", f"{tmp_path}/x/.."]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png"]  # the clean images are left alone
     with pytest.raises(SystemExit) as stop:
         main(["--task", "derain", "--variant", "wet", "--data", str(tmp_path), "--out", str(tmp_path)])
     assert stop.value.code == 2 and "one of light, heavy" in capsys.readouterr().err
