@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge.sources import Images, Video
     from simulator.network import Network
 
-TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus")
+TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
 MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memory holds
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE", nargs="?", type=_name, help="what to restore, see below")
-    parser.add_argument("--task", choices=TASKS, help="what to remove from it")
+    parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
     parser.add_argument("--bundle", metavar="FILE", type=_path, help="the network; default: the one that ships")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")

@@ -28,7 +28,7 @@ from simulator.analysis import Analysis, Tensors, analyse
 from simulator.bundle import BundleError, read_bundle, write_bundle
 from simulator.files import reason, temporary_name
 from simulator.graph import Graph, GraphError
-from train.data import TASKS, DataError, load_image
+from train.data import ALL_IN_ONE, TASKS, DataError, load_image
 from train.hkd import Settings, build_student
 
 RUNS = Path("runs")
@@ -81,8 +81,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if checkpoint.settings.ann:
         raise ExportError(f"{file} is of an equivalent ANN (--ann), which has no spikes to export.")
-    if checkpoint.settings.task not in TASKS:
-        raise ExportError(f"{file} is of the task {checkpoint.settings.task!r}; known are {', '.join(TASKS)}.")
+    tasks = (*TASKS, ALL_IN_ONE)
+    if checkpoint.settings.task not in tasks:
+        raise ExportError(f"{file} is of the task {checkpoint.settings.task!r}; known are {', '.join(tasks)}.")
     return checkpoint
 
 

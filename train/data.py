@@ -15,6 +15,7 @@ import torch
 from train.degradations import MARGIN, VARIANTS
 
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus")
+ALL_IN_ONE = "auto"  # one network for all of them, which is not told what the picture suffers from
 EXTENT = 400  # rows that a photograph is taken to have when depth is drawn for a patch of it
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
@@ -73,9 +74,9 @@ def load_images(folder: str | Path) -> list[np.ndarray]:
 
 
 def check_task(task: str) -> None:
-    """Raise DataError unless the task is one of the five."""
-    if task not in TASKS:
-        raise DataError(f"The task {task} is unknown; known tasks are {', '.join(TASKS)}.")
+    """Raise DataError unless the task is one of the five or the all-in-one."""
+    if task not in (*TASKS, ALL_IN_ONE):
+        raise DataError(f"The task {task} is unknown; known tasks are {', '.join((*TASKS, ALL_IN_ONE))}.")
 
 
 def degrade(
@@ -92,9 +93,14 @@ def degrade(
     denoise: white Gaussian noise; each patch draws its own standard deviation from `sigma` (in 8-bit levels), as
     low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often.
     The others are those of `train.degradations`, each patch one variant by chance; extent: the height of the whole
-    photographs that the patches are parts of, pixels (default: the patches'). Raises DataError for an unknown task.
+    photographs that the patches are parts of, pixels (default: the patches'). auto: each patch one task by chance.
+    Raises DataError for an unknown task.
     """
     check_task(task)
+    if task == ALL_IN_ONE:
+        drawn = [TASKS[rng.integers(len(TASKS))] for _ in clean]
+        each = zip(drawn, clean, strict=True)
+        return np.concatenate([degrade(one, patch[None], rng, sigma, sigma_power, extent) for one, patch in each])
     if task == "denoise":
         return _gaussian_noise(clean, rng, sigma, sigma_power)
     variants = tuple(VARIANTS[task].values())
@@ -163,7 +169,7 @@ class PatchSampler:
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise DataError(f"Images must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}.")
-        self.margin = MARGIN[task]
+        self.margin = max(MARGIN.values()) if task == ALL_IN_ONE else MARGIN[task]
         self.images = [_at_least(image, patch + 2 * self.margin) for image in images]
         self.patch = patch
         self.size = batch

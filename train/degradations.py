@@ -6,8 +6,10 @@ Everything random comes from the generator that is passed in, everything else is
   denoise  white Gaussian noise (`gaussian_noise`), or a camera's: Poisson and Gaussian noise in linear light
   derain   streaks of one direction ("light"), or up to five directions and a bright veil ("heavy")
   dehaze   I = J t + A (1 - t), t = exp(-beta d) with a depth that rises upwards and follows the picture's edges
-  deblur   camera shake: random trajectories, another one in each of two to four regions, in linear light
-  defocus  disks of confusion that grow with |1/d - 1/d_focus|, layered from back to front, in linear light
+  deblur   camera shake: random trajectories, another one in each of two to four regions, in linear light ("slight":
+           2 to 9 pixels, "strong": 9 to 27)
+  defocus  disks of confusion that grow with |1/d - 1/d_focus|, layered from back to front, in linear light ("slight":
+           radii up to 2 to 5 pixels in a picture, "strong": 5 to 15)
 
 Pictures are uint8 RGB [H, W, 3]. A *field* is float64 [H, W], smooth over about a third of the picture.
 """
@@ -32,8 +34,8 @@ Picture = npt.NDArray[np.uint8]
 Field = npt.NDArray[np.float64]
 
 GAMMA = 2.2
-TRAJECTORY = (5.0, 27.0)  # extent of a camera shake, pixels
-DISK = (2.0, 15.0)  # largest radius of confusion in a picture, pixels
+TRAJECTORY = {"slight": (2.0, 9.0), "strong": (9.0, 27.0)}  # extent of a camera shake, pixels
+DISK = {"slight": (2.0, 5.0), "strong": (5.0, 15.0)}  # largest radius of confusion in a picture, pixels
 TRANSMISSION = (0.2, 0.9)
 FIELD_CELLS = 4  # a field has so many cells along the longer side
 
@@ -190,7 +192,8 @@ def haze(clean: Picture, rng: np.random.Generator, extent: float | None = None) 
 
 
 def trajectory(rng: np.random.Generator, extent: float, points: int = 64) -> Field:
-    """A hand's path during the exposure, [points, 2] pixels around its middle, `extent` pixels from end to end at most.
+    """A hand's path during the exposure, [points, 2] pixels around its mean, `extent` pixels high or wide, whichever
+    is more. Around its mean, because nothing in a picture tells where else the sharp one should lie.
 
     The velocity drifts and now and then changes abruptly.
     """
@@ -198,8 +201,7 @@ def trajectory(rng: np.random.Generator, extent: float, points: int = 64) -> Fie
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(turns) * rng.uniform(0, 1)
     speed = np.clip(1 + np.cumsum(rng.normal(0, 0.15, points)), 0.1, None)
     path = np.cumsum(speed[:, None] * np.stack([np.sin(heading), np.cos(heading)], 1), 0)
-    path -= (path.max(0) + path.min(0)) / 2
-    return path * (extent / 2 / np.abs(path).max())
+    return (path - path.mean(0)) * (extent / np.ptp(path, axis=0).max())
 
 
 def path_kernel(path: Field) -> Field:
@@ -215,10 +217,13 @@ def path_kernel(path: Field) -> Field:
     return kernel / kernel.sum()
 
 
-def motion_blur(clean: Picture, rng: np.random.Generator) -> Picture:
-    """Camera shake that varies over the picture: two to four paths, turned and scaled, blended by smooth fields."""
+def motion_blur(clean: Picture, rng: np.random.Generator, strength: str) -> Picture:
+    """Camera shake that varies over the picture: two to four paths, turned and scaled, blended by smooth fields.
+
+    strength: a key of TRAJECTORY.
+    """
     light = to_linear(clean)
-    extent = _log_uniform(rng, TRAJECTORY)
+    extent = _log_uniform(rng, TRAJECTORY[strength])
     path = trajectory(rng, extent)
     total, weights = np.zeros_like(light), np.zeros(clean.shape[:2])
     for _ in range(rng.integers(2, 5)):
@@ -242,15 +247,17 @@ def disk_kernel(radius: float) -> Field:
     return kernel / kernel.sum()
 
 
-def defocus_blur(clean: Picture, rng: np.random.Generator, extent: float | None = None, layers: int = 6) -> Picture:
+def defocus_blur(
+    clean: Picture, rng: np.random.Generator, strength: str, extent: float | None = None, layers: int = 6
+) -> Picture:
     """Thin-lens defocus: radius proportional to |1/d - 1/d_focus|, composed from the farthest layer to the nearest.
 
-    extent: height of the whole photograph if `clean` is a part of it, pixels.
+    strength: a key of DISK. extent: height of the whole photograph if `clean` is a part of it, pixels.
     """
     light = to_linear(clean)
     depth = 1 + 4 * depth_field(clean, rng, extent or len(clean))  # 1 to 5 times the nearest distance
     signed = 1 / depth - 1 / rng.uniform(depth.min(), depth.max() + 0.5)
-    signed *= _log_uniform(rng, DISK) / max(np.abs(signed).max(), 1e-3)
+    signed *= _log_uniform(rng, DISK[strength]) / max(np.abs(signed).max(), 1e-3)
     edges = np.linspace(signed.min(), signed.max() + 1e-9, layers + 1)
     blurred, covered = np.zeros_like(light), np.zeros((*clean.shape[:2], 1))
     for low, high in zip(edges[:-1], edges[1:], strict=True):  # from far to near
@@ -279,10 +286,16 @@ VARIANTS: dict[str, dict[str, Degradation]] = {
         "heavy": lambda clean, rng, _: rain(clean, rng, True),
     },
     "dehaze": {"outdoor": haze},
-    "deblur": {"shake": lambda clean, rng, _: motion_blur(clean, rng)},
-    "defocus": {"disk": defocus_blur},
+    "deblur": {
+        "slight": lambda clean, rng, _: motion_blur(clean, rng, "slight"),
+        "strong": lambda clean, rng, _: motion_blur(clean, rng, "strong"),
+    },
+    "defocus": {
+        "slight": lambda clean, rng, extent: defocus_blur(clean, rng, "slight", extent),
+        "strong": lambda clean, rng, extent: defocus_blur(clean, rng, "strong", extent),
+    },
 }
-MARGIN = {"denoise": 0, "derain": 0, "dehaze": 24, "deblur": 15, "defocus": 24}  # of context around a training patch
+MARGIN = {"denoise": 0, "derain": 0, "dehaze": 24, "deblur": 24, "defocus": 24}  # of context around a training patch
 
 
 def fixed(task: str, variant: str, clean: Picture, seed: int, index: int) -> Picture:

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 
 from simulator.files import write_atomically
-from train.data import add_noise
+from train.data import ALL_IN_ONE, TASKS, add_noise
 from train.degradations import VARIANTS, fixed
+from train.metrics import psnr
 
 VALIDATION_IMAGES = 10
 VALIDATION_CROP = 160  # pixels
+MOST_PSNR = 60.0  # dB, of one picture in a validation
 
 
 class TrainingError(ValueError):
@@ -64,8 +66,10 @@ def validation_pairs(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(degraded, clean) centre crops, uint8 [h, w, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits.
 
-    Other tasks degrade the whole image as `train.degradations` does; variants take turns.
+    Other tasks degrade the whole image as `train.degradations` does; variants take turns. auto: the pairs of the five.
     """
+    if task == ALL_IN_ONE:
+        return [pair for one in TASKS for pair in validation_pairs(one, images, seed, sigma, crop)]
     pairs = []
     for index, image in enumerate(images):
         top, left = (max(0, side - crop) // 2 for side in image.shape[:2])
@@ -78,6 +82,11 @@ def validation_pairs(
             degraded = fixed(task, variants[index % len(variants)], image, seed, index)[window]
         pairs.append((np.ascontiguousarray(degraded), clean))
     return pairs
+
+
+def mean_psnr(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Mean PSNR in dB of pairs of uint8 pictures, each counted as at most MOST_PSNR: a crop may be untouched."""
+    return float(np.mean([min(psnr(picture, clean), MOST_PSNR) for picture, clean in pairs]))
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from train.data import TASKS, DataError, PatchSampler, load_images
-from train.metrics import psnr
 from train.run import (
     Budget,
     Log,
@@ -32,6 +31,7 @@ from train.run import (
     cosine_rate,
     hold_out,
     load_checkpoint,
+    mean_psnr,
     save_checkpoint,
     stop_on_signals,
     validation_pairs,
@@ -181,7 +181,7 @@ def train(
             raise TrainingError(f"{out} already holds a run; pass --resume to continue it, or another --out.")
         run.load(checkpoint)
     log = Log(out / "log.csv", run.step, LOG_COLUMNS)
-    psnr_input = float(np.mean([psnr(degraded, clean) for degraded, clean in pairs]))
+    psnr_input = mean_psnr(pairs)
     terminal = sys.stderr.isatty()
     bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not terminal)
     count = sum(parameter.numel() for parameter in run.teacher.parameters())
@@ -192,7 +192,7 @@ def train(
     )
 
     def validate(loss: float) -> None:
-        value = float(np.mean([psnr(restore(run.average, degraded, device), clean) for degraded, clean in pairs]))
+        value = mean_psnr([(restore(run.average, degraded, device), clean) for degraded, clean in pairs])
         rate = run.optimizer.param_groups[0]["lr"]
         log.add(
             step=run.step,

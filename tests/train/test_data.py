@@ -129,6 +129,15 @@ def test_every_task_has_patches_that_depend_on_seed_and_step_alone(task):
     assert not torch.equal(degraded, clean)
 
 
+def test_the_all_in_one_task_shows_all_five():
+    sampler = PatchSampler(PHOTOS, patch=32, batch=8, seed=7, task="auto")
+    again = PatchSampler(PHOTOS, patch=32, batch=8, seed=7, task="auto")
+    degraded, clean = sampler.batch(3)
+    assert degraded.shape == clean.shape == (8, 3, 32, 32) and torch.equal(degraded, again.batch(3)[0])
+    brighter = [(d.float() - c.float()).mean() for i in range(6) for d, c in zip(*sampler.batch(i), strict=True)]
+    assert max(brighter) > 30 and min(abs(b) for b in brighter) < 1  # haze and rain add light, noise and blur do not
+
+
 def test_an_unknown_task_is_refused():
     with pytest.raises(DataError, match="unknown; known tasks are denoise, derain"):
         PatchSampler(PHOTOS, task="colourise")

@@ -51,8 +51,10 @@ PINNED = {
     ("derain", "light"): "b8696d93af9d1f22",
     ("derain", "heavy"): "04687856a9293ce7",
     ("dehaze", "outdoor"): "25035a1c839523d4",
-    ("deblur", "shake"): "170330101f5d4073",
-    ("defocus", "disk"): "520edccd1e587ff8",
+    ("deblur", "slight"): "4be35d6999477e01",
+    ("deblur", "strong"): "06236dac3ef7e2b9",
+    ("defocus", "slight"): "ac35f3d42f93ac1d",
+    ("defocus", "strong"): "2c0dc1ac734bd768",
 }
 
 
@@ -133,15 +135,18 @@ def test_smooth_fields_vary_over_the_picture_but_not_from_pixel_to_pixel():
 def test_blur_kernels_sum_to_one_and_keep_to_their_extent():
     for seed in range(20):
         path = trajectory(generator(seed), 20.0)
-        assert np.abs(path).max() == pytest.approx(10)
+        assert np.ptp(path, axis=0).max() == pytest.approx(20)
+        np.testing.assert_allclose(path.mean(0), 0, atol=1e-9)
         kernel = path_kernel(path)
-        assert kernel.sum() == pytest.approx(1) and kernel.shape[0] % 2 == 1 and len(kernel) <= 23
+        assert kernel.sum() == pytest.approx(1) and kernel.shape[0] % 2 == 1 and len(kernel) <= 43
+        middle = (kernel.sum(1) @ np.arange(len(kernel)), kernel.sum(0) @ np.arange(len(kernel)))
+        np.testing.assert_allclose(middle, len(kernel) // 2, atol=1e-9)  # the blurred picture is not displaced
     for radius in (0.0, 0.4, 3.3, 15.0):
         assert disk_kernel(radius).sum() == pytest.approx(1)
     assert (disk_kernel(0.0) > 0).sum() == 1
 
 
-@pytest.mark.parametrize(("task", "variant"), [("deblur", "shake"), ("defocus", "disk")])
+@pytest.mark.parametrize(("task", "variant"), [("deblur", "strong"), ("defocus", "strong")])
 def test_blur_keeps_flat_areas_and_the_mean_light_and_loses_detail(task, variant):
     flat = np.full((60, 60, 3), 99, np.uint8)
     assert np.abs(fixed(task, variant, flat, 0, 0).astype(int) - 99).max() <= 1
@@ -150,7 +155,7 @@ def test_blur_keeps_flat_areas_and_the_mean_light_and_loses_detail(task, variant
         blurred = fixed(task, variant, drawn(), 0, index)
         assert to_linear(blurred).mean() == pytest.approx(to_linear(drawn()).mean(), rel=0.2)
         losses.append(np.abs(np.diff(blurred.astype(int), axis=1)).mean() / detail)
-    assert np.mean(losses) < 0.8
+    assert np.mean(losses) < 0.9
 
 
 def test_motion_blur_varies_over_the_picture():
@@ -158,14 +163,14 @@ def test_motion_blur_varies_over_the_picture():
     dots[20::40, 20::40] = 255
     differing = 0
     for seed in range(10):
-        blurred = to_linear(motion_blur(dots, generator(seed)))
+        blurred = to_linear(motion_blur(dots, generator(seed), "strong"))
         left, right = blurred[:40, :40], blurred[-40:, -40:]
         differing += np.abs(left - right).max() > 0.05 * blurred.max()
     assert differing >= 8
 
 
 def test_the_margin_of_training_patches_covers_the_blur():
-    assert MARGIN["deblur"] >= 14 and MARGIN["defocus"] >= 16 and MARGIN["denoise"] == 0
+    assert MARGIN["deblur"] >= 20 and MARGIN["defocus"] >= 16 and MARGIN["denoise"] == 0
 
 
 def test_the_command_writes_the_same_set_twice_and_a_sheet(tmp_path, capsys):

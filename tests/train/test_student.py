@@ -1,5 +1,7 @@
 """The student in PyTorch is the contract: bit-equal to the integer reference, and within the parameter budget."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from simulator.analysis import analyse
 from simulator.graph import Builder, Graph, GraphError
 from simulator.reference import Reference
 from train.architectures import build_graph, edge, paper
-from train.losses import align, hint_loss, restoration_loss, synapse_share
+from train.losses import align, hint_loss, psnr_loss, restoration_loss, synapse_share
 from train.student import Student
 
 
@@ -111,6 +113,17 @@ def test_hints_are_compared_after_pooling_and_interpolation():
     assert align(teacher, torch.Size((2, 8, 16, 16))).shape == (2, 8, 16, 16)
     assert hint_loss({4: pooled}, {4: teacher}).item() == 0
     assert hint_loss({4: pooled + 2, 5: pooled}, {4: teacher, 5: teacher}).item() == pytest.approx(2)
+
+
+def test_the_psnr_loss_counts_a_halved_error_the_same_whether_it_was_large_or_small():
+    clean = torch.zeros(1, 3, 8, 8)
+    large, small = torch.full_like(clean, 0.4), torch.full_like(clean, 0.1)
+    gains = [psnr_loss(x, clean, 0.0) - psnr_loss(x / 2, clean, 0.0) for x in (large, small)]
+    assert float(gains[0]) == pytest.approx(2 * math.log(2)) == float(gains[1])
+    both = torch.cat([large, small])
+    expected = (psnr_loss(large, clean) + psnr_loss(small, clean)) / 2
+    assert float(psnr_loss(both, torch.zeros_like(both))) == pytest.approx(float(expected))  # per picture, not pooled
+    assert torch.isfinite(psnr_loss(clean, clean))
 
 
 def test_restoration_loss_is_l1_and_l1_of_an_orthonormal_transform():
