@@ -1,0 +1,149 @@
+"""Figure 10c and d: membrane potentials with and without hints. Are they denser with them? Tested with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.bench.pictures import noisy_picture
+from simulator.bundle import Bundle
+from simulator.reference import Array, Reference, lif
+from train.data import load_image
+from train.figures.canvas import FigureError, caption, pyplot, save
+from train.frozen import read_network
+
+SIDE = 128  # pixels of the picture; the reference is slow
+RANGE = (-3.0, 3.0)  # thresholds that the histograms show
+
+
+@dataclass(frozen=True)
+class Membranes:
+    """One layer of one network on one picture.
+
+    v: membrane potentials in thresholds, float32 [T, C, H, W], as they are compared, before the reset. A spike is
+    v >= 1. name: the network's.
+    """
+
+    name: str
+    v: npt.NDArray[np.float32]
+
+    def density(self, part: float) -> npt.NDArray[np.float64]:
+        """Share of neurons with |v| above `part` thresholds, per step [T]."""
+        return (np.abs(self.v) > part).mean((1, 2, 3))
+
+    def spike_rate(self) -> npt.NDArray[np.float64]:
+        """Share of neurons that fire, per step [T]."""
+        return (self.v >= 1).mean((1, 2, 3))
+
+
+def layers_of(bundle: Bundle) -> list[str]:
+    """The network's layers of neurons, in order."""
+    return [node.name for node in bundle.graph.nodes if node.kind == "lif"]
+
+
+def membranes(name: str, bundle: Bundle, layer: str, pixels: npt.NDArray[np.uint8]) -> Membranes:
+    """A layer's potentials on a picture uint8 [3, H, W], sides multiples of the stride, in the NumPy reference.
+
+    Raises FigureError for a layer that the network has not.
+    """
+    if layer not in layers_of(bundle):
+        raise FigureError(f"{name} has no neurons called {layer}; it has {', '.join(layers_of(bundle))}.")
+    node = bundle.graph.node(layer)
+    reference = Reference(bundle.analysis, bundle.tensors)
+    currents: dict[str, Array] = {}
+    reference.run_padded(
+        pixels.astype(np.int16) - np.int16(128),
+        lambda seen, value: currents.update({seen: value}) if seen == node.inputs[0] else None,
+    )
+    own, current, steps = reference.own[layer], currents[node.inputs[0]], bundle.graph.time_steps
+    v = np.empty((steps, *current.shape[1:]), np.int64)
+    lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], v)
+    return Membranes(name, (v / own["threshold"][:, None, None]).astype(np.float32))
+
+
+def picture(path: Path | None, bundles: Sequence[Bundle]) -> tuple[str, npt.NDArray[np.uint8]]:
+    """(what it is, uint8 [3, h, w]): the middle of the file, or of the noisy sample; about SIDE pixels per side."""
+    stride = int(np.lcm.reduce([bundle.analysis.stride for bundle in bundles]))
+    side = max(SIDE // stride, 1) * stride
+    if path is None:
+        return noisy_picture(side, side)
+    if not path.is_file():
+        raise FigureError(f"The picture {path} does not exist.")
+    load_image(path)  # says what is wrong with a file that is no picture
+    return path.name, noisy_picture(side, side, path)[1]
+
+
+def draw(with_hints: Path, without: Path, layer: str | None, part: float, source: Path | None, out: Path) -> list[str]:
+    """Write membrane.png into the folder `out`; density figures and the verdict, in lines.
+
+    with_hints, without: bundles or runs. layer: None takes the first of the decoder. part: in thresholds. source: a
+    degraded picture, None for the noisy sample. Raises FigureError, BundleError, DataError or TrainingError.
+    """
+    bundles = {"with H-KD": read_network(with_hints), "without H-KD": read_network(without)}
+    first = next(iter(bundles.values()))
+    names = layers_of(first)
+    layer = layer or next((name for name in names if name.startswith("decoder")), names[-1])
+    what, pixels = picture(source, list(bundles.values()))
+    found = [membranes(name, bundle, layer, pixels) for name, bundle in bundles.items()]
+    steps = max(len(one.v) for one in found)
+    plt = pyplot()
+    figure, axes = plt.subplots(
+        3, steps, figsize=(2.5 * steps + 1.5, 8.2), squeeze=False, layout="constrained", height_ratios=(1, 1, 0.9)
+    )
+    top = float(np.quantile(np.concatenate([np.abs(one.v).mean(1).ravel() for one in found]), 0.995))
+    for row, one in enumerate(found):
+        for t, v in enumerate(one.v):
+            image = axes[row, t].imshow(np.abs(v).mean(0), vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
+            axes[row, t].set_title(f"step {t + 1}: {one.density(part)[t]:.3f}", fontsize=9)
+            axes[row, t].set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(one.name, fontsize=11)
+    figure.colorbar(image, ax=axes[:2].ravel().tolist(), label="mean |v| over channels [thresholds]", shrink=0.8)
+    edges = np.linspace(*RANGE, 61)
+    for t in range(steps):
+        panel = axes[2, t]
+        for i, one in enumerate(found):
+            if t < len(one.v):
+                weights = np.full(one.v[t].size, 100 / one.v[t].size)
+                panel.hist(
+                    one.v[t].ravel(), edges, weights=weights, histtype="step", color=f"C{i}", label=one.name, log=True
+                )
+        panel.axvline(1, color="black", linewidth=0.8, linestyle=":")
+        panel.set_xlabel("v [thresholds]", fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.3)
+        if t:
+            panel.sharey(axes[2, 0])
+            panel.tick_params(labelleft=False)
+    axes[2, 0].set_ylabel("neurons per bin [%]", fontsize=9)
+    axes[2, 0].legend(fontsize=7, loc="upper left")
+    figure.suptitle(f"Membrane potentials of {layer} (Figure 10c, d)", fontsize=12)
+    caption(
+        figure,
+        f"{with_hints} and {without} on {what}, {pixels.shape[2]}x{pixels.shape[1]} pixels. v as it is compared with "
+        f"the threshold, before the reset, each channel in its own thresholds (dotted: 1, a spike). Above each map: "
+        f"the share of neurons with |v| > {part:g}. Values beyond {RANGE[0]:g} and {RANGE[1]:g} are not in the "
+        "histograms.",
+    )
+    path = save(figure, out / "membrane.png")
+    return [*figures(found, layer, part), f"wrote {path}"]
+
+
+def figures(found: Sequence[Membranes], layer: str, part: float) -> list[str]:
+    """Density, mean, standard deviation and spike rate per step; then whether the first network is the denser one."""
+    lines = [f"{layer}: network, step, share of |v| > {part:g}, mean v, std of v [thresholds], spike rate"]
+    for one in found:
+        for t, v in enumerate(one.v):
+            numbers = (one.density(part)[t], v.mean(), v.std(), one.spike_rate()[t])
+            lines.append(f"  {one.name:14s} {t + 1:3d}" + "".join(f"{number:9.3f}" for number in numbers))
+    hinted, plain = (one.density(part).mean() for one in found)
+    verdict = "denser" if hinted > plain else "not denser"
+    lines.append(
+        f"{verdict} with H-KD on this picture: {hinted:.3f} against {plain:.3f} of the neurons above {part:g} of their "
+        f"threshold, mean over the steps; spike rates {found[0].spike_rate().mean():.3f} and "
+        f"{found[1].spike_rate().mean():.3f}"
+    )
+    return lines
