@@ -244,21 +244,22 @@ def denoise_tables(network_reports: list[dict[str, Any]]) -> list[Table]:
     tables = []
     for protocol, rows in first["results"].items():
         noise = "rounded and clipped to 8 bits" if protocol == "clipped" else "rounded, not clipped"
+        images = f"{first['images']}{_part(first, DATASETS[first['dataset']].count)} images"
         caption = (
-            f"{first['dataset']}, {first['images']} images, colour, protocol: {protocol}. Whole images, RGB PSNR [dB] "
-            f"/ SSIM (Gaussian window), 8-bit output, noise {noise}, seed {first['seed']}."
+            f"{first['dataset']}, {images}, colour, protocol: {protocol}. Whole images, RGB PSNR [dB] / SSIM (Gaussian "
+            f"window), 8-bit output, noise {noise}, seed {first['seed']}."
         )
         lines = [("untouched input", [_pair(row["input"]) for row in rows.values()])]
         for report in network_reports:
             own = report["results"][protocol]
-            lines.append((_label(report, network_reports), [_pair(own[sigma]["restored"]) for sigma in rows]))
+            lines.append((_label(report), [_pair(own[sigma]["restored"]) for sigma in rows]))
         in_paper = first["dataset"] in published.TABLES["denoise"].datasets
         for label, printed in published.DENOISE.items() if in_paper else ():
             lines.append((label, [_printed_pair(printed, sigma) for sigma in rows]))
         for report in network_reports:
             rates = [report["results"][protocol][sigma]["spike_rate"] for sigma in rows]
             if all(rate is not None for rate in rates):
-                lines.append((_rate_label(report, network_reports), [f"{rate:.4f}" for rate in rates]))
+                lines.append((_rate_label(report), [f"{rate:.4f}" for rate in rates]))
         notes = published.TABLES["denoise"].notes if in_paper else ()
         heading = published.headline("denoise", first["dataset"], False)
         tables.append(Table(heading, caption, [f"sigma {sigma}" for sigma in rows], lines, notes))
@@ -273,8 +274,8 @@ def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]
     for protocol, result in first["results"].items():
         synthetic = first["synthetic"]
         origin = f" SYNTHETIC: made by train.degradations from clean images ({synthetic})." if synthetic else ""
-        part = "" if first["images"] == first["whole"] else f" of {first['whole']}"
-        caption = f"{first['dataset']}, {first['images']}{part} images.{origin} {first['protocols'][protocol]}."
+        images = f"{first['images']}{_part(first, first['whole'])} images"
+        caption = f"{first['dataset']}, {images}.{origin} {first['protocols'][protocol]}."
         shown = [key for key in names if key in result["input"]]
         lines, notes = [], []
         for group, means in (("", result), *result["groups"].items()):
@@ -283,7 +284,7 @@ def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]
             for report in network_reports:
                 own = report["results"][protocol]
                 restored = (own["groups"][group] if group else own)["restored"]
-                lines.append((f"{_label(report, network_reports)}{where}", _cells(restored, shown)))
+                lines.append((f"{_label(report)}{where}", _cells(restored, shown)))
         for label, wanted, values in published.PAIRS.get(first["dataset"], []):
             if wanted in ("", protocol):
                 lines.append((label, _cells(values, shown)))
@@ -291,7 +292,7 @@ def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]
             own = report["results"][protocol]
             if own["spike_rate"] is not None:
                 cells = [f"{own['spike_rate']:.4f}", *[""] * (len(shown) - 1)]
-                lines.append((_rate_label(report, network_reports), cells))
+                lines.append((_rate_label(report), cells))
             if own["unaligned"]:
                 whose = "" if len(network_reports) == 1 else f" ({report['network']})"
                 notes.append(f"Not aligned, scored as they are: {', '.join(own['unaligned'])}{whose}.")
@@ -327,16 +328,18 @@ def as_markdown(tables: list[Table], missing: dict[str, str]) -> str:
     return "\n".join(parts)
 
 
-def _label(report: dict[str, Any], everybody: list[dict[str, Any]]) -> str:
+def _label(report: dict[str, Any]) -> str:
     """Whose row it is, with its size and, before it is frozen, how long it was trained."""
-    name = "this network" if len(everybody) == 1 else report["network"]
     steps = f", {report['step']:,} steps" if "step" in report else ""
-    return f"{name} ({report['backend']}), {report['parameters']:,} parameters{steps}"
+    return f"{report['network']} ({report['backend']}), {report['parameters']:,} parameters{steps}"
 
 
-def _rate_label(report: dict[str, Any], everybody: list[dict[str, Any]]) -> str:
-    whose = "" if len(everybody) == 1 else f", {report['network']}"
-    return f"total spike rate (SyOps / SyOps if all fired){whose}"
+def _part(report: dict[str, Any], whole: int) -> str:
+    return "" if report["images"] == whole else f" of {whole}"
+
+
+def _rate_label(report: dict[str, Any]) -> str:
+    return f"total spike rate (SyOps / SyOps if all fired), {report['network']}"
 
 
 def _pair(scores: Scores) -> str:
@@ -377,8 +380,9 @@ def _wanted(
                 continue
             twins = [twin for twin in find_synthetic(root) if alone or task in (twin[0].task, "auto")]
             if not twins:
+                which = "set" if alone else f"set to {task}"
                 raise DataError(
-                    f"No synthetic set is in {root}; expected set.json with input and target, there or one folder "
+                    f"No synthetic {which} is in {root}; expected set.json with input and target, there or one folder "
                     "deeper (python -m train.degradations writes them)."
                 )
             for data_set, _ in twins:
@@ -387,7 +391,7 @@ def _wanted(
         except DataError as error:
             if alone:
                 raise
-            missing[name] = str(error)
+            missing[f"synthetic {task}" if name == "synthetic" else name] = str(error)
     return found, missing
 
 

@@ -29,7 +29,7 @@ def pyplot() -> Any:
 
 def caption(figure: Any, text: str, width: int = 110) -> None:
     """The protocol, in small print below everything that is drawn; width: characters per line."""
-    figure.supxlabel(textwrap.fill(text, width), fontsize=8, color="0.3", x=0.5, y=0.0, va="top")
+    figure.supxlabel(textwrap.fill(text, width), fontsize=8, color="0.3", x=0.5, y=-0.012, va="top")
 
 
 def save(figure: Any, path: Path) -> Path:

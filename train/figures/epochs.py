@@ -75,7 +75,7 @@ def draw(runs: Sequence[Path], out: Path) -> list[str]:
                     markerfacecolor="white" if on else None,
                 )  # fmt: skip
         for phase, ratio in ratios.items():
-            verdict = "within 5 %" if abs(ratio - 1) <= FLAT else "not within 5 %"
+            verdict = "within 5 %" if abs(ratio - 1) <= FLAT else "longer" if ratio > 1 else "shorter"
             lines.append(
                 f"{run.name}, {phase} ({len(run.phases()[phase])} validations): seconds per epoch, median of the last "
                 f"tenth over the first tenth {ratio:.3f}, {verdict}"

@@ -45,24 +45,25 @@ def layers_of(bundle: Bundle) -> list[str]:
     return [node.name for node in bundle.graph.nodes if node.kind == "lif"]
 
 
-def membranes(name: str, bundle: Bundle, layer: str, pixels: npt.NDArray[np.uint8]) -> Membranes:
-    """A layer's potentials on a picture uint8 [3, H, W], sides multiples of the stride, in the NumPy reference.
-
-    Raises FigureError for a layer that the network has not.
-    """
-    if layer not in layers_of(bundle):
-        raise FigureError(f"{name} has no neurons called {layer}; it has {', '.join(layers_of(bundle))}.")
-    node = bundle.graph.node(layer)
+def membranes(name: str, bundle: Bundle, layers: Sequence[str], pixels: npt.NDArray[np.uint8]) -> dict[str, Membranes]:
+    """{layer: its potentials} on a picture uint8 [3, H, W], sides multiples of the stride, in the NumPy reference."""
+    nodes = {layer: bundle.graph.node(layer) for layer in layers}
+    wanted = {node.inputs[0] for node in nodes.values()}
     reference = Reference(bundle.analysis, bundle.tensors)
     currents: dict[str, Array] = {}
-    reference.run_padded(
-        pixels.astype(np.int16) - np.int16(128),
-        lambda seen, value: currents.update({seen: value}) if seen == node.inputs[0] else None,
-    )
-    own, current, steps = reference.own[layer], currents[node.inputs[0]], bundle.graph.time_steps
-    v = np.empty((steps, *current.shape[1:]), np.int64)
-    lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], v)
-    return Membranes(name, (v / own["threshold"][:, None, None]).astype(np.float32))
+
+    def observe(seen: str, value: Array) -> None:
+        if seen in wanted:
+            currents[seen] = value
+
+    reference.run_padded(pixels.astype(np.int16) - np.int16(128), observe)
+    steps, found = bundle.graph.time_steps, {}
+    for layer, node in nodes.items():
+        own, current = reference.own[layer], currents[node.inputs[0]]
+        v = np.empty((steps, *current.shape[1:]), np.int64)
+        lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], v)
+        found[layer] = Membranes(name, (v / own["threshold"][:, None, None]).astype(np.float32))
+    return found
 
 
 def picture(path: Path | None, bundles: Sequence[Bundle]) -> tuple[str, npt.NDArray[np.uint8]]:
@@ -80,15 +81,18 @@ def picture(path: Path | None, bundles: Sequence[Bundle]) -> tuple[str, npt.NDAr
 def draw(with_hints: Path, without: Path, layer: str | None, part: float, source: Path | None, out: Path) -> list[str]:
     """Write membrane.png into the folder `out`; density figures and the verdict, in lines.
 
-    with_hints, without: bundles or runs. layer: None takes the first of the decoder. part: in thresholds. source: a
-    degraded picture, None for the noisy sample. Raises FigureError, BundleError, DataError or TrainingError.
+    with_hints, without: bundles or runs. layer: None takes the last block's first neurons. part: in thresholds.
+    source: a degraded picture, None for the noisy sample. Raises FigureError, BundleError, DataError or TrainingError.
     """
     bundles = {"with H-KD": read_network(with_hints), "without H-KD": read_network(without)}
-    first = next(iter(bundles.values()))
-    names = layers_of(first)
-    layer = layer or next((name for name in names if name.startswith("decoder")), names[-1])
+    names = layers_of(next(iter(bundles.values())))
+    layer = layer or next((name for name in reversed(names) if name.endswith("lif1")), names[-1])
+    for path, bundle in zip((with_hints, without), bundles.values(), strict=True):
+        if layer not in layers_of(bundle):
+            raise FigureError(f"{path} has no neurons called {layer}; it has {', '.join(layers_of(bundle))}.")
     what, pixels = picture(source, list(bundles.values()))
-    found = [membranes(name, bundle, layer, pixels) for name, bundle in bundles.items()]
+    everything = [membranes(name, bundle, layers_of(bundle), pixels) for name, bundle in bundles.items()]
+    found = [layers[layer] for layers in everything]
     steps = max(len(one.v) for one in found)
     plt = pyplot()
     figure, axes = plt.subplots(
@@ -123,27 +127,36 @@ def draw(with_hints: Path, without: Path, layer: str | None, part: float, source
     figure.suptitle(f"Membrane potentials of {layer} (Figure 10c, d)", fontsize=12)
     caption(
         figure,
-        f"{with_hints} and {without} on {what}, {pixels.shape[2]}x{pixels.shape[1]} pixels. v as it is compared with "
-        f"the threshold, before the reset, each channel in its own thresholds (dotted: 1, a spike). Above each map: "
-        f"the share of neurons with |v| > {part:g}. Values beyond {RANGE[0]:g} and {RANGE[1]:g} are not in the "
-        "histograms.",
+        f"{with_hints.name} and {without.name} on {what}, {pixels.shape[2]}x{pixels.shape[1]} pixels. v as it is "
+        "compared with the threshold, before the reset, each channel in its own thresholds (dotted: 1, a spike). Above "
+        f"each map: the share of neurons with |v| > {part:g}. Values beyond {RANGE[0]:g} and {RANGE[1]:g} are not in "
+        "the histograms.",
     )
     path = save(figure, out / "membrane.png")
-    return [*figures(found, layer, part), f"wrote {path}"]
+    return [*figures(found, layer, part), *verdict(everything, part), f"wrote {path}"]
 
 
 def figures(found: Sequence[Membranes], layer: str, part: float) -> list[str]:
-    """Density, mean, standard deviation and spike rate per step; then whether the first network is the denser one."""
+    """Density, mean, standard deviation and spike rate of each network's layer, per step."""
     lines = [f"{layer}: network, step, share of |v| > {part:g}, mean v, std of v [thresholds], spike rate"]
     for one in found:
         for t, v in enumerate(one.v):
             numbers = (one.density(part)[t], v.mean(), v.std(), one.spike_rate()[t])
             lines.append(f"  {one.name:14s} {t + 1:3d}" + "".join(f"{number:9.3f}" for number in numbers))
-    hinted, plain = (one.density(part).mean() for one in found)
-    verdict = "denser" if hinted > plain else "not denser"
-    lines.append(
-        f"{verdict} with H-KD on this picture: {hinted:.3f} against {plain:.3f} of the neurons above {part:g} of their "
-        f"threshold, mean over the steps; spike rates {found[0].spike_rate().mean():.3f} and "
-        f"{found[1].spike_rate().mean():.3f}"
-    )
     return lines
+
+
+def verdict(everything: Sequence[dict[str, Membranes]], part: float) -> list[str]:
+    """Is the first network the denser one? Over the layers that both have, every layer the same weight."""
+    hinted, plain = everything
+    both = [layer for layer in hinted if layer in plain]
+    shares = np.array([[own[layer].density(part).mean() for layer in both] for own in everything])
+    rates = [np.mean([own[layer].spike_rate().mean() for layer in both]) for own in everything]
+    denser = int((shares[0] > shares[1]).sum())
+    mean = shares.mean(1)
+    return [
+        f"all {len(both)} layers, mean over steps and layers: share of |v| > {part:g} {mean[0]:.3f} with H-KD, "
+        f"{mean[1]:.3f} without; mean spike rate of the layers {rates[0]:.3f} and {rates[1]:.3f}",
+        f"with H-KD {'denser' if mean[0] > mean[1] else 'not denser'} on this picture, layer by layer in {denser} of "
+        f"{len(both)}; one pair of runs says nothing about another seed",
+    ]
