@@ -27,9 +27,12 @@ def pyplot() -> Any:
     return importlib.import_module("matplotlib.pyplot")
 
 
-def caption(figure: Any, text: str, width: int = 110) -> None:
-    """The protocol, in small print below everything that is drawn; width: characters per line."""
-    figure.supxlabel(textwrap.fill(text, width), fontsize=8, color="0.3", x=0.5, y=-0.012, va="top")
+def caption(figure: Any, text: str, width: int = 110, below: float = 0.012) -> None:
+    """The protocol, in small print below everything that is drawn.
+
+    width: characters per line. below: distance from the figure's lower edge, in heights of the figure.
+    """
+    figure.supxlabel(textwrap.fill(text, width), fontsize=8, color="0.3", x=0.5, y=-below, va="top")
 
 
 def save(figure: Any, path: Path) -> Path:

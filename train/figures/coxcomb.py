@@ -50,8 +50,8 @@ def read_wedges(paths: Sequence[Path]) -> list[Wedge]:
         raise FigureError("There are no scores in these files.")
     crowded = {w.label for w in wedges if len({v.network for v in wedges if v.label == w.label}) > 1}
     wedges = [replace(w, label=f"{w.label}\n{w.network}") if w.label in crowded else w for w in wedges]
-    order = list(published.TABLES)
-    return sorted(wedges, key=lambda w: order.index(w.task))
+    tasks, tests = list(published.TABLES), [w.label.splitlines()[0] for w in wedges]
+    return sorted(wedges, key=lambda w: (tasks.index(w.task), tests.index(w.label.splitlines()[0])))
 
 
 def _denoised(report: dict[str, Any]) -> list[Wedge]:
@@ -60,7 +60,7 @@ def _denoised(report: dict[str, Any]) -> list[Wedge]:
     protocol = "clipped" if "clipped" in results else next(iter(results))
     name, found = report["dataset"], []
     for sigma, row in results[protocol].items():
-        label = f"{name.upper()}, $\\sigma$ {sigma}" + ("" if protocol == "clipped" else ", unclipped")
+        label = f"{name}, sigma {sigma}" + ("" if protocol == "clipped" else ", unclipped")
         found.append(_wedge(report, label, "denoise", row, published.best_student(name, sigma)))
     return found
 
@@ -69,7 +69,7 @@ def _paired(report: dict[str, Any]) -> list[Wedge]:
     protocol = "rgb" if "rgb" in report["results"] else next(iter(report["results"]))
     name, row = report["dataset"], report["results"][protocol]
     task = name.split()[1] if report["synthetic"] else DATASETS[name].task
-    label = name.replace("synthetic ", "synthetic\n") if report["synthetic"] else name
+    label = name
     return [_wedge(report, label, task, row, published.best_student(name))]
 
 
@@ -77,7 +77,7 @@ def _wedge(report: dict[str, Any], label: str, task: str, row: dict[str, Any], p
     count = DATASETS[report["dataset"]].count if report["dataset"] in DATASETS else report["whole"]
     return Wedge(
         label, task, row["input"]["psnr"], row["restored"]["psnr"], printed, report.get("network", "this network"),
-        report["images"], report["images"] == count, bool(report.get("synthetic")),
+        report["images"], report["images"] == count and not report.get("synthetic"), bool(report.get("synthetic")),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def draw(paths: Sequence[Path], out: Path) -> list[str]:
             axes.plot(arc, np.full(40, wedge.printed), color="black", linewidth=2)
         text = f"{wedge.label}\n{wedge.restored:.2f} dB ({wedge.restored - wedge.untouched:+.2f})"
         side = "left" if 0.1 < middle < np.pi - 0.1 else "right" if np.pi + 0.1 < middle < 2 * np.pi - 0.1 else "center"
-        place = "bottom" if np.cos(middle) > 0.95 else "top" if np.cos(middle) < -0.95 else "center"
+        place = "bottom" if np.cos(middle) > 0.3 else "top" if np.cos(middle) < -0.3 else "center"
         axes.text(middle, top + 0.6, text, ha=side, va=place, fontsize=9)
     axes.set_ylim(CENTRE, top)
     rings = np.arange(CENTRE, top + 1, 5)
@@ -120,14 +120,15 @@ def draw(paths: Sequence[Path], out: Path) -> list[str]:
         handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="white", hatch="//", edgecolor="0.5", label="synthetic"))
     if any(w.printed is not None for w in wedges):
         handles.append(plt.Line2D([], [], color="black", linewidth=2, label="the paper's student, as printed"))
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=3, fontsize=8, frameon=False)
     parts = ", ".join(dict.fromkeys(f"{w.label.splitlines()[0]}: {w.images}" for w in wedges if not w.whole))
-    few = f" Images that were scored where they are not the whole set: {parts}." if parts else ""
+    few = f" Images that were scored, where not the whole published set: {parts}." if parts else ""
     caption(
         figure,
         f"PSNR, RGB, 8-bit pictures in and out, measured by train.evaluate; denoising: noise clipped to 8 bits unless "
         f"said otherwise. The radius starts at {CENTRE:g} dB. Black: the best of the paper's rows for its student on "
         f"the same set; its protocol is not said.{few}",
+        below=0.05,
     )
     path = save(figure, out / "coxcomb.png")
     lines = [

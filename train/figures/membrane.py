@@ -81,12 +81,17 @@ def picture(path: Path | None, bundles: Sequence[Bundle]) -> tuple[str, npt.NDAr
 def draw(with_hints: Path, without: Path, layer: str | None, part: float, source: Path | None, out: Path) -> list[str]:
     """Write membrane.png into the folder `out`; density figures and the verdict, in lines.
 
-    with_hints, without: bundles or runs. layer: None takes the last block's first neurons. part: in thresholds.
-    source: a degraded picture, None for the noisy sample. Raises FigureError, BundleError, DataError or TrainingError.
+    with_hints, without: bundles or runs. layer: None takes the first neurons of the last block that both have. part:
+    in thresholds. source: a degraded picture, None for the noisy sample. Raises FigureError, BundleError, DataError or
+    TrainingError.
     """
     bundles = {"with H-KD": read_network(with_hints), "without H-KD": read_network(without)}
-    names = layers_of(next(iter(bundles.values())))
-    layer = layer or next((name for name in reversed(names) if name.endswith("lif1")), names[-1])
+    if layer is None:
+        first, second = (layers_of(bundle) for bundle in bundles.values())
+        both = [name for name in first if name in second]
+        if not both:
+            raise FigureError(f"{with_hints} and {without} have no layer of one name; they are different students.")
+        layer = next((name for name in reversed(both) if name.endswith("lif1")), both[-1])
     for path, bundle in zip((with_hints, without), bundles.values(), strict=True):
         if layer not in layers_of(bundle):
             raise FigureError(f"{path} has no neurons called {layer}; it has {', '.join(layers_of(bundle))}.")
