@@ -307,14 +307,15 @@ def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]
 
 def make_tables(network_reports: list[list[dict[str, Any]]], tasks: dict[str, str]) -> list[Table]:
     """All tables in the paper's order; network_reports: of each network, one report per set. tasks: {set: task}."""
-    by_set: dict[str, list[dict[str, Any]]] = {}
+    by_set: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for reports in network_reports:
-        for report in reports:
-            by_set.setdefault(report["dataset"], []).append(report)
+        names = [report["dataset"] for report in reports]
+        for i, report in enumerate(reports):  # synthetic sets may share a name; every network has them in one order
+            by_set.setdefault((names[i], names[:i].count(names[i])), []).append(report)
     tables: list[Table] = []
-    for name in sorted(by_set, key=lambda name: published.TABLES[tasks[name]].number):  # stable: else as asked for
-        paired = "protocols" in by_set[name][0]
-        tables += pair_tables(by_set[name], tasks[name]) if paired else denoise_tables(by_set[name])
+    # Sorting is stable: sets of one table stay as they were asked for.
+    for (name, _), own in sorted(by_set.items(), key=lambda item: published.TABLES[tasks[item[0][0]]].number):
+        tables += pair_tables(own, tasks[name]) if "protocols" in own[0] else denoise_tables(own)
     return tables
 
 

@@ -245,6 +245,16 @@ def test_networks_of_several_tasks_take_each_its_own_sets_in_the_papers_order(da
     assert "- rain100h is not in" in missing and "- No synthetic set to derain is in" in missing
 
 
+def test_synthetic_sets_of_one_name_have_a_table_each(photos, tmp_path, capsys):
+    for seed in ("1", "2"):
+        twin = ["--task", "denoise", "--variant", "camera", "--data", str(photos), "--seed", seed]
+        assert degradations.main([*twin, "--out", str(tmp_path / "sets" / seed)]) == 0
+    found = report(["--bundle", str(BUNDLE), "--dataset", "synthetic", "--data", str(tmp_path / "sets")], tmp_path)
+    assert [row["synthetic"] for row in found["sets"]] == ["camera, seed 1", "camera, seed 2"]
+    out = capsys.readouterr().out
+    assert out.count("untouched input") == 2 and "(camera, seed 1)" in out and "(camera, seed 2)" in out
+
+
 def test_networks_of_one_name_are_told_apart_by_their_paths(tmp_path):
     paths = [tmp_path / "a" / "checkpoint.pt", tmp_path / "b.safetensors", Path("x") / "b.safetensors"]
     assert evaluate._short_names(paths) == ["a", str(paths[1]), "x/b.safetensors"]
