@@ -43,11 +43,13 @@ def convolve(x: Array, weight: Array, bias: Array | None, stride: int, padding: 
 
 
 def lif(
-    current: Array, threshold: Array, bias: Array, leak: Array, time_steps: int, leak_kind: str, reset: str
-) -> Array:
+    current: Array, threshold: Array, bias: Array, leak: Array, time_steps: int, leak_kind: str, reset: str,
+    potentials: Array | None = None,
+) -> Array:  # fmt: skip
     """Leaky integrate-and-fire: v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0.
 
     leak "shift": v >> k; "decay": v - (v >> k); both with floor. reset "zero": v = 0; "subtract": v -= threshold.
+    `potentials` [T, C, H, W], if given, takes v as it is compared with the threshold, before the reset.
     """
     threshold, bias, leak = (p[:, None, None] for p in (threshold, bias, leak))
     v = np.zeros(current.shape[1:], np.int64)
@@ -55,6 +57,8 @@ def lif(
     for t in range(time_steps):
         v = v >> leak if leak_kind == "shift" else v - (v >> leak)
         v = v + current[min(t, len(current) - 1)] + bias
+        if potentials is not None:
+            potentials[t] = v
         fired = v >= threshold
         v = np.where(fired, 0 if reset == "zero" else v - threshold, v)
         spikes[t] = fired

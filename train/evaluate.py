@@ -8,7 +8,9 @@ Denoising, colour, whole images, RGB. Two protocols, both with Gaussian noise fr
 
 The other tasks have pairs of pictures; how each set is scored stands in `train.datasets` and in the caption. The
 restored picture is 8 bits always, and the untouched input has its own row. `--dataset all` takes every test set of the
-network's task, the project's synthetic ones included, and names those that are not there.
+network's task, the project's synthetic ones included, and names those that are not there. Several --bundle and
+--checkpoint stand in the same tables: with the five shipped bundles these are the paper's Tables 1 to 5, with what the
+paper printed beside (`train.published`).
 """
 
 from __future__ import annotations
@@ -27,47 +29,16 @@ import torch
 from tqdm import tqdm
 
 from simulator.files import write_atomically
-from train import metrics
+from train import metrics, published
 from train.data import DataError, add_noise, load_image
 from train.datasets import DATASETS, DataSet, Protocol, Sample, check_pixels, find, find_synthetic
 from train.metrics import psnr, ssim
+from train.tables import Table
 
 Restore = Callable[[np.ndarray], tuple[np.ndarray, float | None]]
 Scores = dict[str, float | None]  # by metric; None where a metric is not available
 BACKENDS = ("numba", "reference", "torch", "onnx")
 PROTOCOLS = ("clipped", "unclipped")
-# Published rows (arXiv 2504.01755, Table 1, CBSD68, PSNR/SSIM at 15, 25, 50; CBM3D: the BM3D authors' colour method).
-PUBLISHED = {
-    "SpikerIR (Restormer teacher), as printed": {15: (32.35, 0.894), 25: (29.72, 0.825), 50: (26.13, 0.678)},
-    "SpikerIR (PromptIR teacher), as printed": {15: (32.48, 0.898), 25: (29.70, 0.829), 50: (25.59, 0.642)},
-    "CBM3D, as published": {15: (33.50, None), 25: (30.68, None), 50: (27.36, None)},
-}
-
-# The paper's other tables, by set; a protocol's name means that the row was printed for it alone, "" that the paper
-# does not say. Deraining is PSNR only.
-_STUDENT = "SpikerIR, as printed"
-PUBLISHED_PAIRS: dict[str, list[tuple[str, str, Scores]]] = {
-    **{
-        name: [
-            ("SpikerIR (Restormer teacher), as printed", "", {"psnr": students[0]}),
-            ("SpikerIR (PromptIR teacher), as printed", "", {"psnr": students[1]}),
-            ("SpikerIR (AdaIR teacher), as printed", "", {"psnr": students[2]}),
-            ("Restormer, as printed", "y", {"psnr": teachers[0]}),
-            ("PromptIR, as printed", "rgb", {"psnr": teachers[1]}),
-            ("AdaIR, as printed", "rgb", {"psnr": teachers[2]}),
-        ]
-        for name, students, teachers in (
-            ("test100", (28.20, 30.22, 31.55), (32.00, 30.23, 31.79)),
-            ("rain100h", (29.06, 30.15, 28.64), (31.46, 30.88, 30.99)),
-            ("rain100l", (34.90, 33.71, 34.51), (38.99, 37.44, 38.02)),
-        )
-    },
-    "sots-outdoor": [(_STUDENT, "", {"psnr": 31.66, "ssim": 0.975})],
-    "gopro": [(_STUDENT, "", {"psnr": 29.89, "ssim": 0.931})],
-    "realblur-j": [(f"{_STUDENT} (J or R unsaid)", "", {"psnr": 30.25, "ssim": 0.899})],
-    "realblur-r": [(f"{_STUDENT} (J or R unsaid)", "", {"psnr": 30.25, "ssim": 0.899})],
-    "dpdd": [(_STUDENT, "", {"psnr": 23.89, "ssim": 0.727, "mae": 0.045, "lpips": 0.351})],
-}
 
 
 class EvaluationError(ValueError):
@@ -135,7 +106,7 @@ def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
         raise EvaluationError(f"{file} is not a checkpoint of train.hkd that this version reads ({error}).") from error
     student.rounded = not content["settings"].get("ann")
     about = {"checkpoint": str(file), "step": content["step"], "task": content["settings"]["task"]}
-    about["parameters"] = sum(p.numel() for p in student.parameters())
+    about["parameters"] = student.deployed_parameters
     return (lambda image: (restore(student, image, torch.device("cpu")), None)), about
 
 
@@ -156,7 +127,13 @@ def evaluate(
                     shown = np.clip(noisy, 0, 255).astype(np.uint8)
                     before = psnr(shown, clean) if protocol == "clipped" else _psnr_unclipped(noisy, clean)
                     rows.append(
-                        (before, ssim(shown, clean), psnr(restored, clean), ssim(restored, clean), rate or np.nan)
+                        (
+                            before,
+                            ssim(shown, clean),
+                            psnr(restored, clean),
+                            ssim(restored, clean),
+                            np.nan if rate is None else rate,
+                        )
                     )
                     bar.update()
                 means = [float(value) for value in np.mean(rows, axis=0)]
@@ -258,58 +235,129 @@ def _psnr_unclipped(noisy: np.ndarray, clean: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def print_table(report: dict[str, Any]) -> None:
-    """The paper's Table 1 as text: untouched input, this network, published rows, protocol in the caption."""
-    for protocol, rows in report["results"].items():
-        print(f"\n{report['dataset']}, {report['images']} images, colour, protocol: {protocol}.", end=" ")
-        print("Whole images, RGB PSNR [dB] / SSIM (Gaussian window), 8-bit output,")
+def denoise_tables(network_reports: list[dict[str, Any]]) -> list[Table]:
+    """The paper's Table 1, one table per protocol: untouched input, every network, published rows.
+
+    network_reports: one set's report of each network.
+    """
+    first = network_reports[0]
+    tables = []
+    for protocol, rows in first["results"].items():
         noise = "rounded and clipped to 8 bits" if protocol == "clipped" else "rounded, not clipped"
-        print(f"noise {noise}, seed {report['seed']}.")
-        print(f"{'':44s}" + "".join(f"{'sigma ' + sigma:>18s}" for sigma in rows))
-        for label, key in (("untouched input", "input"), (f"this network ({report['backend']})", "restored")):
-            print(
-                f"{label:44s}" + "".join(f"{row[key]['psnr']:10.2f} / {row[key]['ssim']:.3f}" for row in rows.values())
-            )
-        for label, published in PUBLISHED.items() if report["dataset"] == "cbsd68" else ():
-            cells = [published.get(int(float(sigma))) for sigma in rows]
-            shown = ["-" if c is None else f"{c[0]:.2f} / {'-' if c[1] is None else f'{c[1]:.3f}'}" for c in cells]
-            print(f"{label:44s}" + "".join(f"{cell:>18s}" for cell in shown))
-        rates = [row["spike_rate"] for row in rows.values()]
-        if all(rate is not None for rate in rates):
-            print(f"{'total spike rate (SyOps / SyOps if all fired)':44s}" + "".join(f"{rate:18.4f}" for rate in rates))
+        images = f"{first['images']}{_part(first, DATASETS[first['dataset']].count)} images"
+        caption = (
+            f"{first['dataset']}, {images}, colour, protocol: {protocol}. Whole images, RGB PSNR [dB] / SSIM (Gaussian "
+            f"window), 8-bit output, noise {noise}, seed {first['seed']}."
+        )
+        lines = [("untouched input", [_pair(row["input"]) for row in rows.values()])]
+        for report in network_reports:
+            own = report["results"][protocol]
+            lines.append((_label(report), [_pair(own[sigma]["restored"]) for sigma in rows]))
+        in_paper = first["dataset"] in published.TABLES["denoise"].datasets
+        for label, printed in published.DENOISE.items() if in_paper else ():
+            lines.append((label, [_printed_pair(printed, sigma) for sigma in rows]))
+        for report in network_reports:
+            rates = [report["results"][protocol][sigma]["spike_rate"] for sigma in rows]
+            if all(rate is not None for rate in rates):
+                lines.append((_rate_label(report), [f"{rate:.4f}" for rate in rates]))
+        notes = published.TABLES["denoise"].notes if in_paper else ()
+        heading = published.headline("denoise", first["dataset"], False)
+        tables.append(Table(heading, caption, [f"sigma {sigma}" for sigma in rows], lines, notes))
+    return tables
 
 
-def print_pairs(report: dict[str, Any]) -> None:
-    """A paired set as text: untouched input, this network, published rows, protocol in the caption."""
-    keys = {"psnr": "PSNR", "ssim": "SSIM", "mae": "MAE", "lpips": "LPIPS"}
-    for name, result in report["results"].items():
-        synthetic = report["synthetic"]
+def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]:
+    """One of the paper's Tables 2 to 5, one table per protocol; network_reports: one set's report of each network."""
+    names = {"psnr": "PSNR", "ssim": "SSIM", "mae": "MAE", "lpips": "LPIPS"}
+    first = network_reports[0]
+    tables = []
+    for protocol, result in first["results"].items():
+        synthetic = first["synthetic"]
         origin = f" SYNTHETIC: made by train.degradations from clean images ({synthetic})." if synthetic else ""
-        part = "" if report["images"] == report["whole"] else f" of {report['whole']}"
-        print(f"\n{report['dataset']}, {report['images']}{part} images.{origin} {report['protocols'][name]}.")
-        if result["unaligned"]:
-            print(f"Not aligned, scored as they are: {', '.join(result['unaligned'])}.")
-        shown = [key for key in keys if key in result["input"]]
-        print(f"{'':52s}" + "".join(f"{keys[key]:>10s}" for key in shown))
+        images = f"{first['images']}{_part(first, first['whole'])} images"
+        caption = f"{first['dataset']}, {images}.{origin} {first['protocols'][protocol]}."
+        shown = [key for key in names if key in result["input"]]
+        lines, notes = [], []
         for group, means in (("", result), *result["groups"].items()):
             where = f", {group} ({means['images']})" if group else ""
-            _print_scores(f"untouched input{where}", means["input"], shown)
-            _print_scores(f"this network ({report['backend']}){where}", means["restored"], shown)
-        for label, protocol, values in PUBLISHED_PAIRS.get(report["dataset"], []):
-            if protocol in ("", name):
-                _print_scores(label, values, shown)
+            lines.append((f"untouched input{where}", _cells(means["input"], shown)))
+            for report in network_reports:
+                own = report["results"][protocol]
+                restored = (own["groups"][group] if group else own)["restored"]
+                lines.append((f"{_label(report)}{where}", _cells(restored, shown)))
+        for label, wanted, values in published.PAIRS.get(first["dataset"], []):
+            if wanted in ("", protocol):
+                lines.append((label, _cells(values, shown)))
+        for report in network_reports:
+            own = report["results"][protocol]
+            if own["spike_rate"] is not None:
+                cells = [f"{own['spike_rate']:.4f}", *[""] * (len(shown) - 1)]
+                lines.append((_rate_label(report), cells))
+            if own["unaligned"]:
+                whose = "" if len(network_reports) == 1 else f" ({report['network']})"
+                notes.append(f"Not aligned, scored as they are: {', '.join(own['unaligned'])}{whose}.")
         if "lpips" in shown and result["input"]["lpips"] is None:
-            print(metrics.lpips_missing())
-        if result["spike_rate"] is not None:
-            print(f"{'total spike rate (SyOps / SyOps if all fired)':52s}{result['spike_rate']:10.4f}")
+            notes.append(metrics.lpips_missing())
+        if first["dataset"] in published.TABLES[task].datasets:
+            notes += published.TABLES[task].notes
+        heading = published.headline(task, first["dataset"], bool(synthetic))
+        tables.append(Table(heading, caption, [names[key] for key in shown], lines, notes))
+    return tables
 
 
-def _print_scores(label: str, values: Scores, shown: list[str]) -> None:
+def make_tables(network_reports: list[list[dict[str, Any]]], tasks: dict[str, str]) -> list[Table]:
+    """All tables in the paper's order; network_reports: of each network, one report per set. tasks: {set: task}."""
+    by_set: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for reports in network_reports:
+        names = [report["dataset"] for report in reports]
+        for i, report in enumerate(reports):  # synthetic sets may share a name; every network has them in one order
+            by_set.setdefault((names[i], names[:i].count(names[i])), []).append(report)
+    tables: list[Table] = []
+    # Sorting is stable: sets of one table stay as they were asked for.
+    for (name, _), own in sorted(by_set.items(), key=lambda item: published.TABLES[tasks[item[0][0]]].number):
+        tables += pair_tables(own, tasks[name]) if "protocols" in own[0] else denoise_tables(own)
+    return tables
+
+
+def as_markdown(tables: list[Table], missing: dict[str, str]) -> str:
+    """The tables as a Markdown page; missing: why a set is not in them, by its name."""
+    parts = [table.markdown() for table in tables]
+    if missing:
+        parts.append(
+            "### Not there, so not in the tables\n\n" + "\n".join(f"- {why}" for why in missing.values()) + "\n"
+        )
+    return "\n".join(parts)
+
+
+def _label(report: dict[str, Any]) -> str:
+    """Whose row it is, with its size and, before it is frozen, how long it was trained."""
+    steps = f", {report['step']:,} steps" if "step" in report else ""
+    return f"{report['network']} ({report['backend']}), {report['parameters']:,} parameters{steps}"
+
+
+def _part(report: dict[str, Any], whole: int) -> str:
+    return "" if report["images"] == whole else f" of {whole}"
+
+
+def _rate_label(report: dict[str, Any]) -> str:
+    return f"total spike rate (SyOps / SyOps if all fired), {report['network']}"
+
+
+def _pair(scores: Scores) -> str:
+    return f"{scores['psnr']:.2f} / {scores['ssim']:.3f}"
+
+
+def _printed_pair(printed: dict[int, tuple[float, float | None]], sigma: str) -> str:
+    found = printed.get(int(float(sigma))) if float(sigma).is_integer() else None
+    return "-" if found is None else f"{found[0]:.2f} / {'-' if found[1] is None else f'{found[1]:.3f}'}"
+
+
+def _cells(values: Scores, shown: list[str]) -> list[str]:
     def cell(key: str) -> str:
         value = values.get(key)
         return "-" if value is None else f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
 
-    print(f"{label:52s}" + "".join(f"{cell(key):>10s}" for key in shown))
+    return [cell(key) for key in shown]
 
 
 def _wanted(
@@ -317,7 +365,7 @@ def _wanted(
 ) -> tuple[list[tuple[DataSet, list[Sample]]], dict[str, str]]:
     """The sets that are asked for, there, and scored by the protocol; and why others are not: {name: sentence}.
 
-    Raises DataError if one set is asked for and not usable, or none of several is.
+    Raises DataError if one set alone is asked for and not usable.
     """
     if names == ["all"]:
         tests = [name for name, row in DATASETS.items() if row.role == "test" and task in (row.task, "auto")]
@@ -333,8 +381,9 @@ def _wanted(
                 continue
             twins = [twin for twin in find_synthetic(root) if alone or task in (twin[0].task, "auto")]
             if not twins:
+                which = "set" if alone else f"set to {task}"
                 raise DataError(
-                    f"No synthetic set is in {root}; expected set.json with input and target, there or one folder "
+                    f"No synthetic {which} is in {root}; expected set.json with input and target, there or one folder "
                     "deeper (python -m train.degradations writes them)."
                 )
             for data_set, _ in twins:
@@ -343,9 +392,7 @@ def _wanted(
         except DataError as error:
             if alone:
                 raise
-            missing[name] = str(error)
-    if not found:
-        raise DataError(f"No set of {', '.join(names)} can be used; python -m train.datasets --data {root} says why.")
+            missing[f"synthetic {task}" if name == "synthetic" else name] = str(error)
     return found, missing
 
 
@@ -387,9 +434,9 @@ def _report(
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when done, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="PSNR and SSIM on a test set.")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bundle", type=Path)
-    source.add_argument("--checkpoint", type=Path, help="checkpoint.pt of train.hkd, or its folder")
+    several = {"type": Path, "nargs": "+", "action": "extend", "default": [], "metavar": "FILE"}
+    parser.add_argument("--bundle", **several, help="one or more; all stand in the same tables")
+    parser.add_argument("--checkpoint", **several, help="checkpoint.pt of train.hkd, or its folder; one or more")
     parser.add_argument(
         "--dataset", nargs="+", choices=(*DATASETS, "synthetic", "all"), default=["cbsd68"], metavar="NAME",
         help=f"{', '.join(DATASETS)}; synthetic: what train.degradations wrote; all: test sets of the network's task",
@@ -405,7 +452,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="only the first N images (said in the caption)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--markdown", type=Path, help="write the tables here as well")
     options = parser.parse_args(arguments)
+    if not options.bundle and not options.checkpoint:
+        parser.error("a network is needed: --bundle FILE, or --checkpoint RUN before it is frozen")
     for name in ("threads", "limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -413,38 +463,67 @@ def main(arguments: list[str] | None = None) -> int:
     if any(not 0 <= sigma <= 100 for sigma in options.sigma):
         parser.error("--sigma is in 8-bit levels, 0 to 100")
     try:
-        if options.checkpoint:
-            restore, about = checkpoint_restorer(options.checkpoint)
-            backend = "torch"
-        else:
-            restore, about = bundle_restorer(options.bundle, options.backend, options.threads)
-            backend = options.backend
-        found, missing = _wanted(options.dataset, options.data, about["task"], options.protocol)
-        for data_set, _ in found:
-            if about["task"] not in (data_set.task, "auto"):
-                print(
-                    f"train.evaluate: this network was trained to {about['task']}; {data_set.name} is a set to "
-                    f"{data_set.task}.",
-                    file=sys.stderr,
-                )
-        reports = [_report(*pair, restore, backend, options) | about for pair in found]
+        reports, tasks, missing = _evaluate_all(options)
     except (DataError, EvaluationError, ValueError) as error:
         print(f"train.evaluate: {error}", file=sys.stderr)
         return 2
-    for report in reports:
-        print_pairs(report) if "protocols" in report else print_table(report)
+    tables = make_tables(reports, tasks)
+    for table in tables:
+        print(f"\n{table.text()}", end="")
     if missing:
         print("\nNot there, so not in the tables:")
         print("\n".join(f"  {sentence}" for sentence in missing.values()))
-    several = len(options.dataset) > 1 or options.dataset == ["all"] or len(reports) > 1
-    report = {"sets": reports, "missing": missing} if several else reports[0]
-    if options.json:
+    alone = len(options.dataset) == 1 and options.dataset != ["all"]
+    contents = [own[0] if alone and len(own) == 1 else {"sets": own, "missing": missing} for own in reports]
+    written = {
+        options.json: json.dumps(contents[0] if len(contents) == 1 else {"networks": contents}, indent=1) + "\n",
+        options.markdown: as_markdown(tables, missing),
+    }
+    for path, content in written.items():
         try:
-            write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
+            if path:
+                write_atomically(path, content.encode())
         except OSError as error:
-            print(f"train.evaluate: cannot write {options.json}: {error}.", file=sys.stderr)
+            print(f"train.evaluate: cannot write {path}: {error}.", file=sys.stderr)
             return 2
     return 0
+
+
+def _evaluate_all(
+    options: argparse.Namespace,
+) -> tuple[list[list[dict[str, Any]]], dict[str, str], dict[str, str]]:
+    """(of each network its sets' reports, {set: its task}, {set: why it is not there}).
+
+    Raises DataError, EvaluationError or ValueError, a sentence.
+    """
+    paths = [*options.bundle, *options.checkpoint]
+    reports, tasks, missing = [], {}, {}
+    for path, name in zip(paths, _short_names(paths), strict=True):
+        if path in options.checkpoint:
+            (restore, about), backend = checkpoint_restorer(path), "torch"
+        else:
+            (restore, about), backend = bundle_restorer(path, options.backend, options.threads), options.backend
+        found, absent = _wanted(options.dataset, options.data, about["task"], options.protocol)
+        missing |= absent
+        for data_set, _ in found:
+            tasks[data_set.name] = data_set.task
+            if about["task"] not in (data_set.task, "auto"):
+                print(
+                    f"train.evaluate: {name} was trained to {about['task']}; {data_set.name} is a set to "
+                    f"{data_set.task}.",
+                    file=sys.stderr,
+                )
+        reports.append([_report(*pair, restore, backend, options) | {"network": name} | about for pair in found])
+    if not any(reports):
+        names = ", ".join(options.dataset)
+        raise DataError(f"No set of {names} can be used; python -m train.datasets --data {options.data} says why.")
+    return [own for own in reports if own], tasks, missing
+
+
+def _short_names(paths: list[Path]) -> list[str]:
+    """The name of a bundle's file or a run's folder; the whole path where two would be the same."""
+    short = [path.parent.name if path.name == "checkpoint.pt" else path.stem for path in paths]
+    return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
 
 
 if __name__ == "__main__":

@@ -74,6 +74,11 @@ class Student(nn.Module):
                     self.weights[key] = nn.Parameter(initial)
         self.clamp()
 
+    @property
+    def deployed_parameters(self) -> int:
+        """Number of elements of all tensors that the deployed network needs."""
+        return self.analysis.parameters
+
     def _shapes(self, node: Node) -> dict[str, tuple[int, ...]]:
         channels = self.analysis.values[node.inputs[0]].channels if node.inputs else 0
         return tensor_shapes(node, channels, self.graph.time_steps)
@@ -285,11 +290,22 @@ class EquivalentAnn(Student):
         for key, weight in self.weights.items():
             weight.requires_grad_(not key.endswith("threshold"))
 
+    @property
+    def deployed_parameters(self) -> int:
+        """Weights and biases; an ANN needs no thresholds and no leaks."""
+        return ann_parameters(self.analysis)
+
     def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         """max(current + bias, 0), and how many are above zero (not differentiable)."""
         bias = self.tensor(node, "bias")[:, None, None]
         active = F.relu(current + bias.to(current.dtype))
         return active, (active > 0).sum().float()
+
+
+def ann_parameters(analysis: Analysis) -> int:
+    """Weights and biases of the equivalent ANN of a spiking network: all of its tensors but thresholds and leaks."""
+    spiking = (".threshold", ".leak")
+    return sum(math.prod(shape) for name, shape in analysis.shapes.items() if not name.endswith(spiking))
 
 
 def _add(inputs: list[Tensor]) -> Tensor:

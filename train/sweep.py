@@ -20,16 +20,15 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import torch
 
 import simulator
 from simulator.bundle import BundleError, write_bundle
 from simulator.files import write_atomically
 from train import hkd
 from train.data import DataError, add_noise, image_paths, load_image
+from train.frozen import freeze_run
 from train.metrics import psnr
 from train.run import TrainingError
-from train.student import Student
 
 SIGMAS = (15, 25, 50)
 SIDE = 256  # pixels of the picture whose milliseconds and energy are given
@@ -64,16 +63,11 @@ def folder(out: Path, point: str) -> Path:
     return out / "-".join(words)
 
 
-def freeze(run: Path, settings: hkd.Settings) -> Path:
+def freeze(run: Path) -> Path:
     """Write the network of a finished run as a bundle beside its checkpoint; the bundle's path."""
-    student: Student = hkd.build_student(settings)
-    student.load_state_dict(hkd.weights_of(run, torch.device("cpu")))
-    student.rounded = True
-    path = run / f"{settings.task}.safetensors"
-    unknown = dict.fromkeys(
-        ("training.data", "training.terms", "weights.licence"), "not stated: a trial of train.sweep"
-    )
-    write_bundle(path, student.graph, student.freeze(), {"network.task": settings.task, **unknown})
+    bundle = freeze_run(run)
+    path = run / f"{bundle.task}.safetensors"
+    write_bundle(path, bundle.graph, bundle.tensors, bundle.meta)
     return path
 
 
@@ -106,7 +100,7 @@ def measure(runs: dict[str, Path], images: list[np.ndarray], seed: int, repeats:
         raise DataError(f"No image of the test set has {SIDE}x{SIDE} pixels, which the time is measured on.")
     picture = add_noise(large[0][:SIDE, :SIDE], 25, seed, True, 0)
     contents = {point: hkd.read_run(run) for point, run in runs.items()}
-    networks = [simulator.load(freeze(runs[point], contents[point][0]), threads=1) for point in runs]
+    networks = [simulator.load(freeze(runs[point]), threads=1) for point in runs]
     milliseconds = times_ms(networks, picture, repeats)
     rows: list[Row] = []
     for (point, (settings, step, seconds)), network, ms in zip(contents.items(), networks, milliseconds, strict=True):

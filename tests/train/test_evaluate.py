@@ -188,6 +188,84 @@ def test_several_sets_are_reported_together_and_another_tasks_network_is_pointed
     assert "trained to denoise; rain100l is a set to derain" in capsys.readouterr().err
 
 
+def test_several_networks_stand_in_one_table_with_their_names_and_sizes(photos, tmp_path, capsys):
+    page = tmp_path / "tables.md"
+    bundles = [str(BUNDLE.with_name(f"{name}.safetensors")) for name in ("edge", "kinds")]
+    arguments = ["--bundle", bundles[0], "--bundle", bundles[1], "--data", str(photos), "--sigma", "25"]
+    found = report([*arguments, "--protocol", "clipped", "--markdown", str(page)], tmp_path)
+    alone = report(["--bundle", bundles[1], "--data", str(photos), "--sigma", "25", "--protocol", "clipped"], tmp_path)
+    assert [own["network"] for own in found["networks"]] == ["edge", "kinds"]
+    both = [own["results"]["clipped"]["25"] for own in found["networks"]]
+    assert both[0]["input"] == both[1]["input"] and both[0]["restored"] != both[1]["restored"]
+    assert both[1]["restored"] == alone["results"]["clipped"]["25"]["restored"]  # the form of one network's file stays
+    out = capsys.readouterr().out
+    table = out.split("Table 1 of the paper")[1]
+    assert table.count("untouched input") == 1 and "\nedge (numba), 5,720 parameters" in table
+    assert "\nkinds (numba), " in table and "total spike rate (SyOps / SyOps if all fired), kinds" in table
+    text = page.read_text()
+    assert "### Table 1 of the paper: colour denoising" in text and "| edge (numba), 5,720 parameters | " in text
+    assert "cbsd68, 2 of 68 images" in text and "seed 0" in text
+
+
+def test_table_1_has_the_teachers_rows_as_printed_and_says_what_is_wrong_with_one(photos, tmp_path, capsys):
+    report(["--bundle", str(BUNDLE), "--data", str(photos), "--protocol", "clipped"], tmp_path)
+    out = capsys.readouterr().out
+    for words in ("Restormer, as printed", "31.96 / 0.900", "PromptIR, as printed", "AdaIR, as printed",
+                  "SpikerIR (AdaIR teacher), as printed", "matches Restormer's grayscale", "34.35 / -"):  # fmt: skip
+        assert words in out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("rain100l", ("Table 2 of the paper: deraining", "Restormer row is PSNR on Y")),
+        ("realblur-j", ("Table 3 of the paper: motion deblurring", "of J or of R")),
+        ("dpdd", ("Table 4 of the paper: defocus deblurring", "equals the untouched input's")),
+    ],
+)
+def test_every_table_names_the_papers_and_what_an_honest_reading_finds(data, tmp_path, capsys, dataset, words):
+    report(["--bundle", str(BUNDLE), "--dataset", dataset, "--data", str(data), "--limit", "1"], tmp_path)
+    out = capsys.readouterr().out
+    assert all(word in out for word in words)
+
+
+def test_networks_of_several_tasks_take_each_its_own_sets_in_the_papers_order(data, photos, tmp_path, capsys):
+    run = tmp_path / "rain"
+    short = "--task derain --channels 8 8 8 8 --patch 16 --batch 1 --threads 1 --device cpu --stages none --steps 1"
+    assert hkd.main([*short.split(), "--data", str(photos), "--out", str(run)]) == 0
+    page = tmp_path / "tables.md"
+    arguments = ["--checkpoint", str(run), "--bundle", str(BUNDLE), "--dataset", "all", "--data", str(data)]
+    found = report([*arguments, "--markdown", str(page)], tmp_path)
+    sets = {own["sets"][0]["network"]: [row["dataset"] for row in own["sets"]] for own in found["networks"]}
+    assert sets == {"edge": ["synthetic denoise camera"], "rain": ["rain100l"]}
+    text = page.read_text()
+    assert text.index("Synthetic twin of the paper's Table 1") < text.index("Table 2 of the paper")
+    assert "rain (torch), " in text and "parameters, 1 steps" in text
+    missing = text.split("Not there, so not in the tables")[1]
+    assert "- rain100h is not in" in missing and "- No synthetic set to derain is in" in missing
+
+
+def test_synthetic_sets_of_one_name_have_a_table_each(photos, tmp_path, capsys):
+    for seed in ("1", "2"):
+        twin = ["--task", "denoise", "--variant", "camera", "--data", str(photos), "--seed", seed]
+        assert degradations.main([*twin, "--out", str(tmp_path / "sets" / seed)]) == 0
+    found = report(["--bundle", str(BUNDLE), "--dataset", "synthetic", "--data", str(tmp_path / "sets")], tmp_path)
+    assert [row["synthetic"] for row in found["sets"]] == ["camera, seed 1", "camera, seed 2"]
+    out = capsys.readouterr().out
+    assert out.count("untouched input") == 2 and "(camera, seed 1)" in out and "(camera, seed 2)" in out
+
+
+def test_networks_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    paths = [tmp_path / "a" / "checkpoint.pt", tmp_path / "b.safetensors", Path("x") / "b.safetensors"]
+    assert evaluate._short_names(paths) == ["a", str(paths[1]), "x/b.safetensors"]
+
+
+def test_a_command_without_a_network_says_which_options_give_one(photos, capsys):
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["--data", str(photos)])
+    assert stop.value.code == 2 and "--bundle FILE" in capsys.readouterr().err
+
+
 def test_only_cbsd68_has_the_papers_denoising_rows_beside_it(photos, tmp_path, capsys):
     report(["--bundle", str(BUNDLE), "--dataset", "kodak24", "--data", str(photos), "--sigma", "25"], tmp_path)
     assert "as printed" not in capsys.readouterr().out
