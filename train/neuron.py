@@ -242,11 +242,12 @@ class _Lif(torch.autograd.Function):
         ctx.save_for_backward(current, *constants)
         spikes = torch.empty(shape, dtype=current.dtype, device=current.device, memory_format=torch.channels_last)
         if _on_cpu(current):
-            row = _row(c, shape[0] * h * w // steps)
+            row = ctx.row = _row(c, shape[0] * h * w // steps)
             forward, _ = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
+            ctx.tiled = np.tile(torch.stack([p.float() for p in constants]).numpy(), row // c)
             arrays = (
                 _flat(current, 1 if static else steps, row),
-                *[_tile(p, row) for p in constants[:4]],
+                *ctx.tiled[:4],
                 np.float32(grid or 1),
                 np.float32(1 / (grid or 1)),
                 _flat(spikes, steps, row),
@@ -271,16 +272,16 @@ class _Lif(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_current = torch.empty_like(current)
         if _on_cpu(current):
-            row = _row(current.shape[1], grad.shape[0] * grad.shape[2] * grad.shape[3] // steps)
+            row = ctx.row
             _, backward = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
             arrays = (
                 _flat(current, 1 if static else steps, row),
                 _flat(grad, steps, row),
                 np.float32(grad_count.item()),
-                *[_tile(p, row) for p in (halves, derivative, bias, threshold)],
+                *ctx.tiled[:4],
                 np.float32(grid or 1),
                 np.float32(1 / (grid or 1)),
-                _tile(inverse_width, row),
+                ctx.tiled[4],
                 _flat(grad_current, 1 if static else steps, row),
             )
 
@@ -323,10 +324,6 @@ class _Lif(torch.autograd.Function):
             into[0] = total.to(current.dtype)
         dims = (0, 2, 3)
         return grad_current, sum_bias.sum(dims), sum_threshold.sum(dims), None, None, None, None, None, None, None
-
-
-def _tile(parameter: Tensor, row: int) -> Any:
-    return np.tile(parameter.detach().float().numpy(), row // parameter.numel())
 
 
 def lif(
