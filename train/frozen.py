@@ -1,16 +1,21 @@
-"""A trained network as the device will run it: a bundle file as it is, a run of `train.hkd` frozen in memory."""
+"""A trained network as the device will run it: a bundle file as it is, a run of `train.hkd` frozen; and its scores."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from simulator.bundle import Bundle, parse, read_bundle, serialise
+import simulator
+from simulator.bundle import Bundle, parse, read_bundle, serialise, write_bundle
 from train import hkd
-from train.run import TrainingError
+from train.metrics import psnr
+from train.run import TrainingError, validation_pairs
 from train.student import Student
 
+WHOLE = 1 << 30  # pixels of a crop that no image reaches
 UNSTATED = "not stated: frozen for a measurement, not for use"
 
 
@@ -33,3 +38,28 @@ def freeze_run(path: Path) -> Bundle:
     unknown = dict.fromkeys(("training.data", "training.terms", "weights.licence"), UNSTATED)
     content, _ = serialise(student.graph, student.freeze(), {"network.task": settings.task, **unknown})
     return parse(content)
+
+
+def freeze(run: Path) -> Path:
+    """Write the network of a finished run as a bundle beside its checkpoint; the bundle's path."""
+    bundle = freeze_run(run)
+    path = run / f"{bundle.task}.safetensors"
+    write_bundle(path, bundle.graph, bundle.tensors, bundle.meta)
+    return path
+
+
+def whole_pairs(
+    task: str, images: Sequence[np.ndarray], seed: int, sigma: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(degraded, clean) of whole test images, uint8 [H, W, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits."""
+    return validation_pairs(task, list(images), seed, sigma, WHOLE)
+
+
+def score(network: simulator.Network, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Mean PSNR in dB and mean spike rate over (degraded, clean) pictures, uint8 [H, W, 3]."""
+    results = []
+    for degraded, clean in pairs:
+        result = network.run(degraded)
+        results.append((psnr(result.image, clean), result.stats.spike_rate))
+    quality, rate = np.mean(results, axis=0)
+    return float(quality), float(rate)

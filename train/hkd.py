@@ -444,6 +444,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The part of the command's options that decides the weights."""
+    names = {field: getattr(options, field) for field in Settings.__dataclass_fields__}
+    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma)}
+    names["architecture"] = tuple(options.architecture)
+    names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
+    return Settings(**names)
+
+
 PAPER_EPOCHS = {"denoise": 51, "deblur": 77, "dehaze": 5, "derain": 8, "defocus": 208, "auto": 51}  # auto is ours
 
 
@@ -451,10 +460,6 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when finished, 130 when a signal stopped it (resumable), 2 for a mistake the user can mend."""
     options = parse_arguments(arguments)
     out = options.out or Path("runs") / options.task
-    names = {field: getattr(options, field) for field in Settings.__dataclass_fields__}
-    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma)}
-    names["architecture"] = tuple(options.architecture)
-    names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
     try:
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -464,7 +469,7 @@ def main(arguments: list[str] | None = None) -> int:
             weights = options.teacher_weights or newest_teacher(options.task, options.teacher)
             teacher = load_teacher(options.teacher, weights).to(world.device).channels_last()
         finished = train(
-            Settings(**names),
+            settings_of(options),
             load_images(options.data),
             teacher,
             out,

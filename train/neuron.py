@@ -15,6 +15,8 @@ Currents are float32 or bfloat16; the membrane is float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -27,6 +29,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 LANES = 256  # per-channel constants are tiled to rows of at least this many, so that the inner loop is long
+ROWS = 64  # rows below which a second thread would cost more than it saves
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -65,7 +68,7 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
 
     Arrays: current [T or 1, M, L], spikes [T, M, L] (float32, or uint16 holding bfloat16); halves (2^-k), derivative
     (the leak's d), bias, threshold, inverse_width float32 [L]; grid = 2^q and unit = 2^-q. Gradients of bias and
-    threshold are summed into float32 [L].
+    threshold are summed into float32 [L]. Both walk the rows `start` to `stop` of M, so that threads can share them.
     """
     load = _from_bf16 if half else _same
     store = _to_bf16 if half else _same
@@ -80,10 +83,19 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
 
     @numba.njit(fastmath={"nsz", "contract", "arcp"}, nogil=True)
     def forward(
-        current: Any, halves: Any, derivative: Any, bias: Any, threshold: Any, grid: Any, unit: Any, spikes: Any
+        start: int,
+        stop: int,
+        current: Any,
+        halves: Any,
+        derivative: Any,
+        bias: Any,
+        threshold: Any,
+        grid: Any,
+        unit: Any,
+        spikes: Any,
     ) -> int:
         count = 0
-        for m in range(current.shape[1]):
+        for m in range(start, stop):
             here = np.int32(0)
             for i in range(current.shape[2]):
                 v = zero
@@ -105,6 +117,8 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
 
     @numba.njit(fastmath={"nsz", "contract", "arcp"}, nogil=True)
     def backward(
+        start: int,
+        stop: int,
         current: Any,
         grad: Any,
         grad_count: Any,
@@ -123,7 +137,7 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
         membrane = np.empty((steps, length), np.float32)
         ahead = np.empty(length, np.float32)
         total = np.empty(length, np.float32)
-        for m in range(current.shape[1]):
+        for m in range(start, stop):
             for i in range(length):
                 v = zero
                 for t in range(steps):
@@ -166,6 +180,19 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
                     grad_current[0, m, i] = store(total[i])
 
     return forward, backward
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+def _share(kernel: Callable[[int, int], Any], rows: int) -> list[Any]:
+    """kernel(start, stop) over all rows, shared by as many threads as PyTorch uses; the results in order."""
+    parts = max(1, min(torch.get_num_threads(), rows // ROWS))
+    bounds = [rows * i // parts for i in range(parts + 1)]
+    others = [_pool(parts - 1).submit(kernel, *bounds[i : i + 2]) for i in range(1, parts)] if parts > 1 else []
+    return [kernel(*bounds[:2]), *(other.result() for other in others)]
 
 
 def _flat(x: Tensor, steps: int, row: int) -> Any:
@@ -215,17 +242,18 @@ class _Lif(torch.autograd.Function):
         ctx.save_for_backward(current, *constants)
         spikes = torch.empty(shape, dtype=current.dtype, device=current.device, memory_format=torch.channels_last)
         if _on_cpu(current):
-            row = _row(c, shape[0] * h * w // steps)
+            row = ctx.row = _row(c, shape[0] * h * w // steps)
             forward, _ = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
-            tiled = [_tile(p, row) for p in constants[:4]]
-            count = forward(
+            ctx.tiled = np.tile(torch.stack([p.float() for p in constants]).numpy(), row // c)
+            arrays = (
                 _flat(current, 1 if static else steps, row),
-                *tiled,
+                *ctx.tiled[:4],
                 np.float32(grid or 1),
                 np.float32(1 / (grid or 1)),
                 _flat(spikes, steps, row),
             )
-            return spikes, torch.tensor(float(count))
+            counts = _share(lambda start, stop: forward(start, stop, *arrays), arrays[0].shape[1])
+            return spikes, torch.tensor(float(sum(counts)))
         halves, derivative, bias, threshold, _ = (p[:, None, None] for p in constants)
         v = torch.zeros((), device=current.device)
         inputs = current.float().unflatten(0, (1 if static else steps, -1))
@@ -244,22 +272,26 @@ class _Lif(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_current = torch.empty_like(current)
         if _on_cpu(current):
-            row = _row(current.shape[1], grad.shape[0] * grad.shape[2] * grad.shape[3] // steps)
+            row = ctx.row
             _, backward = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
-            grad_bias, grad_threshold = np.zeros(row, np.float32), np.zeros(row, np.float32)
-            backward(
+            arrays = (
                 _flat(current, 1 if static else steps, row),
                 _flat(grad, steps, row),
                 np.float32(grad_count.item()),
-                *[_tile(p, row) for p in (halves, derivative, bias, threshold)],
+                *ctx.tiled[:4],
                 np.float32(grid or 1),
                 np.float32(1 / (grid or 1)),
-                _tile(inverse_width, row),
+                ctx.tiled[4],
                 _flat(grad_current, 1 if static else steps, row),
-                grad_bias,
-                grad_threshold,
             )
-            sums = [torch.from_numpy(g.reshape(-1, current.shape[1]).sum(0)) for g in (grad_bias, grad_threshold)]
+
+            def part(start: int, stop: int) -> Any:
+                grads = np.zeros((2, row), np.float32)  # of bias and threshold
+                backward(start, stop, *arrays, grads[0], grads[1])
+                return grads
+
+            grads = sum(_share(part, arrays[0].shape[1])).reshape(2, -1, current.shape[1]).sum(1)
+            sums = [torch.from_numpy(g) for g in grads]
             return grad_current, *sums, None, None, None, None, None, None, None
         halves, derivative, bias, threshold, inverse_width = (
             p[:, None, None] for p in (halves, derivative, bias, threshold, inverse_width)
@@ -292,10 +324,6 @@ class _Lif(torch.autograd.Function):
             into[0] = total.to(current.dtype)
         dims = (0, 2, 3)
         return grad_current, sum_bias.sum(dims), sum_threshold.sum(dims), None, None, None, None, None, None, None
-
-
-def _tile(parameter: Tensor, row: int) -> Any:
-    return np.tile(parameter.detach().float().numpy(), row // parameter.numel())
 
 
 def lif(

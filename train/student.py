@@ -39,6 +39,22 @@ def _to_grid(x: Tensor, q: int) -> Tensor:
     return _through(torch.floor(x * 2.0**q + 0.5) * 2.0**-q, x)
 
 
+class _TimeSum(torch.autograd.Function):
+    """Sum over time, [T * B, C, H, W] -> float32 [B, C, H, W]. Its gradient stays in channels_last memory.
+
+    Autograd's own would be a broadcast view, which every later addition to it would have to take apart.
+    """
+
+    @staticmethod
+    def forward(ctx, x, steps):  # type: ignore[no-untyped-def]
+        ctx.steps, ctx.dtype = steps, x.dtype
+        return x.unflatten(0, (steps, -1)).sum(0, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        return torch.cat([grad.to(ctx.dtype, memory_format=torch.channels_last)] * ctx.steps), None
+
+
 @dataclass(frozen=True)
 class Output:
     """change: what is added to the picture, real value on the input's scale (1 = 128 grey levels), [B, 3, H, W].
@@ -185,7 +201,8 @@ class Student(nn.Module):
         if kind == "time_sum":
             if self.analysis.values[node.inputs[0]].static:
                 return x.float() * steps
-            return x.unflatten(0, (steps, -1)).sum(0, dtype=torch.float32)
+            total: Tensor = _TimeSum.apply(x, steps)  # type: ignore[no-untyped-call]
+            return total
         raise AssertionError(f"no PyTorch form of {kind}")
 
     def _combine(self, node: Node, inputs: list[Tensor]) -> Tensor:

@@ -22,12 +22,11 @@ from statistics import median
 import numpy as np
 
 import simulator
-from simulator.bundle import BundleError, write_bundle
+from simulator.bundle import BundleError
 from simulator.files import write_atomically
 from train import hkd
 from train.data import DataError, add_noise, image_paths, load_image
-from train.frozen import freeze_run
-from train.metrics import psnr
+from train.frozen import freeze, score, whole_pairs
 from train.run import TrainingError
 
 SIGMAS = (15, 25, 50)
@@ -63,24 +62,6 @@ def folder(out: Path, point: str) -> Path:
     return out / "-".join(words)
 
 
-def freeze(run: Path) -> Path:
-    """Write the network of a finished run as a bundle beside its checkpoint; the bundle's path."""
-    bundle = freeze_run(run)
-    path = run / f"{bundle.task}.safetensors"
-    write_bundle(path, bundle.graph, bundle.tensors, bundle.meta)
-    return path
-
-
-def score(network: simulator.Network, images: list[np.ndarray], sigma: float, seed: int) -> tuple[float, float]:
-    """Mean PSNR in dB and mean spike rate over clean images uint8 [H, W, 3], clipped noise."""
-    results = []
-    for index, clean in enumerate(images):
-        result = network.run(add_noise(clean, sigma, seed, True, index))
-        results.append((psnr(result.image, clean), result.stats.spike_rate))
-    quality, rate = np.mean(results, axis=0)
-    return float(quality), float(rate)
-
-
 def times_ms(networks: list[simulator.Network], picture: np.ndarray, repeats: int) -> list[float]:
     """Median wall time of `Network.run` in ms for each network, repetitions interleaved."""
     taken: list[list[float]] = [[] for _ in networks]
@@ -105,7 +86,7 @@ def measure(runs: dict[str, Path], images: list[np.ndarray], seed: int, repeats:
     rows: list[Row] = []
     for (point, (settings, step, seconds)), network, ms in zip(contents.items(), networks, milliseconds, strict=True):
         stats = network.run(picture).stats
-        scores = [score(network, images, sigma, seed) for sigma in SIGMAS]
+        scores = [score(network, whole_pairs("denoise", images, seed, sigma)) for sigma in SIGMAS]
         row: Row = {
             "point": point,
             "architecture": " ".join(settings.architecture),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from train import ablate, hkd
+from train import hkd
 from train.teachers import build_teacher, save_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -122,26 +122,6 @@ def test_ctrl_c_saves_the_run_and_exits_130(photos, tmp_path):
     assert process.returncode == 130
     assert "--resume" in errors and "Traceback" not in errors
     assert not torch.load(tmp_path / "checkpoint.pt", weights_only=True)["finished"]
-
-
-def test_the_ablation_writes_one_table_and_one_plot(photos, teacher, tmp_path, capsys):
-    command = [
-        *SHORT,
-        "--data",
-        str(photos),
-        "--teacher-weights",
-        str(teacher),
-        "--steps",
-        "20",
-        "--out",
-        str(tmp_path),
-    ]
-    assert ablate.main([*command, "--stages", "none", "4-7"]) == 0
-    with open(tmp_path / "convergence.csv", newline="") as file:
-        table = list(csv.DictReader(file))
-    assert {row["stages"] for row in table} == {"none", "4-7"}
-    assert cv2.imread(str(tmp_path / "convergence.png")) is not None
-    assert "best" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

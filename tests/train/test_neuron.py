@@ -101,3 +101,30 @@ def test_kernel_and_plain_pytorch_agree(monkeypatch, static, grid):
     assert torch.equal(kernel[0], plain[0])
     for a, b in zip(kernel[1], plain[1], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_threads_share_the_neurons_without_changing_a_spike(static):
+    torch.manual_seed(0)
+    shape = (2 if static else 8, 32, 40, 24)  # more rows than one thread is given
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        torch.manual_seed(1)
+        current = torch.randn(shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+        bias, threshold = torch.zeros(32, requires_grad=True), torch.ones(32, requires_grad=True)
+        torch.set_num_threads(threads)
+        try:
+            spikes, count = neuron.lif(
+                current, bias, threshold, torch.full((32,), 2.0), steps=4, static=static, grid=None, subtract=True,
+                decay=True,
+            )  # fmt: skip
+            (spikes.sum() * 0.5 + 0.1 * count).backward()
+        finally:
+            torch.set_num_threads(before)
+        results.append((spikes.detach(), count.detach(), current.grad, bias.grad, threshold.grad))
+    (spikes, count, grad, *sums), (other_spikes, other_count, other_grad, *other_sums) = results
+    assert torch.equal(spikes, other_spikes) and count == other_count == spikes.sum()
+    assert torch.equal(grad, other_grad) and grad.abs().max() > 0
+    for ours, other in zip(sums, other_sums, strict=True):
+        assert torch.allclose(ours, other, rtol=1e-4)
