@@ -250,9 +250,9 @@ class Builder:
     def dense_conv(self, name: str, x: str, channels: int, kernel: int = 3, **more: Any) -> str:
         return self.conv(name, x, channels, kernel, kind="dense_conv", **more)
 
-    def requantise(self, name: str, x: str, shift: int, limit: int) -> str:
-        """Symmetric clip to -limit..limit - 1."""
-        return self.add(name, "requantise", (x,), shift=shift, lo=-limit, hi=limit - 1)
+    def requantise(self, name: str, x: str, shift: int, limit: int, least: int | None = None) -> str:
+        """Clip to -limit..limit - 1, or to `least`..limit - 1: with `least` 0 a ReLU."""
+        return self.add(name, "requantise", (x,), shift=shift, lo=-limit if least is None else least, hi=limit - 1)
 
     def lif(self, name: str, x: str, leak: str = "decay", reset: str = "subtract") -> str:
         return self.add(name, "lif", (x,), leak=leak, reset=reset)

@@ -6,9 +6,12 @@ Both are lists of the node kinds of `simulator/graph.py`; `train/student.py` giv
 from __future__ import annotations
 
 import inspect
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from simulator.analysis import analyse
 from simulator.graph import Builder, Graph
 
 CURRENT_GRID = 9  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-9
@@ -86,13 +89,29 @@ def edge(
     return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
 
 
-def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int = 2, time_steps: int = 4) -> Graph:
-    """The student as the paper words it: spike convolution units with real-valued shortcuts, attention.
+PAPER_UNIT = 4  # what the paper calls 1 in currents and membranes is 4 here, so its threshold 0.15 is 0.6
 
-    A block on the stream x: two (neuron -> 3x3 convolution), plus a 3x3 convolution of x itself, then gates over time,
-    channels and space, plus x. Neurons halve their membrane each step and reset to zero. Down: neuron -> 3x3
-    convolution with stride 2. Up: neuron -> 1x1 convolution -> nearest, concatenated with the encoder's stream and
-    fused by neuron -> 1x1 convolution. Attention windows cover 64x64 pixels of the image.
+
+def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int = 2, time_steps: int = 4) -> Graph:
+    """The student as the paper words it, built from ESDNet's blocks; `reconciliation` counts it beside the original.
+
+    A block on the stream x: neuron -> 3x3 convolution -> neuron -> 3x3 convolution, plus a 3x3 convolution of x itself
+    (real-valued), then gates over time, channels and space, then ReLU, then plus x. Neurons halve their membrane each
+    step and reset to zero. Down: neuron -> 3x3 convolution with stride 2. Up: neuron -> nearest -> 3x3 convolution to
+    half the channels, concatenated with the encoder's stream; levels 3 and 2 fuse both by neuron -> 1x1 convolution, the
+    first level works on twice its channels. The last convolution reads the time-sum.
+
+    What the numerics contract makes different from the original, and why nothing is lost by it:
+
+    - threshold-dependent batch norm is folded: its gain is in the weights that follow no other gain, or, where one
+      neuron alone reads a convolution, in that neuron's threshold; its shift is a bias (of that neuron, or of the
+      convolution). The second convolution of a block and its shortcut are added, so they share one bias.
+    - the stream is enlarged by repeating spikes, not bilinearly: a neuron before repeating or after it spikes the same.
+    - attention averages over windows of 64x64 pixels (the training patch) instead of the whole picture, has biases, and
+      its gates are hard sigmoids of the average alone, where the original adds one of the maximum.
+    - a neuron's behaviour depends on its current in units of its threshold only. Values are PAPER_UNIT times the
+      original's: threshold 0.6 on the grid 2^-9 leaves the weights their precision where 0.15 would not. An untrained
+      network then spikes at 0.17 of its neurons and steps; at 1.2 it was 0.02, its deep levels silent, at 0.15 0.44.
     """
     b = Builder(time_steps, CURRENT_GRID)
 
@@ -100,18 +119,18 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
         return b.lif(name, x, "shift", "zero")
 
     def spiking_block(name: str, x: str, width: int, scale: int) -> str:
-        y = b.conv(f"{name}.conv1", neuron(f"{name}.lif1", x), width, 3, bias=True)
-        y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, 3, bias=True)
-        # Real-valued terms would grow without end: the stream enters in 10 bits, the result leaves clipped.
-        real = b.requantise(f"{name}.enter", x, CURRENT_GRID - 6, 1 << 9)
+        y = b.conv(f"{name}.conv1", neuron(f"{name}.lif1", x), width, 3)
+        y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, 3)
+        # Real-valued terms would grow without end: the stream enters in 10 bits, and both leave clipped to +-8.
+        real = b.requantise(f"{name}.enter", x, CURRENT_GRID - 5, STREAM_LIMIT << 5)
         real = b.dense_conv(f"{name}.shortcut", real, width, 3, q=8, bias=True)
-        real = b.requantise(f"{name}.leave", real, 14 - CURRENT_GRID, 1 << 12)
-        y = b.sum(f"{name}.unit", y, real)
+        real = b.requantise(f"{name}.leave", real, 13 - CURRENT_GRID, 1 << 12)
+        y = b.requantise(f"{name}.unit", b.sum(f"{name}.both", y, real), 0, 1 << 12)
         window = max(1, 64 // scale)
         y = b.attend(f"{name}.time", y, "time", window, max(1, time_steps // 4))
         y = b.attend(f"{name}.channel", y, "channel", window, max(1, width // 16))
         y = b.attend(f"{name}.space", y, "space")
-        return b.sum(f"{name}.add", x, y)
+        return b.sum(f"{name}.add", x, b.requantise(f"{name}.relu", y, 0, 1 << 12, least=0))
 
     x = b.dense_conv("encode.conv", b.image(), channels[0], 3, q=10)
     x = b.requantise("encode.round", x, 17 - CURRENT_GRID, STREAM_LIMIT << CURRENT_GRID)
@@ -126,16 +145,48 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
         b.stages[level + 1] = x
         skips.append(x)
     for stage, level in ((5, 2), (6, 1), (7, 0)):
-        name = f"up{level + 1}"
-        x = b.upsample(f"{name}.nearest", b.conv(f"{name}.conv", neuron(f"{name}.lif", x), channels[level], 1))
-        x = neuron(f"{name}.fuse_lif", b.concat(f"{name}.concat", skips[level], x))
-        x = b.conv(f"{name}.fuse", x, channels[level], 1, bias=True)
+        name, width = f"up{level + 1}", channels[level]
+        up = b.upsample(f"{name}.nearest", neuron(f"{name}.lif", x))
+        x = b.concat(f"{name}.concat", b.conv(f"{name}.conv", up, width, 3, bias=level == 0), skips[level])
+        if level:
+            x = b.conv(f"{name}.fuse", neuron(f"{name}.fuse_lif", x), width, 1, bias=True)
+        else:
+            width *= 2
         for i in range(blocks):
-            x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], 2**level)
+            x = spiking_block(f"decoder{level + 1}.{i + 1}", x, width, 2**level)
         b.stages[stage] = x
     x = b.time_sum("readout.sum", x)
-    x = b.requantise("readout.round", x, CURRENT_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID)
+    x = b.requantise("readout.round", x, CURRENT_GRID - 5, 64 << 5)
     return b.finish(b.dense_conv("readout.conv", x, 3, 3, q=11, bias=True))
+
+
+def reconciliation(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Parameters of the original with the layers of a `paper` graph, and of the graph: {part: (original, graph)}.
+
+    The original has a batch norm (gain and shift per channel) after every convolution but the first and the last, no
+    other biases but the last convolution's, one fixed threshold and leak for all neurons, attention without biases,
+    and two maps (average and maximum) under its convolution over space.
+    """
+    original, own = Counter[str](), Counter[str]()
+    for tensor, shape in analyse(graph).shapes.items():
+        name, _, part = tensor.rpartition(".")
+        node, size = graph.node(name), math.prod(shape)
+        if node.kind == "lif":
+            own["thresholds, biases and leaks of neurons"] += size
+        elif node.kind == "attend":
+            own["biases of attention" if "bias" in part else "attention"] += size
+            if "bias" not in part:
+                original["attention"] += 2 * size if node["over"] == "space" else size
+        elif part == "weight":
+            original["convolutions"] += size
+            own["convolutions"] += size
+            if name not in ("encode.conv", "readout.conv"):
+                original["batch norm"] += 2 * node["channels"]
+        else:
+            own["biases of convolutions"] += size
+            if name == "readout.conv":
+                original["biases of convolutions"] += size
+    return {part: (original[part], own[part]) for part in dict.fromkeys([*original, *own])}
 
 
 STUDENTS: dict[str, Callable[..., Graph]] = {"edge": edge, "paper": paper}

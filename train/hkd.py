@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from train.architectures import STUDENTS, build_graph
+from train.architectures import PAPER_UNIT, STUDENTS, build_graph
 from train.data import ALL_IN_ONE, TASKS, DataError, PatchSampler, load_images, to_network
 from train.losses import hint_loss, psnr_loss, restoration_loss, synapse_share
 from train.processes import World, join
@@ -426,13 +426,19 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--penalty-start", type=float, default=0.3, help="part of the run after which the penalty sets in")
     add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
     add("--bfloat16", action="store_true", help="bfloat16 currents before the rounding phase: faster on recent CPUs")
-    add("--threshold", type=float, default=0.5, help="initial threshold of the neurons")
-    add("--surrogate-width", type=float, default=1.0, help="half-width of the surrogate's triangle, in thresholds")
-    add("--leak", type=int, default=2, help="k of the neuron's leak v - (v >> k)")
+    own = "; ".join(
+        f"{name}: " + "{threshold:g}, {leak}, {surrogate_width:g}".format(**n) for name, n in NEURONS.items()
+    )
+    add("--threshold", type=float, help=f"initial threshold of the neurons (threshold, leak, width of {own})")
+    add("--leak", type=int, help="k of the neuron's leak v - (v >> k), or v >> k in the paper's student")
+    add("--surrogate-width", type=float, help="half-width of the surrogate's triangle, in thresholds")
     add("--seed", type=int, default=0)
     add("--validate-every", type=int, default=1000, metavar="STEPS")
     add("--save-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints")
     options = parser.parse_args(arguments)
+    for name, value in NEURONS[options.student].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     for name in ("steps", "epochs", "minutes", "patch", "batch", "rate", "threads", "validate_every", "save_every"):
         value = getattr(options, name)
         if value is not None and not value > 0:
@@ -453,6 +459,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return Settings(**names)
 
 
+# What --threshold, --leak and --surrogate-width are, if not given.
+NEURONS: dict[str, dict[str, Any]] = {
+    "edge": {"threshold": 0.5, "leak": 2, "surrogate_width": 1.0},
+    "paper": {"threshold": 0.15 * PAPER_UNIT, "leak": 1, "surrogate_width": 1.0},
+}
 PAPER_EPOCHS = {"denoise": 51, "deblur": 77, "dehaze": 5, "derain": 8, "defocus": 208, "auto": 51}  # auto is ours
 
 

@@ -263,7 +263,7 @@ class _Lif(torch.autograd.Function):
             fired = v >= threshold
             out[t] = fired
             v = v - threshold * fired if subtract else v * ~fired
-        return spikes, spikes.float().sum()
+        return spikes, spikes.sum(dtype=torch.float32)
 
     @staticmethod
     def backward(ctx, grad, grad_count):  # type: ignore[no-untyped-def]

@@ -55,6 +55,24 @@ class _TimeSum(torch.autograd.Function):
         return torch.cat([grad.to(ctx.dtype, memory_format=torch.channels_last)] * ctx.steps), None
 
 
+class _Requantise(torch.autograd.Function):
+    """clip(x rounded to 2^-q, lo, hi), with q None: clip(x, lo, hi). The gradient is that of the clip.
+
+    One byte per number is kept for the backward pass; `clamp` keeps the number and walks over it five times.
+    """
+
+    @staticmethod
+    def forward(ctx, x, q, lo, hi):  # type: ignore[no-untyped-def]
+        rounded = x if q is None else (x * 2.0**q).add_(0.5).floor_().mul_(2.0**-q)
+        y = rounded.clamp(lo, hi)
+        ctx.save_for_backward(y == rounded)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        return grad * ctx.saved_tensors[0], None, None, None
+
+
 @dataclass(frozen=True)
 class Output:
     """change: what is added to the picture, real value on the input's scale (1 = 128 grey levels), [B, 3, H, W].
@@ -186,10 +204,10 @@ class Student(nn.Module):
             return F.conv2d(x, weight, bias, node["stride"], node["padding"], groups=node["groups"])
         if kind == "requantise":
             q = self.analysis.values[node.name].q
-            x = x.float()
             # Without a shift x is on its grid already, and adding a half to 24 bits would itself round.
-            x = _to_grid(x, q) if self.rounded and node["shift"] else x
-            return x.clamp(node["lo"] * 2.0**-q, node["hi"] * 2.0**-q)
+            grid = q if self.rounded and node["shift"] else None
+            clipped: Tensor = _Requantise.apply(x.float(), grid, node["lo"] * 2.0**-q, node["hi"] * 2.0**-q)  # type: ignore[no-untyped-call]
+            return clipped
         if kind in ("sum", "concat"):
             return self._combine(node, inputs)
         if kind == "upsample":
@@ -243,15 +261,19 @@ class Student(nn.Module):
             else:
                 total = apart.sum(2).transpose(0, 1)  # [B, T, H, W]
             height, width = total.shape[-2:]
-            pad = (0, -width % window, 0, -height % window)
-            mean = means(F.avg_pool2d(F.pad(total, pad), window) * float(window**2))
+            if max(height, width) <= window:  # the usual training patch
+                mean = means(total.sum((-2, -1), keepdim=True))
+            else:
+                pad = (0, -width % window, 0, -height % window)
+                mean = means(F.avg_pool2d(F.pad(total, pad), window) * float(window**2))
             hidden = F.conv2d(mean, self.tensor(node, "squeeze")[:, :, None, None], self.tensor(node, "squeeze_bias"))
             hidden = (_to_grid(hidden, pool_q) if self.rounded else hidden).clamp(0, cap)
             gate = F.conv2d(hidden, self.tensor(node, "excite")[:, :, None, None], self.tensor(node, "excite_bias"))
         gate = (gate + 2) / 4
         gate = (_to_grid(gate, gate_q) if self.rounded else gate).clamp(0, 1)
         if over != "space":
-            gate = F.interpolate(gate, scale_factor=window, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
+            if max(x.shape[-2:]) > window:
+                gate = F.interpolate(gate, scale_factor=window, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
             gate = gate[None] if over == "channel" else gate.transpose(0, 1)[:, :, None]
             y = (apart * gate).flatten(0, 1)
         else:

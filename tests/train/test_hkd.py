@@ -234,3 +234,12 @@ def test_the_equivalent_ann_is_one_pass_of_relus():
         for v in student._lif(student.graph.node("encoder1.1.lif1"), torch.randn(1, 8, 4, 4))[0].detach().flatten()
     }
     assert len(values) > 20 and min(values) == 0  # real numbers, none negative
+
+
+def test_each_student_starts_from_neurons_of_its_own_and_keeps_those_that_are_given():
+    paper = hkd.parse_arguments(["--task", "denoise", "--student", "paper"])
+    assert (paper.threshold, paper.leak) == (pytest.approx(0.6), 1)  # 0.15 in the paper's unit, leak one half
+    assert (paper.epochs, paper.batch, paper.patch, paper.rate, paper.weight_decay) == (51, 8, 64, 5e-4, 0.05)
+    edge = hkd.parse_arguments(["--task", "denoise"])
+    assert (edge.threshold, edge.leak, edge.surrogate_width) == (0.5, 2, 1.0)
+    assert hkd.parse_arguments(["--task", "denoise", "--student", "paper", "--threshold", "1"]).threshold == 1

@@ -9,7 +9,8 @@ import torch
 from simulator.analysis import analyse
 from simulator.graph import Builder, Graph, GraphError
 from simulator.reference import Reference
-from train.architectures import build_graph, edge, paper
+from train import neuron
+from train.architectures import build_graph, edge, paper, reconciliation
 from train.losses import align, hint_loss, psnr_loss, restoration_loss, synapse_share
 from train.student import Student
 
@@ -75,6 +76,39 @@ def test_edge_student_counts_every_tensor_and_stays_within_70000_parameters():
     leaks = sum(b.numel() for b in student.buffers())
     assert sum(p.numel() for p in student.parameters()) + leaks == student.analysis.parameters
     assert student.analysis.parameters <= 70_000
+
+
+def test_paper_student_is_reconciled_with_the_originals_15478207_parameters_to_the_unit():
+    graph = paper()
+    counts = reconciliation(graph)
+    student = Student(graph)
+    tensors = sum(x.numel() for x in (*student.parameters(), *student.buffers()))
+    assert sum(original for original, _ in counts.values()) == 15_478_207
+    assert sum(own for _, own in counts.values()) == analyse(graph).parameters == tensors == 15_485_887
+    assert counts == {
+        "convolutions": (15_399_216, 15_399_216),
+        "batch norm": (15_840, 0),
+        "attention": (63_148, 63_022),
+        "biases of convolutions": (3, 3_219),
+        "thresholds, biases and leaks of neurons": (0, 18_000),
+        "biases of attention": (0, 2_430),
+    }
+
+
+def test_every_batch_norm_of_the_original_has_its_gain_and_its_shift_in_the_paper_student():
+    """The gain in the weights or the one reader's threshold; the shift in a bias that reaches the same current."""
+    graph = paper((16, 16, 32, 32))
+
+    def shifted(name: str) -> bool:
+        node = graph.node(name)
+        readers = graph.consumers(name)
+        if node.kind == "lif" or node.attrs.get("bias"):
+            return True
+        # A block's second convolution is added to its shortcut, which has the bias.
+        return all(shifted(r.name) or any(graph.node(i).kind == "requantise" for i in r.inputs) for r in readers)
+
+    convolutions = [node.name for node in graph.nodes if node.kind in ("conv", "dense_conv")]
+    assert all(shifted(name) for name in convolutions if name != "encode.conv")
 
 
 def test_roundings_are_the_only_difference_between_the_two_modes():
@@ -148,6 +182,67 @@ def test_bfloat16_student_is_close_to_float32():
         student.half = True
         half = student(pixels)
     assert half.rates["encoder1.1.lif1"].item() == pytest.approx(full.rates["encoder1.1.lif1"].item(), abs=0.02)
+
+
+@pytest.mark.parametrize("graph", [edge((8, 8, 8, 8)), paper((4, 6, 8, 10), blocks=1)], ids=["edge", "paper"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_training_step_keeps_to_the_device_that_it_is_given(graph, half):
+    """The meta device computes shapes only, but refuses every tensor that was left on the CPU."""
+    student = Student(graph).to("meta")
+    student.half = half
+    student.rounded = not half
+    output = student(torch.empty(2, 3, 32, 32, device="meta"), (4, 7))
+    loss = output.change.square().mean() + sum(output.rates.values()) + sum(f.mean() for f in output.features.values())
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert all(p.grad is not None and p.grad.device.type == "meta" for p in student.parameters())
+    student.clamp()
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_training_step_of_other_devices_equals_the_cpus(monkeypatch, half):
+    pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
+
+    def step(device_type: str):
+        monkeypatch.setattr(neuron, "_on_cpu", lambda x: device_type == "cpu")
+        student = Student(paper((4, 6, 8, 10), blocks=1), leak=1, threshold=0.3)
+        student.half = half
+        output = student(pixels)
+        output.change.square().mean().backward()
+        return output, {name: p.grad for name, p in student.weights.items()}
+
+    (kernel, gradients), (plain, others) = step("cpu"), step("other")
+    assert torch.equal(kernel.change, plain.change)
+    assert all(kernel.rates[name] == plain.rates[name] for name in kernel.rates)
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(gradient, others[name], rtol=0, atol=scale * (0.05 if half else 1e-4) + 1e-12)
+
+
+def test_requantise_clips_as_clamp_does_with_its_gradient():
+    b = Builder(time_steps=1)
+    x = b.requantise("relu", b.dense_conv("head", b.image(), 3, 1, q=4), 0, 1 << 9, least=0)
+    student = Student(b.finish(x))
+    node = student.graph.node("relu")
+    values = torch.tensor([-1.0, 0.0, 0.25, (2**9 - 1) / 2**11, 0.5, 3.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    ours, expected = values.clone().requires_grad_(), values.clone().requires_grad_()
+    clipped = student._evaluate(node, [ours])
+    assert torch.equal(clipped, expected.clamp(0, (2**9 - 1) / 2**11))
+    clipped.sum().backward()
+    expected.clamp(0, (2**9 - 1) / 2**11).sum().backward()
+    assert torch.equal(ours.grad, expected.grad)
+
+
+def test_a_picture_of_one_window_gets_the_gates_that_it_gets_beside_another():
+    """One window needs neither pooling nor enlarging; the values are those of the general way."""
+    student = _network(paper((4, 6, 8, 10), blocks=1))
+    with torch.no_grad():
+        x = torch.randn((4, 4, 64, 64), generator=torch.Generator().manual_seed(0)).mul(256).round() / 512
+        for name in ("encoder1.1.time", "encoder1.1.channel"):
+            node = student.graph.node(name)
+            alone = student._attend(node, x)
+            beside = student._attend(node, torch.cat([x, torch.zeros_like(x)], 3))
+            assert torch.equal(alone, beside[..., :64])
 
 
 def test_builder_documents_itself():
