@@ -29,8 +29,8 @@ MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memo
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
-SOURCE is sample (a noisy photograph that ships with the command), camera0, camera1, ..., /dev/videoN, an image,
-a folder of images, a quoted 'glob*' of images, a video, or an http/rtsp URL.
+SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), camera0,
+camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of images, a video, or an http/rtsp URL.
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
@@ -106,7 +106,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     from edge import pipeline, sinks, sources
 
-    source = sources.open_source(args.source)
+    source = sources.open_source(args.source, args.task)
     if args.still is not None and isinstance(source, sources.Images):
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)

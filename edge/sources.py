@@ -1,6 +1,6 @@
 """What SOURCE can be, and the pictures that come out of it.
 
-    sample                       the picture that ships with the project
+    sample                       the picture that ships with the project, degraded as the task asks
     camera0, /dev/video0         a camera
     photo.png                    an image
     photos/, 'photos/*.png'      the images of a folder, or those that a pattern matches
@@ -83,11 +83,14 @@ class Video:
 Source = Images | Video
 
 
-def open_source(text: str) -> Source:
-    """Finds out what `text` names, see the top of this file. Raises UserError if there is no such thing."""
+def open_source(text: str, task: str | None = None) -> Source:
+    """Finds out what `text` names, see the top of this file. Raises UserError if there is no such thing.
+
+    task: which of the samples "sample" is, the noisy one if there is none of the task.
+    """
     if text == "sample":
-        clean = _SAMPLES / "clean.png"
-        return Images((_SAMPLES / "noisy.png",), clean if clean.exists() else None)
+        clean, degraded = _SAMPLES / "clean.png", _SAMPLES / f"{task}.png"
+        return Images((degraded if degraded.exists() else _SAMPLES / "noisy.png",), clean if clean.exists() else None)
     if camera := re.fullmatch(r"(?:camera|/dev/video)(\d+)", text):
         return _open_camera(int(camera[1]))
     if _URL.match(text):

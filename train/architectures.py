@@ -98,8 +98,8 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
     A block on the stream x: neuron -> 3x3 convolution -> neuron -> 3x3 convolution, plus a 3x3 convolution of x itself
     (real-valued), then gates over time, channels and space, then ReLU, then plus x. Neurons halve their membrane each
     step and reset to zero. Down: neuron -> 3x3 convolution with stride 2. Up: neuron -> nearest -> 3x3 convolution to
-    half the channels, concatenated with the encoder's stream; levels 3 and 2 fuse both by neuron -> 1x1 convolution, the
-    first level works on twice its channels. The last convolution reads the time-sum.
+    half the channels, concatenated with the encoder's stream; levels 3 and 2 fuse both by neuron -> 1x1 convolution,
+    the first level works on twice its channels. The last convolution reads the time-sum.
 
     What the numerics contract makes different from the original, and why nothing is lost by it:
 

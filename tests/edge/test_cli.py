@@ -75,8 +75,16 @@ def test_the_shipped_bundle_makes_the_sample_better(capfd):
     assert after > before + 6
 
 
-def test_every_shipped_bundle_is_for_the_task_in_its_name():
+@pytest.mark.parametrize("task", [task for task in cli.TASKS if task != "auto"])
+def test_every_task_has_a_bundle_that_makes_its_own_sample_better(task, capfd):
+    assert cli.main(["sample", "--task", task]) == 0
+    before, after = map(float, re.findall(r"([\d.]+) dB", capfd.readouterr().out))
+    assert before < 37 and after > before  # each sample is degraded as its task asks
+
+
+def test_every_shipped_bundle_is_for_the_task_in_its_name_and_within_the_budget_of_parameters():
     bundles = list(cli.BUNDLES.glob("*.safetensors"))
+    assert all(simulator.load(path).params <= 70_000 and path.with_suffix(".md").exists() for path in bundles)
     assert all(path.stem.split("-")[0] == simulator.load(path).task for path in bundles)
 
 
