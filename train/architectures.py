@@ -98,20 +98,22 @@ def paper(channels: tuple[int, int, int, int] = (48, 96, 192, 384), blocks: int 
     A block on the stream x: neuron -> 3x3 convolution -> neuron -> 3x3 convolution, plus a 3x3 convolution of x itself
     (real-valued), then gates over time, channels and space, then ReLU, then plus x. Neurons halve their membrane each
     step and reset to zero. Down: neuron -> 3x3 convolution with stride 2. Up: neuron -> nearest -> 3x3 convolution to
-    half the channels, concatenated with the encoder's stream; levels 3 and 2 fuse both by neuron -> 1x1 convolution,
+    half the channels, concatenated with the encoder's stream; levels 3 and 2 fuse both by neuron -> 1x1 convolution;
     the first level works on twice its channels. The last convolution reads the time-sum.
 
-    What the numerics contract makes different from the original, and why nothing is lost by it:
+    What the numerics contract makes different from the original:
 
-    - threshold-dependent batch norm is folded: its gain is in the weights that follow no other gain, or, where one
-      neuron alone reads a convolution, in that neuron's threshold; its shift is a bias (of that neuron, or of the
-      convolution). The second convolution of a block and its shortcut are added, so they share one bias.
-    - the stream is enlarged by repeating spikes, not bilinearly: a neuron before repeating or after it spikes the same.
+    - threshold-dependent batch norm is folded: its gain is in the weights or, where one neuron alone reads a
+      convolution, in that neuron's threshold; its shift is a bias (of that neuron, or of the convolution).
+      The second convolution of a block and its shortcut are added, so they share one bias.
+    - the stream is enlarged by repetition, not bilinearly; then a neuron before it spikes as one after it would, and
+      there are a quarter as many.
     - attention averages over windows of 64x64 pixels (the training patch) instead of the whole picture, has biases, and
       its gates are hard sigmoids of the average alone, where the original adds one of the maximum.
     - a neuron's behaviour depends on its current in units of its threshold only. Values are PAPER_UNIT times the
-      original's: threshold 0.6 on the grid 2^-9 leaves the weights their precision where 0.15 would not. An untrained
-      network then spikes at 0.17 of its neurons and steps; at 1.2 it was 0.02, its deep levels silent, at 0.15 0.44.
+      original's: threshold 0.6 on the grid 2^-9 leaves the weights their precision where 0.15 would not. With the
+      initial weights of `train/student.py` a narrow student starts at a spike rate of 0.17 (0.02 at a threshold of 1.2,
+      its deep levels silent; 0.44 at 0.15).
     """
     b = Builder(time_steps, CURRENT_GRID)
 

@@ -426,12 +426,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--penalty-start", type=float, default=0.3, help="part of the run after which the penalty sets in")
     add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
     add("--bfloat16", action="store_true", help="bfloat16 currents before the rounding phase: faster on recent CPUs")
-    own = "; ".join(
-        f"{name}: " + "{threshold:g}, {leak}, {surrogate_width:g}".format(**n) for name, n in NEURONS.items()
-    )
-    add("--threshold", type=float, help=f"initial threshold of the neurons (threshold, leak, width of {own})")
-    add("--leak", type=int, help="k of the neuron's leak v - (v >> k), or v >> k in the paper's student")
-    add("--surrogate-width", type=float, help="half-width of the surrogate's triangle, in thresholds")
+    own = {key: ", ".join(f"{name} {n[key]:g}" for name, n in NEURONS.items()) for key in NEURONS["edge"]}
+    add("--threshold", type=float, help=f"initial threshold of the neurons ({own['threshold']})")
+    add("--leak", type=int, help=f"k of the neuron's leak v - (v >> k) or v >> k ({own['leak']})")
+    add(
+        "--surrogate-width", type=float,
+        help=f"half-width of the surrogate's triangle, in thresholds ({own['surrogate_width']})",
+    )  # fmt: skip
     add("--seed", type=int, default=0)
     add("--validate-every", type=int, default=1000, metavar="STEPS")
     add("--save-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints")
