@@ -283,7 +283,9 @@ def convergence_table(rows: Rows) -> str:
             cells.append(
                 f"not reached by {missed} of {len(reached)}"
                 if missed
-                else " / ".join(f"{mean(values):.2f}" for values in ratios)
+                else " / ".join(
+                    "-" if None in values else f"{mean(values):.2f}" for values in ratios
+                )  # 0.0 seconds: no ratio
             )
         lines.append("| " + " | ".join([*group, *cells]) + " |")
     return "\n".join(lines)
