@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 import torch
 
-import simulator
 from simulator.bundle import BundleError
 from simulator.files import write_atomically
+from simulator.network import Network
 from train import hkd
 from train import teacher as training
 from train.data import DataError, image_paths, load_image, load_images
-from train.frozen import freeze, score, whole_pairs
+from train.frozen import freeze_run, score, whole_pairs
 from train.metrics import psnr
 from train.processes import World
 from train.run import TrainingError, hold_out, validation_pairs
@@ -218,7 +218,7 @@ def measure(
         row: dict[str, Any] = {"teacher": group[0], "stages": group[1], "seed": seed, "steps": step}
         row |= {"seconds": round(seconds, 1), "ms_per_step": round(1e3 * seconds / step, 1)}
         row |= {"equal_steps": max(equal) if equal else None, "end": rows[-1]["mean"]}
-        network = simulator.load(freeze(folder), threads=1)
+        network = Network(freeze_run(folder), threads=1)
         scores = {sigma: score(network, some) for sigma, some in pairs.items()}
         row |= {f"psnr_{sigma}": round(quality, 3) for sigma, (quality, _) in scores.items()}
         row |= {"psnr": round(mean(quality for quality, _ in scores.values()), 3)}

@@ -33,8 +33,12 @@ def edge(
     block: str = "thin",
     encode: str = "wide",
     readout: str = "wide",
+    shrink: int = 2,
 ) -> Graph:
-    """4-level encoder-decoder at half resolution; every convolution but the first and the last is spike-driven.
+    """4-level encoder-decoder; every convolution but the first and the last is spike-driven.
+
+    Its first level works at half the picture's resolution, or with `shrink` 1 at the picture's own: better, and several
+    times the operations.
 
     A spiking block adds to the real-valued stream: neuron -> 3x3 convolution in groups -> neuron -> 1x1 convolution
     (`block` "thin"), or two 3x3 convolutions ("full"). Down: neuron -> 2x2 convolution with stride 2. Up: neuron ->
@@ -43,8 +47,14 @@ def edge(
     Real-valued multiply-accumulates cost most of the energy, and they are in the ends only. `encode`: pixels that one
     position of the first convolution sees, 6x6 ("wide"), 4x4, 3x3 or 2x2 ("thin"). `readout`: the last convolution
     reads the stream's time-sum by 3x3 ("wide") or by 1x1 ("thin"), or by 1x1 with a 3x3 convolution of the stream's
-    spikes beside it ("spikes").
+    spikes beside it ("spikes"). At the picture's own resolution `encode` is 3x3 pixels.
+
+    Raises ValueError for a `shrink` or an `encode` that is not offered.
     """
+    if shrink not in (1, 2):
+        raise ValueError(f"'shrink={shrink}': expected 1 or 2.")
+    if shrink == 1 and encode not in ("wide", "3x3"):
+        raise ValueError(f"'encode={encode}' is for shrink=2; with shrink=1 the first convolution sees 3x3 pixels.")
     b = Builder(time_steps, CURRENT_GRID)
 
     def neuron(name: str, x: str) -> str:
@@ -56,7 +66,9 @@ def edge(
         y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, kernel, groups=second)
         return b.sum(f"{name}.add", x, y)
 
-    if encode == "wide":
+    if shrink == 1:
+        x = b.dense_conv("encode.conv", b.image(), channels[0], 3, q=10)
+    elif encode == "wide":
         x = b.dense_conv("encode.conv", b.space_to_depth("encode.pixels", b.image(), 2), channels[0], 3, q=10)
     else:
         x = b.dense_conv("encode.conv", b.image(), channels[0], ENCODERS[encode], stride=2, q=10)
@@ -82,11 +94,11 @@ def edge(
     stream = x
     x = b.time_sum("readout.sum", stream)
     x = b.requantise("readout.round", x, CURRENT_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID)
-    x = b.dense_conv("readout.conv", x, 12, 3 if readout == "wide" else 1, q=11, bias=True)
+    x = b.dense_conv("readout.conv", x, 3 * shrink**2, 3 if readout == "wide" else 1, q=11, bias=True)
     if readout == "spikes":
-        around = b.conv("readout.around", neuron("readout.lif", stream), 12, 3, q=11)
+        around = b.conv("readout.around", neuron("readout.lif", stream), 3 * shrink**2, 3, q=11)
         x = b.sum("readout.add", x, b.time_sum("readout.spikes", around))
-    return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
+    return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space") if shrink == 2 else x)
 
 
 PAPER_UNIT = 4  # what the paper calls 1 in currents and membranes is 4 here, so its threshold 0.15 is 0.6

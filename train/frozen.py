@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import simulator
-from simulator.bundle import Bundle, parse, read_bundle, serialise, write_bundle
+from simulator.bundle import Bundle, parse, read_bundle, serialise
 from train import hkd
 from train.metrics import psnr
 from train.run import TrainingError, validation_pairs
@@ -38,14 +38,6 @@ def freeze_run(path: Path) -> Bundle:
     unknown = dict.fromkeys(("training.data", "training.terms", "weights.licence"), UNSTATED)
     content, _ = serialise(student.graph, student.freeze(), {"network.task": settings.task, **unknown})
     return parse(content)
-
-
-def freeze(run: Path) -> Path:
-    """Write the network of a finished run as a bundle beside its checkpoint; the bundle's path."""
-    bundle = freeze_run(run)
-    path = run / f"{bundle.task}.safetensors"
-    write_bundle(path, bundle.graph, bundle.tensors, bundle.meta)
-    return path
 
 
 def whole_pairs(

@@ -88,7 +88,7 @@ class Settings:
     init: str = ""  # the run whose weights this one starts from
     architecture: tuple[str, ...] = ()  # options of the student, "name=value"
     ann: bool = False  # the equivalent ANN in place of the spiking student
-    psnr_weight: float = 0.0
+    psnr_weight: float = 0.0  # of ln MSE: every picture counts alike, however weak its degradation
 
 
 def build_student(settings: Settings) -> Student:

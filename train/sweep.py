@@ -21,12 +21,12 @@ from statistics import median
 
 import numpy as np
 
-import simulator
 from simulator.bundle import BundleError
 from simulator.files import write_atomically
+from simulator.network import Network
 from train import hkd
 from train.data import DataError, add_noise, image_paths, load_image
-from train.frozen import freeze, score, whole_pairs
+from train.frozen import freeze_run, score, whole_pairs
 from train.run import TrainingError
 
 SIGMAS = (15, 25, 50)
@@ -62,7 +62,7 @@ def folder(out: Path, point: str) -> Path:
     return out / "-".join(words)
 
 
-def times_ms(networks: list[simulator.Network], picture: np.ndarray, repeats: int) -> list[float]:
+def times_ms(networks: list[Network], picture: np.ndarray, repeats: int) -> list[float]:
     """Median wall time of `Network.run` in ms for each network, repetitions interleaved."""
     taken: list[list[float]] = [[] for _ in networks]
     for turn in range(repeats + 2):
@@ -81,7 +81,7 @@ def measure(runs: dict[str, Path], images: list[np.ndarray], seed: int, repeats:
         raise DataError(f"No image of the test set has {SIDE}x{SIDE} pixels, which the time is measured on.")
     picture = add_noise(large[0][:SIDE, :SIDE], 25, seed, True, 0)
     contents = {point: hkd.read_run(run) for point, run in runs.items()}
-    networks = [simulator.load(freeze(runs[point]), threads=1) for point in runs]
+    networks = [Network(freeze_run(runs[point]), threads=1) for point in runs]
     milliseconds = times_ms(networks, picture, repeats)
     rows: list[Row] = []
     for (point, (settings, step, seconds)), network, ms in zip(contents.items(), networks, milliseconds, strict=True):

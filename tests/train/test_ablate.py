@@ -14,7 +14,7 @@ import torch
 
 from train import ablate, hkd
 from train.run import TrainingError
-from train.teachers import build_narrow_teacher, build_teacher, save_teacher
+from train.teachers import build_narrow_teacher, save_teacher
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -32,15 +32,6 @@ def photos(tmp_path_factory) -> Path:
         coarse = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
         cv2.imwrite(str(folder / f"{i:02d}.png"), cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC))
     return folder
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
-    module = build_teacher("restormer", dim=8, blocks=(1, 1, 1, 1), heads=(1, 1, 1, 1), refinement=0, expansion=1.0)
-    save_teacher(module, path, {"teacher.steps": "7", "teacher.seconds": "90"})
-    return path
 
 
 @pytest.fixture(autouse=True)

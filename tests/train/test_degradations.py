@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from train.data import load_image
 from train.degradations import (
     MARGIN,
     VARIANTS,
@@ -27,6 +29,7 @@ from train.degradations import (
     trajectory,
 )
 
+SAMPLES = Path(__file__).parents[2] / "edge" / "samples"
 ALL = [(task, variant) for task, variants in VARIANTS.items() for variant in variants]
 
 
@@ -151,11 +154,11 @@ def test_blur_keeps_flat_areas_and_the_mean_light_and_loses_detail(task, variant
     flat = np.full((60, 60, 3), 99, np.uint8)
     assert np.abs(fixed(task, variant, flat, 0, 0).astype(int) - 99).max() <= 1
     detail, losses = np.abs(np.diff(drawn().astype(int), axis=1)).mean(), []
-    for index in range(12):
+    for index in range(40):
         blurred = fixed(task, variant, drawn(), 0, index)
         assert to_linear(blurred).mean() == pytest.approx(to_linear(drawn()).mean(), rel=0.2)
         losses.append(np.abs(np.diff(blurred.astype(int), axis=1)).mean() / detail)
-    assert np.mean(losses) < 0.9
+    assert np.mean(losses) < 0.8
 
 
 def test_motion_blur_varies_over_the_picture():
@@ -200,3 +203,11 @@ def test_the_commands_mistakes_are_one_sentence_and_exit_code_2(tmp_path, capsys
     with pytest.raises(SystemExit) as stop:
         main(["--task", "derain", "--variant", "wet", "--data", str(tmp_path), "--out", str(tmp_path)])
     assert stop.value.code == 2 and "one of light, heavy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "variant"), [("derain", "light"), ("dehaze", "outdoor"), ("deblur", "slight"), ("defocus", "strong")]
+)
+def test_the_shipped_samples_are_the_clean_one_degraded(task, variant):
+    clean = load_image(SAMPLES / "clean.png")
+    np.testing.assert_array_equal(load_image(SAMPLES / f"{task}.png"), fixed(task, variant, clean, 0, 0))

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from train import hkd
-from train.teachers import build_teacher, save_teacher
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -33,15 +32,6 @@ def photos(tmp_path_factory) -> Path:
         image = cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC if i % 2 else cv2.INTER_NEAREST)
         cv2.imwrite(str(folder / f"{i}.png"), image)
     return folder
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
-    module = build_teacher("restormer", dim=8, blocks=(1, 1, 1, 1), heads=(1, 1, 1, 1), refinement=0, expansion=1.0)
-    save_teacher(module, path, {})
-    return path
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -39,9 +39,19 @@ def _picture(height: int, width: int) -> np.ndarray:
         edge((8, 8, 8, 8), block="full", reset="zero", leak="shift", time_steps=2),
         edge((8, 8, 8, 8), attention=True),
         edge((8, 8, 8, 8), time_steps=1),
+        edge((8, 8, 8, 8), shrink=1),
+        edge((8, 8, 8, 8), shrink=1, readout="spikes"),
         paper((4, 6, 8, 10), blocks=1),
     ],
-    ids=["edge", "edge, reset to zero, T = 2", "edge, attention", "edge, T = 1", "paper"],
+    ids=[
+        "edge",
+        "edge, reset to zero, T = 2",
+        "edge, attention",
+        "edge, T = 1",
+        "edge, full",
+        "edge, full, spikes",
+        "paper",
+    ],
 )
 def test_evaluation_equals_the_integer_reference_in_every_pixel_and_spike(graph):
     student = _network(graph)

@@ -76,6 +76,7 @@ def test_the_equivalent_ann_counts_every_synapse_once():
         ("time_steps=two", "expected a whole number"),
         ("time_steps=3", "power of two"),
         ("blocks=1,2", "expected 7 whole numbers"),
+        ("shrink=3", "expected 1 or 2"),
         ("encode=4", "expected one of wide, 4x4, 3x3, thin"),
     ],
 )
@@ -90,7 +91,14 @@ def test_an_architecture_option_that_cannot_be_is_one_sentence_and_exit_code_2(
     assert expected in error and "Traceback" not in error
 
 
+def test_a_full_resolution_student_takes_no_encoder_of_the_half_resolution_one():
+    with pytest.raises(ValueError, match="is for shrink=2"):
+        build_graph("edge", None, ("shrink=1", "encode=thin"))
+
+
 def test_options_reach_the_graph():
+    full = build_graph("edge", None, ("shrink=1",))
+    assert "space_to_depth" not in {node.kind for node in full.nodes} and full.node("readout.conv")["channels"] == 3
     graph = build_graph("edge", None, ("time_steps=2", "encode=3x3", "readout=spikes", "blocks=1,1,1,1,1,1,3"))
     assert graph.time_steps == 2 and graph.node("encode.conv")["kernel"] == 3
     assert graph.node("readout.conv")["kernel"] == 1 and graph.node("readout.around")["kernel"] == 3

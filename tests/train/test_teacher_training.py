@@ -81,14 +81,21 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(photos, tmp
     assert logged == sorted(set(logged)) and logged[-1] == 60
 
 
+def test_minutes_end_a_run_and_the_learning_rate_with_it(photos, tmp_path):
+    assert main(arguments_for(photos, tmp_path, "--minutes", "0.1", "--rate", "3e-3", "--validate-every", "2")) == 0
+    log = rows(tmp_path)
+    last = log[-1]
+    assert len(log) >= 2
+    assert 5 < float(last["seconds"]) < 12
+    assert float(last["learning_rate"]) < 1e-4  # the cosine follows the minutes down to its end
+
+
 def test_training_improves_on_the_noisy_input_and_the_file_rebuilds_the_teacher(photos, tmp_path):
-    # Six seconds of a tiny network: well below a real teacher, above the noisy input even on a busy machine.
-    settings = ["--minutes", "0.1", "--rate", "3e-3", "--sigma", "25", "25", "--validate-every", "2"]
+    # Well below a real teacher, well above the noisy input.
+    settings = ["--steps", "150", "--rate", "3e-3", "--sigma", "25", "25"]
     assert main(arguments_for(photos, tmp_path, *settings)) == 0
     log = rows(tmp_path)
-    assert len(log) >= 2 and float(log[-1]["psnr"]) > float(log[-1]["psnr_input"]) + 1
-    assert 5 < float(log[-1]["seconds"]) < 12
-    assert float(log[-1]["learning_rate"]) < 1e-4  # the cosine follows the minutes down to its end
+    assert float(log[-1]["psnr"]) > float(log[-1]["psnr_input"]) + 4
     teacher = build_teacher(None, weights=tmp_path / "teacher.safetensors")
     assert teacher.config.dim == 8 and teacher.config.blocks == (1, 1, 1, 1)
 
