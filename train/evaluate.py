@@ -69,7 +69,7 @@ def bundle_restorer(path: Path, backend: str, threads: int | None) -> tuple[Rest
         student = Student(bundle.graph)
         student.thaw(bundle.tensors)
         student.rounded = True
-        return (lambda image: (restore(student, image, torch.device("cpu")), None)), about
+        return (lambda image: (restore(student, image), None)), about
     try:
         import onnxruntime
 
@@ -107,7 +107,7 @@ def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
     student.rounded = not content["settings"].get("ann")
     about = {"checkpoint": str(file), "step": content["step"], "task": content["settings"]["task"]}
     about["parameters"] = student.deployed_parameters
-    return (lambda image: (restore(student, image, torch.device("cpu")), None)), about
+    return (lambda image: (restore(student, image), None)), about
 
 
 def evaluate(

@@ -20,6 +20,7 @@ An epoch is as many patches as would cover the training images once.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -153,6 +154,8 @@ class Run:
         """Switch the contract's roundings on for the last part of the run; bfloat16 currents only before that."""
         self.student.rounded = not self.settings.ann and progress >= 1 - self.settings.rounding_phase
         self.student.half = self.settings.bfloat16 and not self.student.rounded
+        # TF32 keeps eleven bits of a number: enough to learn with, not for the contract's roundings.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.student.rounded
 
     def penalty_share(self, progress: float) -> float:
         """The penalty sets in late and gradually: neurons that fall silent early on never learn to speak."""
@@ -232,15 +235,22 @@ def read_run(path: Path) -> tuple[Settings, int, float]:
     return Settings(**content["settings"]), content["step"], content["seconds"]
 
 
-def restore(student: Student, image: np.ndarray, device: torch.device) -> np.ndarray:
+def on_cpu(student: Student) -> Student:
+    """The student if it is on the CPU, else a copy there, where PyTorch is known to equal the device."""
+    return student if next(student.parameters()).device.type == "cpu" else copy.deepcopy(student).cpu()
+
+
+def restore(student: Student, image: np.ndarray) -> np.ndarray:
     """Restore one image [H, W, 3] (uint8, or int16 in the same units, unclipped) in float32; uint8 [H, W, 3].
+
+    The student must be on the CPU (`on_cpu`).
 
     Replicate-padded right and bottom to the student's stride, as the device does.
     """
     height, width = image.shape[:2]
     rows, columns = student.analysis.padded(height, width)
     padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-    pixels = torch.from_numpy(padded.transpose(2, 0, 1).astype(np.float32))[None].to(device)
+    pixels = torch.from_numpy(padded.transpose(2, 0, 1).astype(np.float32))[None]
     half, student.half = student.half, False
     with torch.no_grad():
         restored = student.restore((pixels - 128) * 2.0**-7)[0]
@@ -268,7 +278,6 @@ def train(
     """
     if settings.batch % world.size:
         raise TrainingError(f"A batch of {settings.batch} cannot be shared by {world.size} processes; change --batch.")
-    device = world.device
     training, held_out = hold_out(images)
     sampler = PatchSampler(
         training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task, settings.sigma_power
@@ -309,7 +318,8 @@ def train(
         if log is None:
             return
         values = {name: total / counted for name, total in sums.items()}
-        psnrs = [mean_psnr([(restore(run.student, bad, device), good) for bad, good in pairs[s]]) for s in sigmas]
+        student = on_cpu(run.student)
+        psnrs = [mean_psnr([(restore(student, bad), good) for bad, good in pairs[s]]) for s in sigmas]
         per_epoch = (run.seconds - began) / counted * epoch
         rate = run.optimizer.param_groups[0]["lr"]
         log.add(

@@ -233,3 +233,26 @@ def test_each_student_starts_from_neurons_of_its_own_and_keeps_those_that_are_gi
     edge = hkd.parse_arguments(["--task", "denoise"])
     assert (edge.threshold, edge.leak, edge.surrogate_width) == (0.5, 2, 1.0)
     assert hkd.parse_arguments(["--task", "denoise", "--student", "paper", "--threshold", "1"]).threshold == 1
+
+
+def test_tf32_is_off_while_the_contracts_roundings_are_on(monkeypatch, photos, tmp_path):
+    seen = []
+    step = hkd.Run.train_step
+
+    def observed(run, *arguments):
+        values = step(run, *arguments)
+        cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        seen.append((run.student.rounded, cudnn, matmul))
+        return values
+
+    monkeypatch.setattr(hkd.Run, "train_step", observed)
+    command = [*SHORT, "--stages", "none", "--data", str(photos), "--steps", "4", "--rounding-phase", "0.5"]
+    assert hkd.main([*command, "--out", str(tmp_path)]) == 0
+    assert seen == [(False, True, True)] * 2 + [(True, False, False)] * 2
+
+
+def test_a_student_elsewhere_is_validated_as_a_copy_on_the_cpu():
+    student = hkd.build_student(hkd.settings_of(hkd.parse_arguments(SHORT)))
+    assert hkd.on_cpu(student) is student
+    with pytest.raises(NotImplementedError, match="meta"):  # the one other device of every machine; it holds no numbers
+        hkd.on_cpu(student.to("meta"))
