@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from simulator.network import Network, Result, as_given, as_rgb, _installed_memory
+from simulator.network import Network, Result, _installed_memory, as_given, as_rgb
 
 if TYPE_CHECKING:
     from simulator.engine.video import VideoState

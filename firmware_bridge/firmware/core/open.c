@@ -97,7 +97,7 @@ static snn_status check_head(const snn_plan *plan, const snn_operation *op, uint
     if (kernel <= 2 * padding || kernel - 2 * padding > stride || in->scale * stride != scale) return SNN_OPERATION;
     const uint32_t groups = op->as.pixels.groups;
     if (!groups || in->channels % groups || op->channels % groups) return SNN_OPERATION;
-    if (op->as.pixels.head_layer >= plan->header->layers || op->as.pixels.head_shift > 30) return SNN_OPERATION;
+    if (op->as.pixels.head_layer >= plan->header->layers) return SNN_OPERATION;
     if (op->as.pixels.wide > 1 || (op->as.pixels.head == SNN_DENSE_CONV && !op->as.pixels.wide)) return SNN_OPERATION;
     const uint64_t runs = (uint64_t)kernel * kernel * in->channels;
     if (!has(plan, op->as.pixels.weight, runs * snn_run_length(op->channels, groups), 2)) return SNN_CONSTANT;
@@ -130,7 +130,8 @@ static snn_status check_pixels(const snn_plan *plan, const snn_operation *op) {
     if (out && (out->storage == SNN_BITS || out->channels != op->channels ||
                 out->steps != (op->as.pixels.time_sum ? 1 : steps)))
         return SNN_OPERATION;
-    if (op->as.pixels.shift > 30 || op->as.pixels.lo > op->as.pixels.hi || op->as.pixels.head > SNN_DENSE_CONV)
+    if (op->as.pixels.shift > 30 || op->as.pixels.lo > op->as.pixels.hi || op->as.pixels.head > SNN_DENSE_CONV ||
+        op->as.pixels.head_shift > 30)
         return SNN_OPERATION;
     snn_status status = check_terms(plan, op, scale, op->channels, steps, 0);
     if (!status && op->as.pixels.head) status = check_head(plan, op, scale);
