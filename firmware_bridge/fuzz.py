@@ -29,7 +29,7 @@ def small_networks() -> list[Graph]:
 
 def seed_plans() -> list[bytes]:
     """Plans of the small networks, fused and not; a few kilobytes each."""
-    plans = []
+    plans: list[bytes] = []
     for graph in small_networks():
         rng = np.random.default_rng(len(plans))
         channels = {name: value.channels for name, value in analyse(graph).values.items()}

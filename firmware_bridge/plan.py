@@ -417,16 +417,16 @@ class _Compiler:
     def _plan_memory(self) -> int:
         """Gives every stored value its offset; returns the size of the arena per unit."""
         for index, reads in enumerate(self.reads):
-            for value in reads:
-                self.values[value] = replace(self.values[value], last=index)
+            for read in reads:
+                self.values[read] = replace(self.values[read], last=index)
         owner = list(range(len(self.values)))  # the value whose memory each one has
         for heir, candidates in sorted(self.heirs.items()):
             new = self.values[heir]
-            for value in candidates:
-                old = self.values[value]
+            for candidate in candidates:
+                old = self.values[candidate]
                 alike = (old.unit_bytes, old.storage, old.channels) == (new.unit_bytes, new.storage, new.channels)
-                if alike and old.last == new.first and self.reads[new.first].count(value) == 1:
-                    owner[heir] = owner[value]
+                if alike and old.last == new.first and self.reads[new.first].count(candidate) == 1:
+                    owner[heir] = owner[candidate]
                     break
         spans: dict[int, tuple[int, int, int]] = {}  # owner -> first and last operation, size
         for value, first_owner in zip(self.values, owner, strict=True):

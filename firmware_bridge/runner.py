@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge.build import Machine
 from firmware_bridge.native import COUNTS, CoreError, Restored, Tile
 
-_END, _OPEN, _RUN = range(3)
+_END, _OPEN, _RUN, _ACCUMULATE = range(4)
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,27 @@ class RunnerError(RuntimeError):
 
 
 class Runner:
-    """One running program. plan: bytes. Use as a context manager; raises `RunnerError` and `CoreError`."""
+    """One running program on a machine of `build.MACHINES`. Use as a context manager; raises `RunnerError`."""
 
-    def __init__(self, command: Sequence[str], plan: bytes):
-        self._command = [str(word) for word in command]
+    def __init__(self, machine: Machine):
+        self._machine = machine
+        command = machine.command()
+        self._name = command[0]
         try:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
-            raise RunnerError(f"{self._command[0]} cannot be started: {error.strerror}") from error
-        try:
-            self._send(struct.pack("<2I", _OPEN, len(plan)) + plan)
-            status, record = struct.unpack("<2I", self._receive(8))
-            if status:
-                raise CoreError(status, f"{self._command[0]} was given a plan of {len(plan)} bytes (record {record})")
-        except BaseException:
-            self.close()
-            raise
-        self.layers, (self.time_steps,) = struct.unpack_from("<I", plan, 96)[0], struct.unpack_from("<I", plan, 80)
+            raise RunnerError(f"{self._name} cannot be started: {error.strerror}") from error
+        self.layers = self.time_steps = 0
+
+    def open(self, plan: bytes) -> None:
+        """Has the core open a plan, which replaces the one before; raises `CoreError` if it refuses."""
+        self._send(struct.pack("<2I", _OPEN, len(plan)) + plan)
+        status, record = struct.unpack("<2I", self._receive(8))
+        if status:
+            raise CoreError(status, f"{self._name} was given a plan of {len(plan)} bytes (record {record})")
+        (self.time_steps,), (self.layers,) = (struct.unpack_from("<I", plan, at) for at in (80, 96))
 
     def run(self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False) -> Measured:
         """Restores uint8 [height, width, 3], as `native.Core.run`."""
@@ -59,7 +61,7 @@ class Runner:
         self._send(struct.pack("<12I", _RUN, trace, *tile.fields()) + np.ascontiguousarray(picture).tobytes())
         status, low, high, memory = struct.unpack("<4I", self._receive(16))
         if status:
-            raise CoreError(status, f"{self._command[0]} ran {tile}")
+            raise CoreError(status, f"{self._name} ran {tile}")
         image = np.frombuffer(self._receive(picture.size), np.uint8).reshape(picture.shape)
         counts = np.frombuffer(self._receive(self.layers * COUNTS.itemsize), COUNTS)
         hashes = None
@@ -67,7 +69,21 @@ class Runner:
             size = self.layers * self.time_steps
             hashes = np.frombuffer(self._receive(8 * size), np.uint64).reshape(self.layers, self.time_steps)
         ticks = low | high << 32
-        return Measured(image, counts, hashes, ticks * 1e-9, ticks, memory)
+        return Measured(image, counts, hashes, ticks * self._machine.tick_ns * 1e-9, ticks, memory)
+
+    def accumulate(
+        self, current: npt.NDArray[np.int16], weight: npt.NDArray[np.int16], runs: npt.NDArray[np.integer], plain: bool
+    ) -> tuple[npt.NDArray[np.int16], int]:
+        """The inner loop alone: current [channels] + weight[runs].sum(0), and the ticks that it took.
+
+        weight: [any, channels], channels even; plain: in plain C, whatever faster version the machine has.
+        """
+        count, channels = weight.shape
+        head = struct.pack("<5I", _ACCUMULATE, plain, channels, count, len(runs))
+        events = (np.asarray(runs) * channels).astype("<u4")
+        self._send(head + current.astype("<i2").tobytes() + weight.astype("<i2").tobytes() + events.tobytes())
+        (ticks,) = struct.unpack("<Q", self._receive(8))
+        return np.frombuffer(self._receive(2 * channels), "<i2"), ticks
 
     def close(self) -> None:
         """Ends the program."""
@@ -105,4 +121,4 @@ class Runner:
     def _ended(self) -> RunnerError:
         self._process.kill()
         said = self._process.communicate()[1].decode(errors="replace").strip()
-        return RunnerError(f"{self._command[0]} ended before it answered{': ' + said if said else ''}")
+        return RunnerError(f"{self._name} ended before it answered{': ' + said if said else ''}")

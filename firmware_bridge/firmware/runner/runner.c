@@ -3,15 +3,18 @@
  * All numbers are little-endian 32-bit words. Requests and their answers:
  *   1 size, plan                 -> status, record; the plan replaces the one before
  *   2 trace, tile[10], picture   -> status, ticks[2], bytes of memory, and if the status is 0: picture, counts, trace
+ *   3 plain, channels, runs, events, int16 currents[channels], int16 weights[runs][channels], event offsets[events]
+ *                                -> ticks[2], currents: the inner loop alone, fast or plain version
  *   0                            -> the end
  */
 #include "runner.h"
 
 #include <string.h>
 
+#include "accumulate.h"
 #include "snn.h"
 
-enum { END = 0, OPEN = 1, RUN = 2 };
+enum { END = 0, OPEN = 1, RUN = 2, ACCUMULATE = 3 };
 
 static int answer_words(const uint32_t *words, size_t count) { return port_write(words, 4 * count); }
 
@@ -63,6 +66,25 @@ static int run_tile(const snn_plan *plan) {
            (!traced || port_write(job.trace, traced));
 }
 
+static int accumulate(void) {
+    uint32_t words[4]; /* plain, channels, runs, events */
+    if (!port_read(words, sizeof words)) return 0;
+    const uint32_t channels = words[1], runs = words[2], count = words[3];
+    if (channels % 2 || channels > 4096 || runs > 1024 || count > 65536) return 0;
+    int16_t *current = port_memory(2 * (size_t)channels), *weight = port_memory(2 * (size_t)channels * runs);
+    uint32_t *events = port_memory(4 * (size_t)count);
+    if (!current || !weight || !events) return 0;
+    if (!port_read(current, 2 * (size_t)channels) || !port_read(weight, 2 * (size_t)channels * runs)) return 0;
+    if (!port_read(events, 4 * (size_t)count)) return 0;
+    const uint64_t start = port_ticks();
+    if (words[0])
+        snn_accumulate16_plain(current, weight, events, count, channels);
+    else
+        snn_accumulate16(current, weight, events, count, channels);
+    const uint64_t ticks = port_ticks() - start;
+    return port_write(&ticks, sizeof ticks) && port_write(current, 2 * (size_t)channels);
+}
+
 int runner(void) {
     snn_plan plan;
     const size_t empty = port_mark();
@@ -78,7 +100,11 @@ int runner(void) {
             opened = port_mark();
         } else {
             port_rewind(opened);
-            if (request != RUN || !plan.layers || !run_tile(&plan)) return 1;
+            if (request == ACCUMULATE) {
+                if (!accumulate()) return 1;
+            } else if (request != RUN || !plan.layers || !run_tile(&plan)) {
+                return 1;
+            }
         }
     }
 }
