@@ -114,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="stop after so many plans (100,000 without --minutes)")
     parser.add_argument("--seed", type=int, default=0, help="the first one; every plan has the next")
     options = parser.parse_args(arguments)
-    if (options.minutes or 1) <= 0 or (options.count or 1) <= 0 or options.seed < 0:
+    given = [number for number in (options.minutes, options.count) if number is not None]
+    if min(given, default=1) <= 0 or options.seed < 0:
         parser.error("--minutes and --count must be larger than 0 and --seed not negative")
     count = options.count or (0 if options.minutes else 100_000)
     try:
