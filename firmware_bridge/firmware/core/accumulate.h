@@ -17,7 +17,16 @@ void snn_accumulate32(int32_t *current, const int16_t *weight, const uint32_t *e
 void snn_accumulate16_plain(int16_t *current, const int16_t *weight, const uint32_t *events, uint32_t count,
                             uint32_t channels);
 
-/* "plain", "dsp" (Armv7E-M: two int16 per addition) or "helium" (M-profile vector extension: eight). */
-extern const char *const snn_accumulate_name;
+/* A number that arrives at a synapse, and where the weights that it is multiplied with start. */
+typedef struct {
+    uint32_t at;
+    int32_t factor;
+} snn_arrival;
+
+/* current[0..channels) += factor times the run of weights at weight[at], for every arrival; modulo 2^32. narrow: all
+ * factors fit int16. */
+void snn_multiply_accumulate(int32_t *current, const int16_t *weight, const snn_arrival *arrivals, uint32_t count,
+                             uint32_t channels, int narrow);
+
 
 #endif

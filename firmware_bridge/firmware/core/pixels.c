@@ -5,27 +5,29 @@
 #include "accumulate.h"
 #include "run.h"
 
+/* Small functions with their own registers: inlined into one, they would keep everything on the stack. */
+#define NOINLINE __attribute__((noinline))
+
 enum { EVENTS = 288 }; /* of one position that are collected before they are added; all of 32 channels, 3x3 */
 
 typedef struct {
-    int32_t *sum;        /* [channels], even: what becomes the output */
-    int16_t *current;    /* [channels], even: the head's where int16 is wide enough */
-    int32_t *total;      /* [channels]: over time */
-    int32_t *potential;  /* [channels]: v of the neurons at this position */
-    uint32_t *events;    /* [EVENTS + 32]: where the weights of arriving spikes start */
-    uint16_t *arrivals;  /* [projections][columns]: synapses per channel and row that a spike of this column reaches */
+    int32_t *sums;        /* [steps][even]: what becomes the output, at one position */
+    int16_t *current;     /* [even]: the head's where int16 is wide enough */
+    uint32_t *events;     /* [EVENTS + 32]: where the weights of arriving spikes start */
+    snn_arrival *numbers; /* [EVENTS]: that arrive instead */
+    uint16_t *arrivals;   /* [projections][columns]: synapses per channel and row that a spike of this column reaches */
     uint64_t *row_spikes; /* [projections]: of one row, times those */
+    uint32_t even;        /* channels, rounded up to even */
 } pixels_scratch;
 
 static uint64_t lay_out(const snn_plan *plan, const snn_operation *op, uint32_t columns, uint8_t *base,
                         pixels_scratch *s) {
     snn_parts parts = {base, 0};
-    const uint32_t even = (op->channels + 1u) & ~1u;
-    s->sum = snn_take(&parts, even, 4);
-    s->current = snn_take(&parts, even, 2);
-    s->total = snn_take(&parts, op->as.pixels.time_sum ? op->channels : 0, 4);
-    s->potential = snn_take(&parts, op->spikes == SNN_NONE ? 0 : op->channels, 4);
+    s->even = (op->channels + 1u) & ~1u;
+    s->sums = snn_take(&parts, (uint64_t)op->as.pixels.steps * s->even, 4);
+    s->current = snn_take(&parts, op->as.pixels.head == SNN_CONV ? s->even : 0, 2);
     s->events = snn_take(&parts, op->as.pixels.head == SNN_CONV ? EVENTS + 32 : 0, 4);
+    s->numbers = snn_take(&parts, op->as.pixels.head == SNN_DENSE_CONV ? EVENTS : 0, sizeof *s->numbers);
     const uint32_t projections = op->spikes == SNN_NONE ? 0 : op->as.pixels.projections;
     const uint32_t across = projections ? columns / plan->values[op->spikes].scale : 0;
     s->arrivals = snn_take(&parts, (uint64_t)projections * across, 2);
@@ -46,7 +48,7 @@ typedef struct {
     const int16_t *weight;
     const int32_t *bias;
     uint8_t *rows[7];          /* of the input, NULL beyond the border */
-    uint32_t run, per_group;   /* length of a run of weights; output channels of a group */
+    uint32_t run;              /* length of a run of weights: output channels of a group */
     uint32_t first_dx, end_dx; /* taps across that lie within the input */
     uint32_t left;             /* input column of tap 0, modulo 2^32 where it lies beyond the border */
 } window;
@@ -57,7 +59,6 @@ static void start_head(const snn_run_state *run, const snn_operation *op, window
     w->weight = (const int16_t *)(const void *)(constants + op->as.pixels.weight);
     w->bias = op->as.pixels.bias == SNN_NONE ? NULL : (const int32_t *)(const void *)(constants + op->as.pixels.bias);
     w->run = snn_run_length(op->channels, op->as.pixels.groups);
-    w->per_group = op->channels / op->as.pixels.groups;
 }
 
 static void move_to_row(const snn_run_state *run, const snn_operation *op, window *w, uint32_t y) {
@@ -77,82 +78,153 @@ static void move_to_column(const snn_run_state *run, const snn_operation *op, wi
     while (w->end_dx < kernel && w->left + w->end_dx < width) w->end_dx++;
 }
 
-static void add_events(const snn_operation *op, const window *w, const pixels_scratch *s, uint32_t count) {
-    if (op->as.pixels.wide)
-        snn_accumulate32(s->sum, w->weight, s->events, count, w->run);
-    else
-        snn_accumulate16(s->current, w->weight, s->events, count, w->run);
+/* Bias, or zeros, in either width. */
+static void start_sum(const snn_operation *op, const window *w, const pixels_scratch *s, int32_t *sum) {
+    if (op->as.pixels.wide) {
+        memset(sum, 0, s->even * sizeof *sum);
+        if (w->bias) memcpy(sum, w->bias, op->channels * sizeof *sum);
+    } else {
+        memset(s->current, 0, s->even * sizeof *s->current);
+        if (w->bias)
+            for (uint32_t c = 0; c < op->channels; c++) s->current[c] = (int16_t)w->bias[c];
+    }
 }
 
-/* One spike of a convolution in groups: its weights go to the channels of its own group. */
-static void add_grouped(const snn_operation *op, const window *w, const pixels_scratch *s, uint32_t channel,
-                        const int16_t *weight) {
-    const uint32_t first = channel / (w->in->channels / op->as.pixels.groups) * w->per_group;
+/* Channels of one group, as bits of the words [first, last] of a position. */
+typedef struct {
+    uint32_t first, last, first_mask, last_mask;
+} channel_bits;
+
+static channel_bits bits_of_group(uint32_t inputs, uint32_t group) {
+    const uint32_t from = group * inputs, last = from + inputs - 1;
+    return (channel_bits){from / 32, last / 32, UINT32_MAX << from % 32, UINT32_MAX >> (31 - last % 32)};
+}
+
+static inline uint32_t word_of_group(const channel_bits *bits, const uint32_t *words, uint32_t i) {
+    uint32_t word = words[i];
+    if (i == bits->first) word &= bits->first_mask;
+    if (i == bits->last) word &= bits->last_mask;
+    return word;
+}
+
+/* Whether the runs of weights are long enough, and in whole words, to be worth a list for each group. */
+static int listed(const window *w, const snn_operation *op) {
+    return op->as.pixels.groups == 1 || (w->run % 2 == 0 && w->run >= 8);
+}
+
+/* Adds the weights of the list to a group's currents. */
+static void add_list(const snn_operation *op, const window *w, const pixels_scratch *s, int32_t *sum, uint32_t group,
+                     const uint32_t *end) {
+    const uint32_t count = (uint32_t)(end - s->events);
     if (op->as.pixels.wide)
-        for (uint32_t c = 0; c < w->per_group; c++) s->sum[first + c] = snn_add(s->sum[first + c], weight[c]);
+        snn_accumulate32(sum + group * w->run, w->weight, s->events, count, w->run);
     else
-        for (uint32_t c = 0; c < w->per_group; c++)
-            s->current[first + c] = (int16_t)((uint32_t)s->current[first + c] + (uint32_t)weight[c]);
+        snn_accumulate16(s->current + group * w->run, w->weight, s->events, count, w->run);
+}
+
+/* Lists where the weights of the spikes of a group start, at `positions` side by side, the first one's from `at`. */
+static NOINLINE uint32_t *list_row(const snn_operation *op, const window *w, const pixels_scratch *s, int32_t *sum,
+                                   uint32_t group, const uint32_t *words, uint32_t positions, uint32_t at,
+                                   uint32_t *list) {
+    const channel_bits bits = bits_of_group(w->in->channels / op->as.pixels.groups, group);
+    const uint32_t run = w->run, pitch = snn_bit_words(w->in->channels), next = w->in->channels * run;
+    const uint32_t *const full = s->events + EVENTS;
+    for (; positions > 0; positions--, words += pitch, at += next)
+        for (uint32_t i = bits.first; i <= bits.last; i++) {
+            const uint32_t from = at + 32 * i * run;
+            for (uint32_t word = word_of_group(&bits, words, i); word; word &= word - 1)
+                *list++ = from + (uint32_t)__builtin_ctz(word) * run;
+            if (list > full) {
+                add_list(op, w, s, sum, group, list);
+                list = s->events;
+            }
+        }
+    return list;
+}
+
+/* Short runs of weights are added one spike at a time, each to the channels of its own group. */
+static NOINLINE void add_row(const snn_operation *op, const window *w, const pixels_scratch *s, int32_t *sum,
+                             const uint32_t *words, uint32_t positions, uint32_t at) {
+    const uint32_t inputs = w->in->channels / op->as.pixels.groups, run = w->run;
+    const uint32_t pitch = snn_bit_words(w->in->channels);
+    const channel_bits all = bits_of_group(w->in->channels, 0);
+    for (; positions > 0; positions--, words += pitch, at += w->in->channels * run)
+        for (uint32_t i = 0; i < pitch; i++)
+            for (uint32_t word = word_of_group(&all, words, i); word; word &= word - 1) {
+                const uint32_t channel = 32 * i + (uint32_t)__builtin_ctz(word), first = channel / inputs * run;
+                const int16_t *weight = w->weight + at + channel * run;
+                if (op->as.pixels.wide)
+                    for (uint32_t c = 0; c < run; c++) sum[first + c] = snn_add(sum[first + c], weight[c]);
+                else
+                    for (uint32_t c = 0; c < run; c++)
+                        s->current[first + c] = (int16_t)((uint32_t)s->current[first + c] + (uint32_t)weight[c]);
+            }
 }
 
 /* Currents of a spiking convolution at one position and step: only spikes that arrive are looked at. */
-static void convolve(const snn_run_state *run, const snn_operation *op, const window *w, const pixels_scratch *s,
-                     uint32_t t) {
-    const uint32_t channels = w->in->channels, words = snn_bit_words(channels), kernel = op->as.pixels.kernel;
-    const uint32_t last = channels % 32 ? (1u << channels % 32) - 1u : UINT32_MAX; /* bits of the last word in use */
-    const int grouped = op->as.pixels.groups != 1;
-    uint32_t count = 0;
-    for (uint32_t c = 0; c < op->channels; c++) {
-        const int32_t bias = w->bias ? w->bias[c] : 0;
-        s->sum[c] = bias;
-        s->current[c] = (int16_t)bias;
+static NOINLINE void convolve(const snn_run_state *run, const snn_operation *op, const window *w,
+                              const pixels_scratch *s, uint32_t t, int32_t *sum) {
+    const uint32_t kernel = op->as.pixels.kernel, positions = w->end_dx - w->first_dx;
+    const uint32_t lists = listed(w, op) ? op->as.pixels.groups : 0;
+    const uint32_t *rows[7];
+    start_sum(op, w, s, sum);
+    for (uint32_t dy = 0; dy < kernel; dy++)
+        rows[dy] = w->rows[dy] && positions
+                       ? (const void *)snn_position(run, w->in, w->rows[dy], t, w->left + w->first_dx)
+                       : NULL;
+    const uint32_t tap = w->in->channels * w->run;
+    for (uint32_t group = 0; group < lists; group++) {
+        uint32_t *list = s->events;
+        for (uint32_t dy = 0; dy < kernel; dy++)
+            if (rows[dy])
+                list = list_row(op, w, s, sum, group, rows[dy], positions, (dy * kernel + w->first_dx) * tap, list);
+        if (list != s->events) add_list(op, w, s, sum, group, list);
     }
+    for (uint32_t dy = 0; dy < kernel && !lists; dy++)
+        if (rows[dy]) add_row(op, w, s, sum, rows[dy], positions, (dy * kernel + w->first_dx) * tap);
+    if (!op->as.pixels.wide)
+        for (uint32_t c = 0; c < op->channels; c++) sum[c] = s->current[c];
+}
+
+static inline int32_t real_number(const snn_value *value, const void *position, uint32_t channel) {
+    return value->storage == SNN_INT16 ? ((const int16_t *)position)[channel] : ((const int32_t *)position)[channel];
+}
+
+/* One group of a convolution of real values at one position and step; zeros add nothing. */
+static NOINLINE void convolve_group(const snn_run_state *run, const snn_operation *op, const window *w,
+                                    const pixels_scratch *s, uint32_t t, uint32_t group, int32_t *sum) {
+    const uint32_t kernel = op->as.pixels.kernel, inputs = w->in->channels / op->as.pixels.groups;
+    const uint32_t first = group * inputs;
+    const int narrow = w->in->storage == SNN_INT16, list = listed(w, op);
+    uint32_t count = 0;
     for (uint32_t dy = 0; dy < kernel; dy++) {
-        if (!w->rows[dy] || w->first_dx == w->end_dx) continue;
-        const uint32_t *word = (const void *)snn_position(run, w->in, w->rows[dy], t, w->left + w->first_dx);
+        if (!w->rows[dy]) continue;
         for (uint32_t dx = w->first_dx; dx < w->end_dx; dx++) {
-            const uint32_t first = (dy * kernel + dx) * channels;
-            for (uint32_t i = 0; i < words; i++) {
-                uint32_t bits = i + 1 == words ? *word++ & last : *word++;
-                for (; bits; bits &= bits - 1) {
-                    const uint32_t channel = i * 32 + (uint32_t)__builtin_ctz(bits), at = (first + channel) * w->run;
-                    if (grouped)
-                        add_grouped(op, w, s, channel, w->weight + at);
-                    else
-                        s->events[count++] = at;
+            const void *position = snn_position(run, w->in, w->rows[dy], t, w->left + dx);
+            uint32_t at = ((dy * kernel + dx) * w->in->channels + first) * w->run;
+            for (uint32_t channel = first; channel < first + inputs; channel++, at += w->run) {
+                const int32_t x = real_number(w->in, position, channel);
+                if (!x) continue;
+                if (!list) {
+                    for (uint32_t c = 0; c < w->run; c++) sum[c] = snn_add(sum[c], snn_times(x, w->weight[at + c]));
+                    continue;
                 }
-                if (count > EVENTS) {
-                    add_events(op, w, s, count);
+                s->numbers[count++] = (snn_arrival){at, x};
+                if (count == EVENTS) {
+                    snn_multiply_accumulate(sum, w->weight, s->numbers, count, w->run, narrow);
                     count = 0;
                 }
             }
         }
     }
-    if (count) add_events(op, w, s, count);
-    if (!op->as.pixels.wide)
-        for (uint32_t c = 0; c < op->channels; c++) s->sum[c] = s->current[c];
+    if (count) snn_multiply_accumulate(sum, w->weight, s->numbers, count, w->run, narrow);
 }
 
-/* The same with real-valued input; zeros add nothing. */
-static void convolve_dense(const snn_run_state *run, const snn_operation *op, const window *w, int32_t *sum,
-                           uint32_t t) {
-    const uint32_t channels = w->in->channels, kernel = op->as.pixels.kernel;
-    const uint32_t inputs = channels / op->as.pixels.groups;
-    for (uint32_t c = 0; c < op->channels; c++) sum[c] = w->bias ? w->bias[c] : 0;
-    for (uint32_t dy = 0; dy < kernel; dy++) {
-        if (!w->rows[dy]) continue;
-        for (uint32_t dx = w->first_dx; dx < w->end_dx; dx++) {
-            const void *position = snn_position(run, w->in, w->rows[dy], t, w->left + dx);
-            const int16_t *weight = w->weight + (size_t)(dy * kernel + dx) * channels * w->run;
-            for (uint32_t channel = 0; channel < channels; channel++, weight += w->run) {
-                const int32_t x = w->in->storage == SNN_INT16 ? ((const int16_t *)position)[channel]
-                                                              : ((const int32_t *)position)[channel];
-                if (!x) continue;
-                int32_t *to = sum + channel / inputs * w->per_group;
-                for (uint32_t c = 0; c < w->per_group; c++) to[c] = snn_add(to[c], snn_times(x, weight[c]));
-            }
-        }
-    }
+static void convolve_dense(const snn_run_state *run, const snn_operation *op, const window *w, const pixels_scratch *s,
+                           uint32_t t, int32_t *sum) {
+    start_sum(op, w, s, sum);
+    for (uint32_t group = 0; group < op->as.pixels.groups; group++)
+        convolve_group(run, op, w, s, t, group, sum + group * w->run);
 }
 
 /* --- neurons ----------------------------------------------------------------------------------------------------- */
@@ -162,37 +234,80 @@ typedef struct {
     const uint8_t *leak;
 } neurons;
 
-/* One step of up to 32 neurons: v <- leak(v) + I + b, a spike where v >= threshold, reset. Returns the spikes. */
-static inline uint32_t step(int32_t *v, const int32_t *current, const neurons *n, uint32_t first, uint32_t count,
-                            int decay, int subtract) {
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t c = first + i;
-        const int32_t kept = v[c] >> n->leak[c];
-        int32_t x = decay ? (int32_t)((uint32_t)v[c] - (uint32_t)kept) : kept;
-        x = snn_add(snn_add(x, current[c]), n->bias[c]);
-        const uint32_t fired = x >= n->threshold[c];
-        const int32_t after = subtract ? (int32_t)((uint32_t)x - (uint32_t)n->threshold[c]) : 0;
-        v[c] = fired ? after : x;
-        bits |= fired << i;
+/* Up to 32 neurons at one position. current[t * stride + i]: I of neuron i; stride 0 if it is the same at every step.
+ * words[t * pitch]: their spikes. */
+typedef struct {
+    const int32_t *current, *threshold, *bias;
+    const uint8_t *leak;
+    uint32_t *words;
+    uint32_t stride, pitch, count, steps;
+} population;
+
+/* All steps of each neuron: v <- leak(v) + I + b, a spike where v >= threshold, reset. With everything but the
+ * population constant, `bits` and `v` are registers. */
+static inline __attribute__((always_inline)) void run_neurons(const population *n, uint32_t *bits, uint32_t steps,
+                                                              int decay, int subtract) {
+    const int32_t *current = n->current, *thresholds = n->threshold, *biases = n->bias;
+    const uint8_t *leaks = n->leak, *const end = leaks + n->count;
+    const uint32_t stride = n->stride;
+    uint32_t bit = 1;
+    for (uint32_t t = 0; t < steps; t++) bits[t] = 0;
+    for (; leaks != end; current++, bit <<= 1) {
+        const int32_t threshold = *thresholds++, bias = *biases++;
+        const uint32_t leak = *leaks++;
+        const int32_t *at = current;
+        int32_t v = 0;
+        for (uint32_t t = 0; t < steps; t++, at += stride) {
+            const int32_t kept = v >> leak;
+            v = decay ? (int32_t)((uint32_t)v - (uint32_t)kept) : kept;
+            v = snn_add(snn_add(v, *at), bias);
+            if (v >= threshold) {
+                bits[t] |= bit;
+                v = subtract ? (int32_t)((uint32_t)v - (uint32_t)threshold) : 0;
+            }
+        }
     }
-    return bits;
+    for (uint32_t t = 0; t < steps; t++) n->words[t * n->pitch] = bits[t];
 }
 
-/* Steps all neurons of a position and stores their spikes; returns how many there were. */
-static uint32_t fire(const snn_operation *op, const neurons *n, const pixels_scratch *s, uint32_t *words) {
+/* The usual number of steps is known to the compiler. */
+#define NEURONS(name, decay, subtract)                                                                             \
+    static NOINLINE void name(const population *n) {                                                               \
+        if (n->steps == 4) {                                                                                       \
+            uint32_t bits[4];                                                                                      \
+            run_neurons(n, bits, 4, decay, subtract);                                                              \
+        } else {                                                                                                   \
+            uint32_t bits[SNN_MAX_STEPS];                                                                          \
+            run_neurons(n, bits, n->steps, decay, subtract);                                                       \
+        }                                                                                                          \
+    }
+NEURONS(shift_to_zero, 0, 0)
+NEURONS(shift_subtract, 0, 1)
+NEURONS(decay_to_zero, 1, 0)
+NEURONS(decay_subtract, 1, 1)
+
+static inline uint32_t bits_set(uint32_t x) {
+    x -= x >> 1 & 0x55555555u;
+    x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+    x = (x + (x >> 4)) & 0x0F0F0F0Fu;
+    return x * 0x01010101u >> 24;
+}
+
+/* Runs all neurons of a position and stores their spikes; returns how many there were. */
+static NOINLINE uint32_t fire(const snn_operation *op, const neurons *n, const int32_t *current, uint32_t stride,
+                              uint32_t steps, uint32_t *words, uint32_t pitch) {
+    static void (*const kinds[])(const population *) = {shift_to_zero, shift_subtract, decay_to_zero, decay_subtract};
+    void (*const run)(const population *) = kinds[2 * op->as.pixels.decay + op->as.pixels.subtract];
+    population some = {.stride = stride, .pitch = pitch, .steps = steps, .words = words};
     uint32_t spikes = 0;
-    for (uint32_t c = 0; c < op->channels; c += 32, words++) {
-        const uint32_t count = op->channels - c < 32 ? op->channels - c : 32;
-        uint32_t bits;
-        if (op->as.pixels.decay)
-            bits = op->as.pixels.subtract ? step(s->potential, s->sum, n, c, count, 1, 1)
-                                          : step(s->potential, s->sum, n, c, count, 1, 0);
-        else
-            bits = op->as.pixels.subtract ? step(s->potential, s->sum, n, c, count, 0, 1)
-                                          : step(s->potential, s->sum, n, c, count, 0, 0);
-        *words = bits;
-        for (; bits; bits &= bits - 1) spikes++;
+    for (uint32_t c = 0; c < op->channels; c += 32, some.words++) {
+        some.current = current + c;
+        some.threshold = n->threshold + c;
+        some.bias = n->bias + c;
+        some.leak = n->leak + c;
+        some.count = op->channels - c < 32 ? op->channels - c : 32;
+        run(&some);
+        for (uint32_t t = 0; t < steps; t++) spikes += bits_set(some.words[t * pitch]);
     }
     return spikes;
 }
@@ -258,13 +373,12 @@ static void count_row(pixels_state *p, uint32_t y) {
 }
 
 /* What arrives at a position at step t: head and terms. */
-static void gather(pixels_state *p, uint32_t t, uint32_t y, uint32_t x) {
+static void gather(pixels_state *p, uint32_t t, uint32_t y, uint32_t x, int32_t *sum) {
     const snn_operation *op = p->op;
-    int32_t *sum = p->scratch.sum;
     if (op->as.pixels.head == SNN_CONV)
-        convolve(p->run, op, &p->window, &p->scratch, t);
+        convolve(p->run, op, &p->window, &p->scratch, t, sum);
     else if (op->as.pixels.head == SNN_DENSE_CONV)
-        convolve_dense(p->run, op, &p->window, sum, t);
+        convolve_dense(p->run, op, &p->window, &p->scratch, t, sum);
     else
         memset(sum, 0, op->channels * sizeof *sum);
     if (op->as.pixels.head_shift)
@@ -273,43 +387,36 @@ static void gather(pixels_state *p, uint32_t t, uint32_t y, uint32_t x) {
         snn_add_term(p->run, &p->run->plan->terms[op->first_term + i], t, y, x, sum);
 }
 
-/* Rounds and stores what was gathered. */
-static void finish(pixels_state *p, uint32_t t, uint32_t y, uint32_t x) {
-    const snn_operation *op = p->op;
-    int32_t *sum = p->scratch.sum;
-    if (op->as.pixels.rounds)
-        for (uint32_t c = 0; c < op->channels; c++)
-            sum[c] = snn_requantise(sum[c], op->as.pixels.shift, op->as.pixels.lo, op->as.pixels.hi);
-    if (p->out) snn_put(p->run, p->out, t, y, x, sum);
+/* Sums over time; one step stands for all of them. */
+static void add_steps(const snn_operation *op, int32_t *sums, uint32_t even, uint32_t all) {
+    const uint32_t steps = op->as.pixels.steps;
+    for (uint32_t t = 1; t < steps; t++)
+        for (uint32_t c = 0; c < op->channels; c++) sums[c] = snn_add(sums[c], sums[t * even + c]);
+    if (steps != all)
+        for (uint32_t c = 0; c < op->channels; c++) sums[c] = snn_times(sums[c], (int32_t)all);
 }
 
 static void one_position(pixels_state *p, uint32_t y, uint32_t x, uint8_t *spike_row) {
     const snn_operation *op = p->op;
-    const pixels_scratch *s = &p->scratch;
-    const uint32_t steps = op->as.pixels.steps, all = p->run->plan->time_steps;
-    uint32_t spikes = 0;
-    if (p->spikes) memset(s->potential, 0, op->channels * sizeof *s->potential);
-    if (op->as.pixels.time_sum) memset(s->total, 0, op->channels * sizeof *s->total);
-    for (uint32_t t = 0; t < steps; t++) {
-        gather(p, t, y, x);
-        if (op->as.pixels.time_sum) {
-            for (uint32_t c = 0; c < op->channels; c++) s->total[c] = snn_add(s->total[c], s->sum[c]);
-            continue;
-        }
-        finish(p, t, y, x);
-        if (p->spikes && steps == all)
-            spikes += fire(op, &p->neurons, s, (void *)snn_position(p->run, p->spikes, spike_row, t, x));
-    }
+    const uint32_t even = p->scratch.even, all = p->run->plan->time_steps;
+    int32_t *sums = p->scratch.sums;
+    uint32_t steps = op->as.pixels.steps;
+    for (uint32_t t = 0; t < steps; t++) gather(p, t, y, x, sums + (size_t)t * even);
     if (op->as.pixels.time_sum) {
-        const int32_t times = steps == 1 ? (int32_t)all : 1; /* a static value counts at every step */
-        for (uint32_t c = 0; c < op->channels; c++) s->sum[c] = snn_times(s->total[c], times);
-        finish(p, 0, y, x);
+        add_steps(op, sums, even, all);
+        steps = 1;
+    }
+    for (uint32_t t = 0; t < steps; t++) {
+        int32_t *sum = sums + (size_t)t * even;
+        if (op->as.pixels.rounds)
+            for (uint32_t c = 0; c < op->channels; c++)
+                sum[c] = snn_requantise(sum[c], op->as.pixels.shift, op->as.pixels.lo, op->as.pixels.hi);
+        if (p->out) snn_put(p->run, p->out, t, y, x, sum);
     }
     if (p->spikes) {
-        if (op->as.pixels.time_sum || steps != all) /* one current, T steps */
-            for (uint32_t t = 0; t < all; t++)
-                spikes += fire(op, &p->neurons, s, (void *)snn_position(p->run, p->spikes, spike_row, t, x));
-        count_position(p, x, spikes);
+        const uint32_t words = snn_bit_words(op->channels), pitch = p->run->columns / p->spikes->scale * words;
+        uint32_t *to = (uint32_t *)(void *)spike_row + (size_t)x * words;
+        count_position(p, x, fire(op, &p->neurons, sums, steps == all ? even : 0, all, to, pitch));
     }
 }
 

@@ -59,13 +59,13 @@ snn_status snn_memory_size(const snn_plan *plan, const snn_tile *tile, size_t *b
     return measure(plan, tile, &run, bytes);
 }
 
-/* Channels [first, first + count step) of a position, every `step`-th, added. */
+/* Channels first, first + step, ... of a position, `count` of them, added. */
 static void add_channels(const snn_value *value, const uint8_t *position, uint32_t first, uint32_t step, uint32_t count,
                          uint32_t shift, int32_t *sum) {
     if (value->storage == SNN_INT16) {
         const int16_t *from = (const int16_t *)(const void *)position + first;
-        if (step == 1)
-            for (uint32_t c = 0; c < count; c++) sum[c] = snn_add(sum[c], snn_scaled(from[c], shift));
+        if (step == 1 && shift == 0) /* by far the most frequent */
+            for (uint32_t c = 0; c < count; c++) sum[c] = snn_add(sum[c], from[c]);
         else
             for (uint32_t c = 0; c < count; c++) sum[c] = snn_add(sum[c], snn_scaled(from[c * step], shift));
     } else {
