@@ -27,7 +27,7 @@ COUNTS = np.dtype([("spikes", "<u8"), ("synops", "<u8"), ("macs", "<u8")])
 STATUSES = (
     "SNN_OK", "SNN_ALIGNMENT", "SNN_TRUNCATED", "SNN_NOT_A_PLAN", "SNN_VERSION", "SNN_HASH", "SNN_HEADER", "SNN_VALUE",
     "SNN_OPERATION", "SNN_TERM", "SNN_PROJECTION", "SNN_CONSTANT", "SNN_SIZE", "SNN_TOO_LARGE", "SNN_MEMORY",
-    "SNN_STOPPED",
+    "SNN_MODE", "SNN_STOPPED",
 )  # fmt: skip
 
 
@@ -89,6 +89,7 @@ class _Tile(ctypes.Structure):
 
 class _Job(ctypes.Structure):
     _fields_ = [
+        ("mode", ctypes.c_int),
         ("picture", ctypes.c_void_p),
         ("restored", ctypes.c_void_p),
         ("memory", ctypes.c_void_p),
@@ -105,7 +106,7 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(shared_library()))
     plan, tile = ctypes.POINTER(_Plan), ctypes.POINTER(_Tile)
     library.snn_open.argtypes = [plan, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint32)]
-    library.snn_memory_size.argtypes = [plan, tile, ctypes.POINTER(ctypes.c_size_t)]
+    library.snn_memory_size.argtypes = [plan, tile, ctypes.c_int, ctypes.POINTER(ctypes.c_size_t)]
     library.snn_run.argtypes = [plan, tile, ctypes.POINTER(_Job)]
     library.snn_status_name.restype = ctypes.c_char_p
     return library
@@ -129,26 +130,30 @@ class Core:
             raise CoreError(status, f"it was given a plan of {len(data)} bytes (record {record.value})")
         self.layers, self.time_steps = int(self._plan.layers), int(self._plan.time_steps)
 
-    def memory_size(self, tile: Tile) -> int:
-        """Bytes of working memory for a tile; raises `CoreError`."""
+    def memory_size(self, tile: Tile, by_rows: bool = False) -> int:
+        """Bytes of working memory for a tile; raises `CoreError`. by_rows: see snn_mode in firmware/core/snn.h."""
         size = ctypes.c_size_t()
-        status = _library().snn_memory_size(ctypes.byref(self._plan), _Tile(*tile.fields()), ctypes.byref(size))
+        status = _library().snn_memory_size(
+            ctypes.byref(self._plan), _Tile(*tile.fields()), int(by_rows), ctypes.byref(size)
+        )
         if status:
             raise CoreError(status, f"it was asked for the memory of {tile}")
         return size.value
 
-    def run(self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False) -> Restored:
+    def run(
+        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
+    ) -> Restored:
         """Restores uint8 [height, width, 3], whole or as part of an image; raises `CoreError`."""
         tile = tile or Tile.whole(*picture.shape[:2])
         if picture.shape != (tile.height, tile.width, 3) or picture.dtype != np.uint8:
             raise ValueError(f"a {picture.dtype} array {list(picture.shape)} was given for {tile}")
         picture = np.ascontiguousarray(picture)
-        restored, memory = np.empty_like(picture), _aligned(self.memory_size(tile))
+        restored, memory = np.empty_like(picture), _aligned(self.memory_size(tile, by_rows))
         counts = np.zeros(self.layers, COUNTS)
         hashes = np.zeros((self.layers, self.time_steps), np.uint64) if trace else None
         job = _Job(
-            picture.ctypes.data, restored.ctypes.data, memory.ctypes.data, len(memory), counts.ctypes.data,
-            hashes.ctypes.data if hashes is not None else None, None, None,
+            int(by_rows), picture.ctypes.data, restored.ctypes.data, memory.ctypes.data, len(memory),
+            counts.ctypes.data, hashes.ctypes.data if hashes is not None else None, None, None,
         )  # fmt: skip
         start = time.perf_counter()
         status = _library().snn_run(ctypes.byref(self._plan), _Tile(*tile.fields()), ctypes.byref(job))
@@ -166,15 +171,16 @@ class NativeNetwork:
         self.plan: Plan = compile_bundle(bundle)
         self.core = Core(self.plan.data)
 
-    def run(self, image: npt.NDArray[np.uint8], tile: int | None = None) -> Result:
-        """As `simulator.network.Network.run`. tile: side of halo tiles in pixels; None: the image whole."""
+    def run(self, image: npt.NDArray[np.uint8], tile: int | None = None, by_rows: bool = False) -> Result:
+        """As `simulator.network.Network.run`. tile: side of halo tiles in pixels; None: the image whole. by_rows: from
+        top to bottom in bands, in memory that grows with the width alone."""
         colour, alpha = as_rgb(image)
         height, width = colour.shape[:2]
         restored = np.empty((height, width, 3), np.uint8)
         counts, seconds = np.zeros(len(self.plan.layers), COUNTS), 0.0
         for part in tiles(self.analysis, height, width, tile):
             rows = slice(part.top, part.top + part.height)
-            found = self.core.run(colour[rows, part.left : part.left + part.width], part)
+            found = self.core.run(colour[rows, part.left : part.left + part.width], part, by_rows=by_rows)
             place, source = inner_slices(part)
             restored[place] = found.image[source]
             add_counts(counts, found.counts)

@@ -31,11 +31,11 @@ MAGIC = int.from_bytes(b"SNNP", "little")
 VERSION = 1
 NONE = 0xFFFFFFFF
 HASH_AT, HASH_BYTES = 16, 32
-HEADER_WORDS, OPERATION_WORDS = 32, 32
+HEADER_WORDS, OPERATION_WORDS = 32, 33
 
 # The records of the plan: every field is one 32-bit word. firmware/core/plan.h holds the same in C.
 KINDS = {"image": 1, "pixels": 2, "spikes": 3, "attend": 4, "readout": 5}
-_COMMON = ("kind", "layer", "input", "output", "spikes", "first_term", "terms", "channels")
+_COMMON = ("kind", "layer", "input", "output", "spikes", "first_term", "terms", "channels", "lead")
 _FIELDS = {
     "image": ("factor",),
     "pixels": (
@@ -69,6 +69,9 @@ class StoredValue:
 
     storage: "bits", "int16" or "int32". unit_bytes: per block of stride x stride pixels of the padded image; offset:
     from the arena's start, likewise. first, last: the operations that write it and read it last.
+
+    rows: how many rows are kept at a time when the image is worked on from top to bottom; row_offset: of those, bytes
+    per stride pixels of the padded image's width.
     """
 
     node: str
@@ -80,6 +83,8 @@ class StoredValue:
     first: int
     last: int
     offset: int = 0
+    rows: int = 1
+    row_offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Plan:
     """A compiled network. data: what the core reads. layers: the nodes' names, as the core numbers them.
 
     values: what is stored. operations: the node after which each is named. unit: bytes of the arena per block of
-    stride x stride pixels of the padded image.
+    stride x stride pixels of the padded image; row_unit: per stride pixels of its width, if it is worked on by rows.
     """
 
     data: bytes
@@ -95,7 +100,10 @@ class Plan:
     values: tuple[StoredValue, ...]
     operations: tuple[str, ...]
     unit: int
+    row_unit: int
     stride: int
+    align: int
+    halo: int
 
     @property
     def hash(self) -> str:
@@ -105,6 +113,19 @@ class Plan:
     def units(self, height: int, width: int) -> int:
         """Blocks of stride x stride pixels in an image of that size."""
         return -(-height // self.stride) * -(-width // self.stride)
+
+    def arena_bytes(self, height: int, width: int, by_rows: bool = False) -> int:
+        """Bytes of all stored values for an image of that size; the core needs a few kilobytes more."""
+        return -(-width // self.stride) * self.row_unit if by_rows else self.units(height, width) * self.unit
+
+    def tiled(self, height: int, width: int, side: int) -> tuple[int, int, float]:
+        """Tiles of `side` pixels: height and width of the largest with its halo, and how many times more pixels are
+        computed than the image has."""
+        down, across = (
+            [min(at + side + self.halo, extent) - max(at - self.halo, 0) for at in range(0, extent, side)]
+            for extent in (height, width)
+        )
+        return max(down), max(across), sum(down) * sum(across) / (height * width)
 
     def peak(self) -> tuple[str, list[StoredValue]]:
         """The operation during which most is stored, and what that is (memory that is handed over, once)."""
@@ -202,13 +223,17 @@ class _Compiler:
             else:
                 done |= self._pixels(node)
         unit = self._plan_memory()
+        row_unit = self._plan_rows()
         return Plan(
-            self._assemble(bundle_hash, unit),
+            self._assemble(bundle_hash, unit, row_unit),
             tuple(self.number),
             tuple(self.values),
             tuple(name for _, name, _ in self.operations),
             unit,
+            row_unit,
             self.analysis.stride,
+            self.analysis.align,
+            self.analysis.halo,
         )
 
     # --- what becomes of each node -----------------------------------------------------------------------------------
@@ -256,8 +281,7 @@ class _Compiler:
         """A new stored value: the output of `node`, written by the operation that comes next."""
         value, steps = self.analysis.values[node.name], self._steps(node.name)
         storage = "bits" if value.spikes else "int16" if value.magnitude < 1 << 15 else "int32"
-        position = -(-value.channels // 32) * 4 if value.spikes else value.channels * STORAGE[storage]
-        size = (self.analysis.stride // value.scale) ** 2 * steps * position
+        size = (self.analysis.stride // value.scale) ** 2 * steps * _position_bytes(storage, value.channels)
         now = len(self.operations)
         self.place[node.name] = len(self.values)
         self.values.append(
@@ -441,14 +465,70 @@ class _Compiler:
         self.values = [replace(value, offset=offsets[owner[i]]) for i, value in enumerate(self.values)]
         return unit
 
+    def _scale(self, fields: Mapping[str, int]) -> int:
+        """Of an operation's output; the readout's is the image's."""
+        stored = [fields[key] for key in ("output", "spikes") if fields[key] != NONE]
+        return self.values[stored[0]].scale if stored else 1
+
+    def _spans(self, kind: str, fields: Mapping[str, int], first: int, end: int) -> list[tuple[int, int, int]]:
+        """(value, first row, end) that an operation reads to give its rows [first, end), borders ignored."""
+        spans = []
+        if kind == "pixels" and fields["head"]:
+            top = first * fields["stride"] - fields["padding"]
+            bottom = (end - 1) * fields["stride"] - fields["padding"] + fields["kernel"]
+            spans.append((fields["input"], top, bottom))
+        if kind == "attend":
+            window, beyond = fields["window"], int(fields["over"] == 2)
+            spans.append((fields["input"], first // window * window - beyond, -(-end // window) * window + beyond))
+        for term in self.terms[fields["first_term"] : fields["first_term"] + fields["terms"]]:
+            if term.mode == SPACE_TO_DEPTH:
+                spans.append((term.value, first * term.factor, end * term.factor))
+            else:
+                spans.append((term.value, first // term.factor, -(-end // term.factor)))
+        return spans
+
+    def _plan_rows(self) -> int:
+        """How an image is worked on from top to bottom: in bands of `align` pixels, of which every operation does its
+        rows and `lead` more, and of every value only the rows that are still needed are kept. Returns the row unit.
+
+        Everything repeats with every band, so that one band far from the borders tells all.
+        """
+        align = self.analysis.align
+        far = align << 16
+        needed = [far // value.scale for value in self.values]  # rows that exist once a band is done
+        ends = [0] * len(self.operations)
+        for index in range(len(self.operations) - 1, -1, -1):
+            kind, _, fields = self.operations[index]
+            written = [fields[key] for key in ("output", "spikes") if fields[key] != NONE]
+            end = max((needed[value] for value in written), default=far)
+            if kind == "attend":
+                end = -(-end // fields["window"]) * fields["window"]
+            ends[index] = end
+            fields["lead"] = end - far // self._scale(fields)
+            for read, _, bottom in self._spans(kind, fields, 0, end):
+                needed[read] = max(needed[read], bottom)
+        rows = [1] * len(self.values)
+        for index, (kind, _, fields) in enumerate(self.operations):
+            before = ends[index] - align // self._scale(fields)
+            for read, top, _ in self._spans(kind, fields, before, ends[index]):
+                rows[read] = max(rows[read], ends[self.values[read].first] - top)
+        at = 0
+        for index, value in enumerate(self.values):
+            self.values[index] = replace(value, rows=rows[index], row_offset=at)
+            columns = self.analysis.stride // value.scale
+            at += -(-rows[index] * columns * value.steps * _position_bytes(value.storage, value.channels) // 8) * 8
+        return at
+
     # --- bytes -------------------------------------------------------------------------------------------------------
 
-    def _assemble(self, bundle_hash: bytes, unit: int) -> bytes:
+    def _assemble(self, bundle_hash: bytes, unit: int, row_unit: int) -> bytes:
         records = bytearray()
         for value in self.values:
             storage = STORAGE[value.storage]
             layer = self.number[value.node]
-            records += _words(layer, value.channels, value.scale, value.steps, storage, value.offset)
+            records += _words(
+                layer, value.channels, value.scale, value.steps, storage, value.offset, value.rows, value.row_offset
+            )
         for _, _, fields in self.operations:
             records += _words(*fields.values(), *[0] * (OPERATION_WORDS - len(fields)))
         for term in self.terms:
@@ -461,8 +541,13 @@ class _Compiler:
         size = HEADER_WORDS * 4 + len(records)
         header = _words(MAGIC, VERSION, SEMANTICS_VERSION, size) + bytes(HASH_BYTES) + bundle_hash
         header += _words(self.graph.time_steps, analysis.stride, analysis.align, analysis.halo)
-        header += _words(len(self.graph.nodes), *counts, unit)
+        header += _words(len(self.graph.nodes), *counts, unit, row_unit)
         return sealed(header.ljust(HEADER_WORDS * 4, b"\0") + bytes(records))
+
+
+def _position_bytes(storage: str, channels: int) -> int:
+    """Bytes of one position at one step."""
+    return -(-channels // 32) * 4 if storage == "bits" else channels * STORAGE[storage]
 
 
 def _moves(node: Node) -> bool:
@@ -506,10 +591,19 @@ def describe(plan: Plan, height: int, width: int) -> str:
     units = plan.units(height, width)
     where, live = plan.peak()
     lines = [
-        f"plan       {len(plan.data):,} bytes, {plan.hash}",
-        f"operations {len(plan.operations)} for {len(plan.layers)} nodes; {len(plan.values)} values are stored",
-        f"arena      {units * plan.unit:,} bytes for {height}x{width} pixels; most is stored during {where}:",
+        f"plan        {len(plan.data):,} bytes, {plan.hash}",
+        f"operations  {len(plan.operations)} for {len(plan.layers)} nodes; {len(plan.values)} values are stored",
+        f"at once     {plan.arena_bytes(height, width):,} bytes for {height}x{width} pixels",
+        f"by rows     {plan.arena_bytes(height, width, True):,} bytes for any height at a width of {width} pixels",
     ]
+    for side in (plan.align * 4**power for power in range(1, 4)):
+        if side < max(height, width):
+            tall, broad, times = plan.tiled(height, width, side)
+            lines.append(
+                f"in tiles    {plan.arena_bytes(tall, broad):,} bytes for tiles of {side} pixels with a halo of "
+                f"{plan.halo}, {tall}x{broad}; {times:.2f} times the image's pixels are computed"
+            )
+    lines.append(f"Most is stored during {where}:")
     for value in sorted(live, key=lambda v: -v.unit_bytes):
         what = f"{value.channels} channels, {value.steps} steps, {value.storage}, scale 1/{value.scale}"
         lines.append(f"{units * value.unit_bytes:>18,} {value.node} ({what})")

@@ -55,10 +55,14 @@ class Runner:
             raise CoreError(status, f"{self._name} was given a plan of {len(plan)} bytes (record {record})")
         (self.time_steps,), (self.layers,) = (struct.unpack_from("<I", plan, at) for at in (80, 96))
 
-    def run(self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False) -> Measured:
+    def run(
+        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
+    ) -> Measured:
         """Restores uint8 [height, width, 3], as `native.Core.run`."""
         tile = tile or Tile.whole(*picture.shape[:2])
-        self._send(struct.pack("<12I", _RUN, trace, *tile.fields()) + np.ascontiguousarray(picture).tobytes())
+        self._send(
+            struct.pack("<12I", _RUN, trace | by_rows << 1, *tile.fields()) + np.ascontiguousarray(picture).tobytes()
+        )
         status, low, high, memory = struct.unpack("<4I", self._receive(16))
         if status:
             raise CoreError(status, f"{self._name} ran {tile}")

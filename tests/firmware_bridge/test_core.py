@@ -89,6 +89,35 @@ def test_tiles_of_random_networks_agree(seed):
     assert found.stats.layers == expected.stats.layers
 
 
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "every node"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_by_rows_and_at_once_give_the_same(seed, fuse):
+    graph, tensors = random_network(seed)
+    analysis = analyse(graph, tensors)
+    core, rng = Core(compile_plan(analysis, tensors, fuse=fuse).data), np.random.default_rng([3, seed])
+    for height, width in ((1, 1), (int(rng.integers(1, 90)), int(rng.integers(1, 20))), (5 * analysis.align + 3, 7)):
+        image = random_image(rng, height, width, 3)
+        expected, found = core.run(image), core.run(image, by_rows=True)
+        assert np.array_equal(found.image, expected.image) and np.array_equal(found.counts, expected.counts)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_bundles_by_rows_agree_on_a_tall_photograph(path):
+    bundle, image = read_bundle(path), photograph(190, 37)
+    expected, found = Network(bundle).run(image), NativeNetwork(bundle).run(image, by_rows=True)
+    assert np.array_equal(found.image, expected.image)
+    assert found.stats.layers == expected.stats.layers
+
+
+def test_a_trace_of_a_run_by_rows_is_refused_and_so_is_an_unknown_mode():
+    graph, tensors = small_network()
+    core = Core(compile_plan(analyse(graph, tensors), tensors).data)
+    with pytest.raises(CoreError, match="SNN_MODE"):
+        core.run(np.zeros((4, 4, 3), np.uint8), trace=True, by_rows=True)
+    with pytest.raises(CoreError, match="SNN_MODE"):
+        core.memory_size(Tile.whole(4, 4), by_rows=2)  # type: ignore[arg-type]
+
+
 def test_a_tile_that_is_no_multiple_of_the_alignment_is_refused():
     with pytest.raises(ValueError, match="multiples of 2 pixels"):
         NativeNetwork(bundled(*small_network())).run(np.zeros((8, 8, 3), np.uint8), tile=3)
@@ -116,7 +145,7 @@ class Job:
 
     def run(self, poll: object = None, offset: int = 0) -> str:
         job = native._Job(
-            self.restored.ctypes.data, self.restored.ctypes.data, self.guarded.ctypes.data + offset, self.size,
+            0, self.restored.ctypes.data, self.restored.ctypes.data, self.guarded.ctypes.data + offset, self.size,
             self.counts.ctypes.data, None, ctypes.cast(poll, ctypes.c_void_p) if poll else None, None,
         )  # fmt: skip
         tile = native._Tile(*self.tile.fields())

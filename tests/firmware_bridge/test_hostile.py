@@ -10,13 +10,13 @@ import pytest
 from firmware_bridge import fuzz, native
 from firmware_bridge.build import MACHINES
 from firmware_bridge.native import Core, CoreError
-from firmware_bridge.plan import HEADER_WORDS, NONE, compile_plan, sealed
+from firmware_bridge.plan import HEADER_WORDS, NONE, OPERATION_WORDS, compile_plan, sealed
 from firmware_bridge.runner import Runner
 from simulator.analysis import analyse
 from simulator.graph import KINDS
 from tests.random_graphs import random_network
 
-HEADER = HEADER_WORDS * 4
+HEADER, VALUE, OPERATION = HEADER_WORDS * 4, 32, OPERATION_WORDS * 4
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def counts(plan: bytes) -> tuple[int, int, int, int]:
 
 
 def operation(plan: bytes, index: int, field: int) -> int:
-    return HEADER + 24 * counts(plan)[0] + 128 * index + 4 * field
+    return HEADER + VALUE * counts(plan)[0] + OPERATION * index + 4 * field
 
 
 def answer(data: bytes) -> str:
@@ -91,6 +91,9 @@ def test_any_changed_bit_is_noticed(plan):
         (HEADER + 12, 2, "SNN_VALUE"),  # steps
         (HEADER + 16, 3, "SNN_VALUE"),  # storage
         (HEADER + 20, NONE - 3, "SNN_VALUE"),  # offset
+        (HEADER + 24, 0, "SNN_VALUE"),  # rows
+        (HEADER + 24, 1 << 19, "SNN_VALUE"),
+        (HEADER + 28, NONE - 7, "SNN_VALUE"),  # their offset
     ],
 )
 def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word, status):
@@ -103,18 +106,19 @@ def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word
         (0, 0, 9, "SNN_OPERATION"),  # kind
         (0, 1, 1 << 20, "SNN_OPERATION"),  # layer
         (0, 3, 1 << 20, "SNN_OPERATION"),  # output
-        (0, 8, 3, "SNN_OPERATION"),  # factor
+        (0, 9, 3, "SNN_OPERATION"),  # factor
+        (0, 8, NONE, "SNN_OPERATION"),  # lead
         (1, 2, NONE, "SNN_OPERATION"),  # input of a convolution
         (1, 7, 1 << 30, "SNN_OPERATION"),  # terms
-        (1, 10, 8, "SNN_OPERATION"),  # kernel
-        (1, 11, 0, "SNN_OPERATION"),  # stride
-        (1, 13, 0, "SNN_OPERATION"),  # groups
-        (1, 14, 31, "SNN_OPERATION"),  # shift
-        (1, 16, 1 << 30, "SNN_CONSTANT"),  # weights
-        (1, 16, 2, "SNN_CONSTANT"),  # not aligned
-        (1, 17, NONE - 3, "SNN_CONSTANT"),  # bias
-        (1, 18, 2, "SNN_OPERATION"),  # steps
-        (1, 31, NONE, "SNN_OPERATION"),  # projections
+        (1, 11, 8, "SNN_OPERATION"),  # kernel
+        (1, 12, 0, "SNN_OPERATION"),  # stride
+        (1, 14, 0, "SNN_OPERATION"),  # groups
+        (1, 15, 31, "SNN_OPERATION"),  # shift
+        (1, 17, 1 << 30, "SNN_CONSTANT"),  # weights
+        (1, 17, 2, "SNN_CONSTANT"),  # not aligned
+        (1, 18, NONE - 3, "SNN_CONSTANT"),  # bias
+        (1, 19, 2, "SNN_OPERATION"),  # steps
+        (1, 32, NONE, "SNN_OPERATION"),  # projections
     ],
 )
 def test_faults_of_operations_have_their_own_answer(plan, index, field, word, status):
@@ -165,3 +169,4 @@ def test_sound_networks_run_clean_under_the_sanitizers():
             found, expected = runner.run(image, trace=True), Core(data).run(image, trace=True)
             assert np.array_equal(found.image, expected.image)
             assert np.array_equal(found.counts, expected.counts) and np.array_equal(found.trace, expected.trace)
+            assert np.array_equal(runner.run(image, by_rows=True).image, expected.image)

@@ -49,6 +49,8 @@ def test_random_networks_have_the_same_bits_there(board):
         found, expected = runner.run(image, trace=True), Core(data).run(image, trace=True)
         assert np.array_equal(found.image, expected.image)
         assert np.array_equal(found.counts, expected.counts) and np.array_equal(found.trace, expected.trace)
+        by_rows = runner.run(image, by_rows=True)
+        assert np.array_equal(by_rows.image, expected.image) and np.array_equal(by_rows.counts, expected.counts)
 
 
 def test_a_shipped_bundle_has_the_same_bits_there(board):

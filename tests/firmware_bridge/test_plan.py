@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from firmware_bridge import plan as planning
-from firmware_bridge.native import Core, Tile
+from firmware_bridge.native import Core, Tile, tiles
 from firmware_bridge.plan import Plan, compile_bundle, compile_plan, sealed
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle
@@ -69,11 +69,44 @@ def test_a_64x64_picture_fits_a_microcontroller(path):
     assert len(plan.data) <= 160 << 10
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 30), (64, 64)])
-def test_the_core_asks_for_the_planned_arena_and_little_more(size):
+@pytest.mark.parametrize("by_rows", [False, True], ids=["at once", "by rows"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (64, 64), (900, 64)])
+def test_the_core_asks_for_the_planned_arena_and_little_more(size, by_rows):
     plan = compile_bundle(read_bundle(SHIPPED[0]))
-    arena = plan.units(*size) * plan.unit
-    assert 0 <= Core(plan.data).memory_size(Tile.whole(*size)) - arena <= 4096
+    arena = plan.arena_bytes(*size, by_rows)
+    assert 0 <= Core(plan.data).memory_size(Tile.whole(*size), by_rows) - arena <= 4096
+
+
+def test_by_rows_memory_does_not_grow_with_the_height():
+    plan = compile_bundle(read_bundle(SHIPPED[0]))
+    core = Core(plan.data)
+    assert core.memory_size(Tile.whole(4000, 64), True) == core.memory_size(Tile.whole(64, 64), True)
+    assert core.memory_size(Tile.whole(480, 640), True) < core.memory_size(Tile.whole(480, 640)) / 3
+
+
+def test_the_overhead_of_tiles_is_that_of_the_tiles_that_are_run():
+    plan, analysis = compile_bundle(read_bundle(SHIPPED[0])), read_bundle(SHIPPED[0]).analysis
+    for height, width, side in ((300, 200, 64), (64, 64, 64), (65, 500, 16), (1, 1, 16)):
+        parts = tiles(analysis, height, width, side)
+        computed = sum(part.height * part.width for part in parts)
+        largest = max(part.height for part in parts), max(part.width for part in parts)
+        assert plan.tiled(height, width, side) == (*largest, computed / (height * width))
+    assert plan.tiled(64, 64, 64)[2] == 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_by_rows_nothing_shares_memory(seed):
+    plan = plan_of(seed)
+    ends = []
+    for value in plan.values:
+        columns = plan.stride // value.scale
+        position = (
+            -(-value.channels // 32) * 4 if value.storage == "bits" else value.channels * int(value.storage[3:]) // 8
+        )
+        ends.append((value.row_offset, value.row_offset + value.rows * columns * value.steps * position))
+    ends.sort()
+    assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+    assert not ends or ends[-1][1] <= plan.row_unit
 
 
 def test_the_command_writes_the_plan_and_says_what_sets_its_memory(tmp_path, capsys):
@@ -83,6 +116,7 @@ def test_the_command_writes_the_plan_and_says_what_sets_its_memory(tmp_path, cap
     assert out.read_bytes() == plan.data
     said = capsys.readouterr().out
     assert plan.hash in said and f"{plan.units(64, 64) * plan.unit:,} bytes for 64x64" in said
+    assert f"{4 * plan.row_unit:,} bytes for any height at a width of 64" in said
     assert f"{plan.units(64, 64) * max(v.unit_bytes for v in plan.values):,} encoder1.1.add" in said
 
 

@@ -90,7 +90,8 @@ static void gates_of_windows(const snn_run_state *run, const snn_operation *op, 
     uint16_t *to = s->gates;
     for (uint32_t x = 0; x < columns; x += window) {
         pool(run, op, s, y, x);
-        for (uint32_t i = 0; i < size; i++) s->mean[i] = snn_requantise(s->mean[i], op->as.attend.pool_shift, -CAP, CAP);
+        for (uint32_t i = 0; i < size; i++)
+            s->mean[i] = snn_requantise(s->mean[i], op->as.attend.pool_shift, -CAP, CAP);
         for (uint32_t i = 0; i < hidden; i++) {
             layer(plan, op->as.attend.squeeze, op->as.attend.squeeze_bias, s->mean, size, i, &s->hidden[i]);
             s->hidden[i] = snn_requantise(s->hidden[i], op->as.attend.hidden_shift, 0, CAP);
@@ -135,20 +136,21 @@ static uint32_t gate_of_position(const snn_run_state *run, const snn_operation *
     return gate(op, sum);
 }
 
-snn_status snn_attend(const snn_run_state *run, const snn_operation *op) {
+snn_status snn_attend(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
     const snn_plan *plan = run->plan;
     const snn_value *in = &plan->values[op->input], *out = &plan->values[op->output];
     const uint32_t rows = run->rows / in->scale, columns = run->columns / in->scale;
     const uint32_t over = op->as.attend.over, window = op->as.attend.window, size = pooled_size(plan, op);
     attend_scratch s;
     lay_out(plan, op, run->columns, run->scratch, &s);
-    for (uint32_t y = 0; y < rows; y++) {
+    for (uint32_t y = first; y < end; y++) {
         /* All gates that a row needs are known before it is written: output and input may be the same memory. */
         if (over == SNN_OVER_SPACE) {
-            if (y == 0) means_of_row(run, op, &s, 0);
+            if (y == first && y > 0) means_of_row(run, op, &s, y - 1);
+            if (y == first) means_of_row(run, op, &s, y);
             if (y + 1 < rows) means_of_row(run, op, &s, y + 1);
-        } else if (y % window == 0) {
-            gates_of_windows(run, op, &s, y);
+        } else if (y == first || y % window == 0) {
+            gates_of_windows(run, op, &s, y - y % window);
         }
         uint8_t *row = snn_row(run, in, y);
         for (uint32_t t = 0; t < out->steps; t++)

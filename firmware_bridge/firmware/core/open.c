@@ -8,10 +8,12 @@ const char *snn_status_name(snn_status status) {
     static const char *const names[SNN_STATUSES] = {
         "SNN_OK",        "SNN_ALIGNMENT", "SNN_TRUNCATED",  "SNN_NOT_A_PLAN", "SNN_VERSION", "SNN_HASH",
         "SNN_HEADER",    "SNN_VALUE",     "SNN_OPERATION",  "SNN_TERM",       "SNN_PROJECTION", "SNN_CONSTANT",
-        "SNN_SIZE",      "SNN_TOO_LARGE", "SNN_MEMORY",     "SNN_STOPPED",
+        "SNN_SIZE",      "SNN_TOO_LARGE", "SNN_MEMORY",     "SNN_MODE",       "SNN_STOPPED",
     };
     return (unsigned)status < SNN_STATUSES ? names[status] : "unknown";
 }
+
+#define MOST_ROWS (1u << 20)
 
 static int power_of_two(uint32_t x) { return x && !(x & (x - 1)); }
 static int within(uint32_t x, uint32_t least, uint32_t most) { return least <= x && x <= most; }
@@ -31,11 +33,12 @@ static snn_status check_header(const snn_header *h, size_t size) {
     snn_blake2b_finish(&hash, digest);
     if (memcmp(digest, h->hash, sizeof digest)) return SNN_HASH;
     if (!power_of_two(h->time_steps) || h->time_steps > SNN_MAX_STEPS) return SNN_HEADER;
-    if (!within(h->align, 1, SNN_MAX_ALIGN) || !within(h->stride, 1, h->align) || h->align % h->stride) return SNN_HEADER;
+    if (!within(h->align, 1, SNN_MAX_ALIGN) || !within(h->stride, 1, h->align) || h->align % h->stride)
+        return SNN_HEADER;
     if (h->halo % h->align || h->halo > 1u << 20 || !within(h->layers, 2, SNN_MAX_LAYERS)) return SNN_HEADER;
     /* Sections cannot be longer than the plan, so that the sum of their sizes below does not overflow. */
     if (h->values > size || h->operations > size || h->terms > size || h->projections > size) return SNN_TRUNCATED;
-    if (h->unit % 4 || h->zero[0] || h->zero[1]) return SNN_HEADER;
+    if (h->unit % 4 || h->row_unit % 8 || h->zero) return SNN_HEADER;
     return SNN_OK;
 }
 
@@ -48,6 +51,9 @@ static snn_status check_value(const snn_plan *plan, const snn_value *v) {
     const uint64_t side = h->stride / v->scale;
     const uint64_t unit = (side * side * v->steps * snn_position_bytes(v) + 3) / 4 * 4;
     if (v->offset % 4 || unit > h->unit || v->offset > h->unit - unit) return SNN_VALUE;
+    if (!within(v->rows, 1, MOST_ROWS)) return SNN_VALUE;
+    const uint64_t row_unit = (side * v->rows * v->steps * snn_position_bytes(v) + 7) / 8 * 8;
+    if (v->row_offset % 8 || row_unit > h->row_unit || v->row_offset > h->row_unit - row_unit) return SNN_VALUE;
     return SNN_OK;
 }
 
@@ -68,7 +74,8 @@ static snn_status check_terms(const snn_plan *plan, const snn_operation *op, uin
     for (uint32_t i = 0; i < op->terms; i++) {
         const snn_term *term = &plan->terms[op->first_term + i];
         const snn_value *v = value_at(plan, term->value);
-        if (!v || (v->storage == SNN_BITS) != bits || term->mode > SNN_SPACE_TO_DEPTH || term->shift > 30) return SNN_TERM;
+        if (!v || (v->storage == SNN_BITS) != bits || term->mode > SNN_SPACE_TO_DEPTH || term->shift > 30)
+            return SNN_TERM;
         if (bits && (term->mode != SNN_NEAREST || term->shift)) return SNN_TERM;
         if (!within(term->factor, 1, SNN_MAX_SCALE) || (v->steps != 1 && v->steps != steps)) return SNN_TERM;
         const uint32_t area = term->factor * term->factor;
@@ -165,7 +172,8 @@ static snn_status check_attend(const snn_plan *plan, const snn_operation *op) {
 }
 
 static snn_status check_operation(const snn_plan *plan, const snn_operation *op) {
-    if (op->layer >= plan->layers || !within(op->channels, 1, SNN_MAX_CHANNELS)) return SNN_OPERATION;
+    if (op->layer >= plan->layers || !within(op->channels, 1, SNN_MAX_CHANNELS) || op->lead > MOST_ROWS)
+        return SNN_OPERATION;
     const snn_value *out = value_at(plan, op->output), *spikes = value_at(plan, op->spikes);
     if ((op->output != SNN_NONE && !out) || (op->spikes != SNN_NONE && !spikes)) return SNN_OPERATION;
     switch (op->kind) {

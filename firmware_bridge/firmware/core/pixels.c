@@ -420,7 +420,7 @@ static void one_position(pixels_state *p, uint32_t y, uint32_t x, uint8_t *spike
     }
 }
 
-snn_status snn_pixels(const snn_run_state *run, const snn_operation *op) {
+snn_status snn_pixels(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
     const snn_plan *plan = run->plan;
     const uint8_t *constants = plan->constants;
     pixels_state p = {
@@ -439,7 +439,7 @@ snn_status snn_pixels(const snn_run_state *run, const snn_operation *op) {
         start_counts(&p);
         count_row(&p, UINT32_MAX); /* clears the counters */
     }
-    for (uint32_t y = 0; y < run->rows / scale; y++) {
+    for (uint32_t y = first; y < end; y++) {
         if (op->as.pixels.head) move_to_row(run, op, &p.window, y);
         uint8_t *spike_row = p.spikes ? snn_row(run, p.spikes, y) : NULL;
         for (uint32_t x = 0; x < run->columns / scale; x++) {

@@ -25,12 +25,12 @@ typedef struct snn_header {
     uint32_t magic, version, semantics, bytes;
     uint8_t hash[32], bundle_hash[32];
     uint32_t time_steps, stride, align, halo;
-    uint32_t layers, values, operations, terms, projections, unit;
-    uint32_t zero[2];
+    uint32_t layers, values, operations, terms, projections, unit, row_unit;
+    uint32_t zero;
 } snn_header;
 
 typedef struct snn_value {
-    uint32_t layer, channels, scale, steps, storage, offset;
+    uint32_t layer, channels, scale, steps, storage, offset, rows, row_offset;
 } snn_value;
 
 typedef struct snn_term {
@@ -42,7 +42,7 @@ typedef struct snn_projection {
 } snn_projection;
 
 typedef struct snn_operation {
-    uint32_t kind, layer, input, output, spikes, first_term, terms, channels;
+    uint32_t kind, layer, input, output, spikes, first_term, terms, channels, lead;
     union {
         struct {
             uint32_t factor;
@@ -64,8 +64,8 @@ typedef struct snn_operation {
     } as;
 } snn_operation;
 
-_Static_assert(sizeof(snn_header) == 128 && sizeof(snn_value) == 24 && sizeof(snn_term) == 20, "records are packed");
-_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 128, "records are packed");
+_Static_assert(sizeof(snn_header) == 128 && sizeof(snn_value) == 32 && sizeof(snn_term) == 20, "records are packed");
+_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 132, "records are packed");
 
 /* 32-bit words that hold the spikes of one position at one step. */
 static inline uint32_t snn_bit_words(uint32_t channels) { return (channels + 31u) / 32u; }

@@ -10,7 +10,8 @@ typedef struct {
     const snn_tile *tile;
     const snn_job *job;
     uint32_t rows, columns; /* of the padded tile, pixels */
-    uint32_t units;         /* blocks of stride x stride pixels in it */
+    uint32_t units;         /* at once: blocks of stride x stride pixels in it; by rows: of `stride` columns */
+    int by_rows;
     uint8_t *arena;         /* stored values */
     uint8_t *scratch;       /* of the operation at work, aligned to 8 */
 } snn_run_state;
@@ -27,9 +28,11 @@ static inline void *snn_take(snn_parts *parts, uint64_t count, uint32_t item) {
     return part;
 }
 
-/* Start of row y of a stored value: [step][column][channel], or [step][column][word] for spikes. */
+/* Start of row y of a stored value: [step][column][channel], or [step][column][word] for spikes. By rows, the place of
+ * a row is that of an earlier one. */
 static inline uint8_t *snn_row(const snn_run_state *run, const snn_value *value, uint32_t y) {
     const size_t bytes = (size_t)(run->columns / value->scale) * value->steps * snn_position_bytes(value);
+    if (run->by_rows) return run->arena + (size_t)run->units * value->row_offset + y % value->rows * bytes;
     return run->arena + (size_t)run->units * value->offset + y * bytes;
 }
 
@@ -62,9 +65,9 @@ static inline int snn_stopped(const snn_run_state *run) {
 void snn_add_term(const snn_run_state *run, const snn_term *term, uint32_t t, uint32_t y, uint32_t x, int32_t *sum);
 void snn_put(const snn_run_state *run, const snn_value *value, uint32_t t, uint32_t y, uint32_t x, const int32_t *from);
 
-/* Each carries out one operation; scratch must hold what the function beside it asks for. */
-snn_status snn_pixels(const snn_run_state *run, const snn_operation *op);
-snn_status snn_attend(const snn_run_state *run, const snn_operation *op);
+/* Each carries out rows [first, end) of one operation; scratch must hold what the function beside it asks for. */
+snn_status snn_pixels(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end);
+snn_status snn_attend(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end);
 uint64_t snn_pixels_scratch(const snn_plan *plan, const snn_operation *op, uint32_t columns);
 uint64_t snn_attend_scratch(const snn_plan *plan, const snn_operation *op, uint32_t columns);
 

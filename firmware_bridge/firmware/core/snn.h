@@ -7,7 +7,7 @@
  *     snn_plan plan;
  *     snn_open(&plan, bytes, size);                      checks everything; the bytes stay where they are
  *     snn_tile tile = snn_whole(height, width);
- *     snn_memory_size(&plan, &tile, &needed);
+ *     snn_memory_size(&plan, &tile, SNN_AT_ONCE, &needed);
  *     snn_run(&plan, &tile, &job);
  */
 #ifndef SNN_H
@@ -33,6 +33,7 @@ typedef enum {
     SNN_SIZE,        /* the tile has no pixel, is not aligned, or lies outside its image */
     SNN_TOO_LARGE,   /* the working memory would not fit this machine's addresses */
     SNN_MEMORY,      /* less working memory was given than snn_memory_size() says */
+    SNN_MODE,        /* an unknown way of working, or a trace of a run by rows */
     SNN_STOPPED,     /* the caller's poll function asked to stop; the picture is incomplete */
     SNN_STATUSES
 } snn_status;
@@ -82,16 +83,23 @@ typedef struct {
     uint64_t spikes, synops, macs;
 } snn_counts;
 
+/* Ways of working, with the same results. At once: one operation after the other, each over the whole tile; memory
+ * grows with the tile's area. By rows: from top to bottom in bands, of which only the rows that are still needed are
+ * kept; memory grows with the tile's width alone, nothing is computed twice, but a small tile takes more. */
+typedef enum { SNN_AT_ONCE = 0, SNN_BY_ROWS = 1 } snn_mode;
+
 /* Bytes of working memory for a tile. */
-snn_status snn_memory_size(const snn_plan *plan, const snn_tile *tile, size_t *bytes);
+snn_status snn_memory_size(const snn_plan *plan, const snn_tile *tile, snn_mode mode, size_t *bytes);
 
 typedef struct {
+    snn_mode mode;
     const uint8_t *picture; /* [height][width][3], RGB */
     uint8_t *restored;      /* likewise; may be the picture itself */
     void *memory;           /* multiple of 8 */
     size_t memory_bytes;
     snn_counts *counts;     /* [layers] */
-    uint64_t *trace;        /* NULL, or [layers][time_steps]: simulator/trace.py's hashes, 0 where nothing is stored */
+    uint64_t *trace;        /* NULL, or [layers][time_steps]: simulator/trace.py's hashes, 0 where nothing is stored;
+                             * only of a run at once */
     int (*poll)(void *context); /* NULL, or called once a row; not 0 stops the run */
     void *context;
 } snn_job;

@@ -5,9 +5,9 @@
 #include "run.h"
 
 static int32_t element(const snn_value *value, const uint8_t *position, uint32_t c) {
-    if (value->storage == SNN_BITS) return (int32_t)(((const uint32_t *)(const void *)position)[c / 32] >> (c % 32) & 1u);
-    if (value->storage == SNN_INT16) return ((const int16_t *)(const void *)position)[c];
-    return ((const int32_t *)(const void *)position)[c];
+    const void *at = position;
+    if (value->storage == SNN_BITS) return (int32_t)(((const uint32_t *)at)[c / 32] >> (c % 32) & 1u);
+    return value->storage == SNN_INT16 ? ((const int16_t *)at)[c] : ((const int32_t *)at)[c];
 }
 
 void snn_trace(const snn_run_state *run, const snn_value *value, uint64_t *hashes) {

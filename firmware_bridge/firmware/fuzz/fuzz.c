@@ -57,9 +57,11 @@ static sample read_file(const char *path) {
 
 /* Numbers that tend to be at some edge. */
 static uint32_t telling(uint32_t old) {
-    static const uint32_t edges[] = {0,    1,    2,      3,      4,          7,          8,          31,
-                                     32,   33,   255,    256,    4095,       4096,       4097,       32768,
-                                     65535, 65536, 1u << 20, 1u << 28, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFEu, 0xFFFFFFFFu};
+    static const uint32_t edges[] = {
+        0,    1,     2,     3,     4,        7,        8,           31,          32,          33,          255, 256,
+        4095, 4096,  4097,  32768, 65535,    65536,    1u << 20,    1u << 28,    0x7FFFFFFFu, 0x80000000u,
+        0xFFFFFFFEu, 0xFFFFFFFFu,
+    };
     switch (draw(4)) {
     case 0:
         return old + 1;
@@ -135,7 +137,8 @@ static snn_status run(const snn_plan *plan) {
         memcpy(&tile, fields, sizeof tile);
     }
     size_t needed;
-    snn_status status = snn_memory_size(plan, &tile, &needed);
+    const snn_mode mode = draw(16) ? (snn_mode)draw(2) : (snn_mode)draw(4);
+    snn_status status = snn_memory_size(plan, &tile, mode, &needed);
     if (status) return status;
     const uint64_t pixels = (uint64_t)tile.height * tile.width;
     if (needed > MOST_MEMORY || pixels > MOST_MEMORY / 3) return SNN_TOO_LARGE;
@@ -143,6 +146,7 @@ static snn_status run(const snn_plan *plan) {
     uint8_t *picture = block(bytes);
     uint32_t rows = 0;
     snn_job job = {
+        .mode = mode,
         .picture = picture,
         .restored = draw(2) ? picture : block(bytes),
         .memory = block(needed),

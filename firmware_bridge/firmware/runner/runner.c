@@ -2,7 +2,8 @@
  *
  * All numbers are little-endian 32-bit words. Requests and their answers:
  *   1 size, plan                 -> status, record; the plan replaces the one before
- *   2 trace, tile[10], picture   -> status, ticks[2], bytes of memory, and if the status is 0: picture, counts, trace
+ *   2 flags, tile[10], picture   -> status, ticks[2], bytes of memory, and if the status is 0: picture, counts, trace;
+ *                                   flags: 1 a trace is wanted, 2 by rows
  *   3 plain, channels, runs, events, int16 currents[channels], int16 weights[runs][channels], event offsets[events]
  *                                -> ticks[2], currents: the inner loop alone, fast or plain version
  *   0                            -> the end
@@ -36,18 +37,20 @@ static int run_tile(const snn_plan *plan) {
     memcpy(&tile, words + 1, sizeof tile);
     if (tile.height > 1u << 16 || tile.width > 1u << 12) return 0;
     const size_t bytes = (size_t)tile.height * tile.width * 3;
-    const size_t traced = words[0] ? (size_t)plan->layers * plan->time_steps * sizeof(uint64_t) : 0;
+    const size_t traced = words[0] & 1 ? (size_t)plan->layers * plan->time_steps * sizeof(uint64_t) : 0;
     uint8_t *picture = port_memory(bytes);
     if (!picture || !port_read(picture, bytes)) return 0;
     uint32_t answer[4] = {SNN_TOO_LARGE, 0, 0, 0};
+    const snn_mode mode = words[0] & 2 ? SNN_BY_ROWS : SNN_AT_ONCE;
     snn_job job = {
+        .mode = mode,
         .picture = picture,
         .restored = picture,
         .counts = port_memory(plan->layers * sizeof(snn_counts)),
         .trace = traced ? port_memory(traced) : NULL,
     };
     size_t needed = 0;
-    answer[0] = snn_memory_size(plan, &tile, &needed);
+    answer[0] = snn_memory_size(plan, &tile, mode, &needed);
     job.memory = answer[0] ? NULL : port_memory(needed);
     job.memory_bytes = needed;
     answer[3] = (uint32_t)needed;
