@@ -123,9 +123,9 @@ class Network:
         keeps an untouched image as it was. `tile`: side of the tiles in pixels, rounded down to a multiple of
         `min_tile`; None chooses by memory. The result does not depend on it. Raises ValueError, a sentence.
         """
-        colour, alpha = _as_rgb(image)
+        colour, alpha = as_rgb(image)
         restored, stats = self._process(self._engine, colour, tile)
-        return Result(_as_given(image, restored, alpha), stats)
+        return Result(as_given(image, restored, alpha), stats)
 
     def video(self, still: int = 0, tile: int | None = None, memory: int | None = None) -> VideoStream:
         """A stream of frames in which only what changes is computed; see `simulator.video.VideoStream`.
@@ -159,7 +159,7 @@ class Network:
 
     def trace(self, image: npt.NDArray[np.uint8]) -> Trace:
         """Hashes of every layer's output at every step (`simulator.trace`), over the whole padded image."""
-        colour, _ = _as_rgb(image)
+        colour, _ = as_rgb(image)
         height, width = colour.shape[:2]
         padded = self.analysis.padded(height, width)
         self._check_memory(*padded, int(padded[0] * padded[1] * self._bytes_per_pixel))  # every layer is kept
@@ -266,7 +266,7 @@ def _spans(extent: int, side: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + side, extent)
 
 
-def _as_rgb(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+def as_rgb(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
     """(colour [H, W, 3], alpha [H, W] or None) of an image in any of the accepted shapes."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise ValueError(f"{_described(image)} was given; expected a uint8 array with values 0 to 255")
@@ -282,7 +282,7 @@ def _as_rgb(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.ND
     return image[..., :3], image[..., 3] if image.shape[2] == 4 else None
 
 
-def _as_given(
+def as_given(
     image: npt.NDArray[np.uint8], restored: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.uint8]:
     """The restored colours [H, W, 3] in the shape of `image`, whose alpha this is."""

@@ -159,7 +159,7 @@ def projections(analysis: Analysis, height: int, width: int) -> list[Projection]
             continue
         value = analysis.values[node.name]
         outputs = real_size(height, width, value.scale)
-        for source, factor in _spike_sources(analysis, node.inputs[0]):
+        for source, factor in spike_sources(analysis, node.inputs[0]):
             inputs = real_size(height, width, analysis.values[source].scale)
             rows, columns = (
                 arrivals(n * factor, m, node["kernel"], node["stride"], node["padding"]).reshape(n, factor).sum(1)
@@ -169,13 +169,13 @@ def projections(analysis: Analysis, height: int, width: int) -> list[Projection]
     return found
 
 
-def _spike_sources(analysis: Analysis, name: str) -> list[tuple[str, int]]:
+def spike_sources(analysis: Analysis, name: str) -> list[tuple[str, int]]:
     """(lif, enlargement) of every layer of neurons whose spikes are the value `name`."""
     node = analysis.graph.node(name)
     if node.kind == "lif":
         return [(name, 1)]
     factor = node["factor"] if node.kind == "upsample" else 1
-    return [(lif, factor * inner) for source in node.inputs for lif, inner in _spike_sources(analysis, source)]
+    return [(lif, factor * inner) for source in node.inputs for lif, inner in spike_sources(analysis, source)]
 
 
 class Population:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from simulator.network import Network, Result, _as_given, _as_rgb, _installed_memory
+from simulator.network import Network, Result, _installed_memory, as_given, as_rgb
 
 if TYPE_CHECKING:
     from simulator.engine.video import VideoState
@@ -54,7 +54,7 @@ class VideoStream:
         `Result.stats` are those of a full run but for the time, and `stats.recomputed` says how much was computed.
         """
         start = time.perf_counter()
-        colour, alpha = _as_rgb(frame)
+        colour, alpha = as_rgb(frame)
         colour = np.ascontiguousarray(colour)
         same = colour.shape == self._shape
         if not same:
@@ -78,7 +78,7 @@ class VideoStream:
             stats = self._state.counted().finish(latency)
             stats = dataclasses.replace(stats, recomputed=self._state.recomputed)
         self._shape = colour.shape
-        return Result(_as_given(frame, restored, alpha), stats)
+        return Result(as_given(frame, restored, alpha), stats)
 
     def _begin(self, colour: npt.NDArray[np.uint8]) -> None:
         """Forget the frames before this one of another size."""

@@ -1,0 +1,150 @@
+"""Compiles the C core with the machine's compiler or a cross compiler; results are kept and used again.
+
+A build is named by its sources and flags, so that a changed source is a new build, and lies in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+FIRMWARE = Path(__file__).parent / "firmware"
+CORE = tuple(sorted((FIRMWARE / "core").glob("*.c")))
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+
+
+class BuildError(RuntimeError):
+    """A compiler that is missing or fails. str() is a sentence and what the compiler said."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How to compile for one kind of machine. package: the Debian package of the compiler."""
+
+    compiler: str
+    flags: tuple[str, ...]
+    package: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine to build for, and how to start what was built. tick_ns: of its clock, nanoseconds.
+
+    linker_script: of a machine without an operating system, in firmware/ports/cortexm. emulator: the command before
+    the program's file; package: what has it on Debian.
+    """
+
+    target: Target
+    emulator: tuple[str, ...] = ()
+    package: str = ""
+    linker_script: str = ""
+    tick_ns: float = 1.0
+
+    def command(self) -> list[str]:
+        """Starts the runner on this machine; raises `BuildError`."""
+        if self.emulator and shutil.which(self.emulator[0]) is None:
+            raise BuildError(
+                f"the emulator {self.emulator[0]} is not installed; on Debian or Ubuntu: apt-get install {self.package}"
+            )
+        return [*self.emulator, str(runner(self))]
+
+
+def _cortex_m(*flags: str) -> Target:
+    bare = ("-mthumb", "-ffreestanding", "-fno-common", "-ffunction-sections", "-nostdlib")
+    return Target("arm-none-eabi-gcc", ("-O3", *bare, *flags), "gcc-arm-none-eabi")
+
+
+def _qemu_system(machine: str) -> tuple[str, ...]:
+    # One instruction takes 2^6 ns of the machine's time, so that its clock counts instructions.
+    quiet = ("-display", "none", "-serial", "none", "-monitor", "none")
+    semihosting = ("-semihosting-config", "enable=on,target=native")
+    return ("qemu-system-arm", "-M", machine, *quiet, "-icount", "shift=6", *semihosting, "-kernel")
+
+
+HOST = Target("gcc", ("-O3",), "gcc libc6-dev")
+SANITIZED = Target("gcc", SANITIZERS, "gcc libc6-dev")
+ARM64 = Target("aarch64-linux-gnu-gcc", ("-O3", "-static"), "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+ARMV7 = Target(
+    "arm-linux-gnueabihf-gcc", ("-O3", "-mfpu=neon", "-static"), "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
+)
+CORTEX_M7 = _cortex_m("-mcpu=cortex-m7", "-mfloat-abi=soft")
+CORTEX_M55 = _cortex_m("-mcpu=cortex-m55", "-mfloat-abi=hard")
+INSTRUCTION_NS = 64  # 2^6, see _qemu_system
+
+MACHINES = {
+    "host": Machine(HOST),
+    "sanitized": Machine(SANITIZED),
+    "qemu-aarch64": Machine(ARM64, ("qemu-aarch64",), "qemu-user"),
+    "qemu-arm": Machine(ARMV7, ("qemu-arm",), "qemu-user"),
+    "qemu-mps2-an500": Machine(CORTEX_M7, _qemu_system("mps2-an500"), "qemu-system-arm", "an500.ld", 40.0),
+    "qemu-mps3-an547": Machine(CORTEX_M55, _qemu_system("mps3-an547"), "qemu-system-arm", "an547.ld", 31.25),
+}
+
+
+def shared_library() -> Path:
+    """The core as a shared library for this machine; raises `BuildError`."""
+    return compile_program(HOST, "libsnn.so", CORE, ("-shared", "-fPIC"))
+
+
+def runner(machine: Machine) -> Path:
+    """The core as a program that reads plans and pictures and writes results (firmware/runner)."""
+    sources = (*CORE, *_files("runner/runner.c"))
+    if not machine.linker_script:
+        return compile_program(machine.target, "runner", (*sources, *_files("runner/stdio.c")))
+    port = FIRMWARE / "ports" / "cortexm"
+    linking = (f"-I{port / 'include'}", f"-L{port}", f"-T{port / machine.linker_script}", "-Wl,--gc-sections")
+    return compile_program(machine.target, "runner.elf", (*sources, *sorted(port.glob("*.c"))), linking, ("-lgcc",))
+
+
+def fuzzer(target: Target = SANITIZED) -> Path:
+    """The program that damages plans and pictures and has the core read them (firmware/fuzz)."""
+    return compile_program(target, "fuzz", (*CORE, *_files("fuzz/fuzz.c")))
+
+
+def compile_program(
+    target: Target, name: str, sources: tuple[Path, ...], more: tuple[str, ...] = (), libraries: tuple[str, ...] = ()
+) -> Path:
+    """Compiles and links `sources`; returns the file called `name`."""
+    compiler = shutil.which(target.compiler)
+    if compiler is None:
+        raise BuildError(
+            f"the compiler {target.compiler} is not installed; on Debian or Ubuntu: apt-get install {target.package}"
+        )
+    flags = (*STRICT, *target.flags, f"-I{FIRMWARE / 'core'}", f"-I{FIRMWARE / 'runner'}", *more)
+    key = hashlib.sha256("\0".join((_version(compiler), name, *flags)).encode())
+    for path in sorted({*sources, *FIRMWARE.rglob("*.[hS]"), *FIRMWARE.rglob("*.ld")}):
+        key.update(path.name.encode() + b"\0" + path.read_bytes())
+    folder = _cache() / key.hexdigest()[:24]
+    built = folder / name
+    if built.exists():
+        return built
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        fresh = Path(scratch) / name
+        command = [compiler, *flags, *map(str, sources), *libraries, "-o", str(fresh)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise BuildError(f"{target.compiler} cannot compile the core:\n{done.stderr.strip()}")
+        os.replace(fresh, built)  # another process may have built the same meanwhile
+    return built
+
+
+def _files(*names: str) -> tuple[Path, ...]:
+    return tuple(FIRMWARE / name for name in names)
+
+
+@functools.cache
+def _version(compiler: str) -> str:
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True)
+    return done.stdout.partition("\n")[0]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikerir-edge" / "firmware"

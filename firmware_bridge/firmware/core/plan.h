@@ -1,0 +1,83 @@
+/* The records of a plan, as they lie in it; firmware_bridge/PLAN.md says what every field means. */
+#ifndef SNN_PLAN_H
+#define SNN_PLAN_H
+
+#include "snn.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "plans are little-endian and read in place"
+#endif
+_Static_assert((-3 >> 1) == -2, "right shifts of negative numbers must floor");
+
+#define SNN_MAGIC 0x504E4E53u /* "SNNP" */
+#define SNN_VERSION_NUMBER 1u
+#define SNN_SEMANTICS 1u
+#define SNN_NONE 0xFFFFFFFFu
+
+enum { SNN_MAX_STEPS = 64, SNN_MAX_CHANNELS = 4096, SNN_MAX_SCALE = 256, SNN_MAX_ALIGN = 4096, SNN_MAX_LAYERS = 1024 };
+enum { SNN_BITS = 1, SNN_INT16 = 2, SNN_INT32 = 4 };                           /* storage */
+enum { SNN_IMAGE = 1, SNN_PIXELS, SNN_SPIKES, SNN_ATTEND, SNN_READOUT };       /* kinds of operations */
+enum { SNN_NEAREST = 0, SNN_DEPTH_TO_SPACE, SNN_SPACE_TO_DEPTH };              /* modes of terms */
+enum { SNN_NO_HEAD = 0, SNN_CONV, SNN_DENSE_CONV };                            /* heads */
+enum { SNN_OVER_TIME = 0, SNN_OVER_CHANNEL, SNN_OVER_SPACE };                  /* attention */
+
+typedef struct snn_header {
+    uint32_t magic, version, semantics, bytes;
+    uint8_t hash[32], bundle_hash[32];
+    uint32_t time_steps, stride, align, halo;
+    uint32_t layers, values, operations, terms, projections, unit, row_unit;
+    uint32_t zero;
+} snn_header;
+
+typedef struct snn_value {
+    uint32_t layer, channels, scale, steps, storage, offset, rows, row_offset;
+} snn_value;
+
+typedef struct snn_term {
+    uint32_t value, mode, factor, offset, shift;
+} snn_term;
+
+typedef struct snn_projection {
+    uint32_t target, target_scale, factor, kernel, stride, padding, channels;
+} snn_projection;
+
+typedef struct snn_operation {
+    uint32_t kind, layer, input, output, spikes, first_term, terms, channels, lead;
+    union {
+        struct {
+            uint32_t factor;
+        } image;
+        struct {
+            uint32_t head, head_layer, kernel, stride, padding, groups, head_shift, wide, weight, bias;
+            uint32_t steps, time_sum, rounds, shift;
+            int32_t lo, hi;
+            uint32_t lif_layer, decay, subtract, threshold, lif_bias, leak, first_projection, projections;
+        } pixels;
+        struct {
+            uint32_t over, window, hidden, pool_shift, hidden_shift, gate_offset, gate_shift, gate_q;
+            uint32_t squeeze, squeeze_bias, excite, excite_bias;
+        } attend;
+        struct {
+            uint32_t shift;
+        } readout;
+        uint32_t words[24];
+    } as;
+} snn_operation;
+
+_Static_assert(sizeof(snn_header) == 128 && sizeof(snn_value) == 32 && sizeof(snn_term) == 20, "records are packed");
+_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 132, "records are packed");
+
+/* 32-bit words that hold the spikes of one position at one step. */
+static inline uint32_t snn_bit_words(uint32_t channels) { return (channels + 31u) / 32u; }
+
+/* Bytes of one position at one step. */
+static inline uint32_t snn_position_bytes(const snn_value *value) {
+    return value->storage == SNN_BITS ? 4u * snn_bit_words(value->channels) : value->storage * value->channels;
+}
+
+/* Weights that one spike adds: output channels of its group, in whole words where there is one group only. */
+static inline uint32_t snn_run_length(uint32_t channels, uint32_t groups) {
+    return groups == 1 ? (channels + 1u) & ~1u : channels / groups;
+}
+
+#endif

@@ -1,0 +1,172 @@
+"""Plans that are damaged, on purpose or not: a named answer, never a crash, never a byte out of bounds."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from firmware_bridge import fuzz, native
+from firmware_bridge.build import MACHINES
+from firmware_bridge.native import Core, CoreError
+from firmware_bridge.plan import HEADER_WORDS, NONE, OPERATION_WORDS, compile_plan, sealed
+from firmware_bridge.runner import Runner
+from simulator.analysis import analyse
+from simulator.graph import KINDS
+from tests.random_graphs import random_network
+
+HEADER, VALUE, OPERATION = HEADER_WORDS * 4, 32, OPERATION_WORDS * 4
+
+
+@pytest.fixture(scope="module")
+def plan() -> bytes:
+    """A strided network: operation 0 reads the picture, 1 is a dense convolution with rounding and a neuron."""
+    return fuzz.seed_plans()[0]
+
+
+def changed(plan: bytes, at: int, *words: int) -> bytes:
+    """The plan with other words from byte `at`, and a hash that fits."""
+    data = bytearray(plan)
+    struct.pack_into(f"<{len(words)}I", data, at, *words)
+    return sealed(bytes(data))
+
+
+def counts(plan: bytes) -> tuple[int, int, int, int]:
+    """Numbers of values, operations, terms and projections."""
+    return struct.unpack_from("<4I", plan, 100)
+
+
+def operation(plan: bytes, index: int, field: int) -> int:
+    return HEADER + VALUE * counts(plan)[0] + OPERATION * index + 4 * field
+
+
+def answer(data: bytes) -> str:
+    try:
+        Core(data)
+    except CoreError as error:
+        return error.status
+    return "SNN_OK"
+
+
+def test_a_sound_plan_is_opened(plan):
+    assert answer(plan) == "SNN_OK"
+
+
+def test_every_shorter_plan_is_refused(plan):
+    for size in (0, 1, 127, 128, 129, len(plan) // 2, len(plan) - 4, len(plan) - 1):
+        assert answer(plan[:size]) == "SNN_TRUNCATED"
+        if size >= HEADER:
+            cut = bytearray(plan[: size // 4 * 4])
+            struct.pack_into("<I", cut, 12, len(cut))
+            assert answer(sealed(bytes(cut))) in ("SNN_TRUNCATED", "SNN_CONSTANT", "SNN_OPERATION")
+
+
+def test_any_changed_bit_is_noticed(plan):
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, len(plan), 300):
+        data = bytearray(plan)
+        data[at] ^= 1 << int(rng.integers(8))
+        assert answer(bytes(data)) != "SNN_OK"
+
+
+@pytest.mark.parametrize(
+    ("at", "word", "status"),
+    [
+        (0, 0x12345678, "SNN_NOT_A_PLAN"),
+        (4, 2, "SNN_VERSION"),
+        (8, 2, "SNN_VERSION"),
+        (12, 1 << 30, "SNN_TRUNCATED"),
+        (80, 3, "SNN_HEADER"),  # T is no power of two
+        (80, 128, "SNN_HEADER"),
+        (84, 0, "SNN_HEADER"),
+        (88, 0, "SNN_HEADER"),
+        (92, 1, "SNN_HEADER"),
+        (96, 4000, "SNN_HEADER"),
+        (100, 1 << 31, "SNN_TRUNCATED"),
+        (104, NONE, "SNN_TRUNCATED"),
+        (116, 8, "SNN_VALUE"),  # an arena in which nothing has room
+        (HEADER + 4, 0, "SNN_VALUE"),  # channels
+        (HEADER + 8, 3, "SNN_VALUE"),  # a scale that does not divide the stride
+        (HEADER + 12, 2, "SNN_VALUE"),  # steps
+        (HEADER + 16, 3, "SNN_VALUE"),  # storage
+        (HEADER + 20, NONE - 3, "SNN_VALUE"),  # offset
+        (HEADER + 24, 0, "SNN_VALUE"),  # rows
+        (HEADER + 24, 1 << 19, "SNN_VALUE"),
+        (HEADER + 28, NONE - 7, "SNN_VALUE"),  # their offset
+    ],
+)
+def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word, status):
+    assert answer(changed(plan, at, word)) == status
+
+
+@pytest.mark.parametrize(
+    ("index", "field", "word", "status"),
+    [
+        (0, 0, 9, "SNN_OPERATION"),  # kind
+        (0, 1, 1 << 20, "SNN_OPERATION"),  # layer
+        (0, 3, 1 << 20, "SNN_OPERATION"),  # output
+        (0, 9, 3, "SNN_OPERATION"),  # factor
+        (0, 8, NONE, "SNN_OPERATION"),  # lead
+        (1, 2, NONE, "SNN_OPERATION"),  # input of a convolution
+        (1, 7, 1 << 30, "SNN_OPERATION"),  # terms
+        (1, 11, 8, "SNN_OPERATION"),  # kernel
+        (1, 12, 0, "SNN_OPERATION"),  # stride
+        (1, 14, 0, "SNN_OPERATION"),  # groups
+        (1, 15, 31, "SNN_OPERATION"),  # shift
+        (1, 17, 1 << 30, "SNN_CONSTANT"),  # weights
+        (1, 17, 2, "SNN_CONSTANT"),  # not aligned
+        (1, 18, NONE - 3, "SNN_CONSTANT"),  # bias
+        (1, 19, 2, "SNN_OPERATION"),  # steps
+        (1, 32, NONE, "SNN_OPERATION"),  # projections
+    ],
+)
+def test_faults_of_operations_have_their_own_answer(plan, index, field, word, status):
+    assert answer(changed(plan, operation(plan, index, field), word)) == status
+
+
+def test_a_fault_says_in_which_record_it_lies(plan):
+    with pytest.raises(CoreError, match=r"SNN_OPERATION .*\(record 2\)"):
+        Core(changed(plan, operation(plan, 2, 0), 77))
+
+
+def test_a_plan_must_start_at_a_multiple_of_eight(plan):
+    import ctypes
+
+    memory = native._aligned(len(plan) + 8)
+    memory[4 : 4 + len(plan)] = np.frombuffer(plan, np.uint8)
+    status = native._library().snn_open(ctypes.byref(native._Plan()), memory.ctypes.data + 4, len(plan), None)
+    assert native.STATUSES[status] == "SNN_ALIGNMENT"
+
+
+def test_the_networks_that_are_fuzzed_have_every_kind_of_node():
+    assert {node.kind for graph in fuzz.small_networks() for node in graph.nodes} == set(KINDS)
+
+
+def test_fuzzed_plans_and_pictures_never_leave_their_bounds():
+    clean, said = fuzz.fuzz(seed=0, count=12_000, seconds=0)
+    assert clean, said
+    tally = {name: int(number) for name, number in (line.split() for line in said.splitlines()[1:])}
+    assert sum(tally.values()) == 12_000
+    assert tally["SNN_OK"] > 1000 and tally["SNN_OPERATION"] > 1000 and tally["SNN_TERM"] > 100
+
+
+def test_the_fuzzer_answers_a_bad_command_with_exit_code_2():
+    for arguments in (["--count", "0"], ["--minutes", "-1"], ["--seed", "-3"]):
+        with pytest.raises(SystemExit) as stopped:
+            fuzz.main(arguments)
+        assert stopped.value.code == 2
+
+
+def test_sound_networks_run_clean_under_the_sanitizers():
+    with Runner(MACHINES["sanitized"]) as runner:
+        for seed in range(20):
+            graph, tensors = random_network(seed)
+            data = compile_plan(analyse(graph, tensors), tensors).data
+            rng = np.random.default_rng(seed)
+            image = rng.integers(0, 256, (*rng.integers(1, 24, 2), 3)).astype(np.uint8)
+            runner.open(data)
+            found, expected = runner.run(image, trace=True), Core(data).run(image, trace=True)
+            assert np.array_equal(found.image, expected.image)
+            assert np.array_equal(found.counts, expected.counts) and np.array_equal(found.trace, expected.trace)
+            assert np.array_equal(runner.run(image, by_rows=True).image, expected.image)

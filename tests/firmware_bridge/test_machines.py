@@ -1,0 +1,130 @@
+"""The core on other processors, in emulators: the same bits, and how many instructions that takes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError, Machine, runner
+from firmware_bridge.native import Core, CoreError
+from firmware_bridge.plan import compile_bundle, compile_plan
+from firmware_bridge.runner import Runner, RunnerError
+from simulator.analysis import analyse
+from simulator.bundle import read_bundle
+from tests.random_graphs import random_network
+
+ROOT = Path(__file__).parents[2]
+EMULATED = [name for name in MACHINES if name.startswith("qemu")]
+BARE = [name for name in EMULATED if MACHINES[name].linker_script]
+
+
+@pytest.fixture(scope="module", params=EMULATED)
+def board(request: pytest.FixtureRequest) -> Iterator[tuple[Machine, Runner]]:
+    machine = MACHINES[request.param]
+    for tool in (machine.target.compiler, machine.emulator[0]):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    with Runner(machine) as running:
+        yield machine, running
+
+
+def instructions(machine: Machine, ticks: int) -> float:
+    return ticks * machine.tick_ns / INSTRUCTION_NS
+
+
+def test_random_networks_have_the_same_bits_there(board):
+    _, runner = board
+    for seed in range(12):
+        graph, tensors = random_network(seed)
+        data = compile_plan(analyse(graph, tensors), tensors, fuse=seed % 2 == 0).data
+        rng = np.random.default_rng(seed)
+        image = rng.integers(0, 256, (*rng.integers(1, 24, 2), 3)).astype(np.uint8)
+        runner.open(data)
+        found, expected = runner.run(image, trace=True), Core(data).run(image, trace=True)
+        assert np.array_equal(found.image, expected.image)
+        assert np.array_equal(found.counts, expected.counts) and np.array_equal(found.trace, expected.trace)
+        by_rows = runner.run(image, by_rows=True)
+        assert np.array_equal(by_rows.image, expected.image) and np.array_equal(by_rows.counts, expected.counts)
+
+
+def test_a_shipped_bundle_has_the_same_bits_there(board):
+    _, runner = board
+    data = compile_bundle(read_bundle(ROOT / "edge" / "bundles" / "denoise.safetensors")).data
+    image = cv2.imread(str(ROOT / "edge" / "samples" / "noisy.png"))[100:164, 200:264, ::-1]
+    runner.open(data)
+    found, expected = runner.run(image), Core(data).run(image)
+    assert np.array_equal(found.image, expected.image)
+    assert np.array_equal(found.counts, expected.counts)
+    assert found.memory + image.size <= 512 << 10
+
+
+@pytest.mark.parametrize("channels", [2, 6, 8, 16, 24, 32, 34, 48, 126])
+def test_the_fast_inner_loop_equals_the_plain_one(board, channels):
+    _, runner = board
+    rng = np.random.default_rng(channels)
+    weight = rng.integers(-2048, 2049, (40, channels)).astype(np.int16)
+    current = rng.integers(-(1 << 15), 1 << 15, channels).astype(np.int16)
+    for count in (0, 1, 2, 33):
+        runs = rng.integers(0, len(weight), count)
+        expected = (current + weight[runs].sum(0, dtype=np.int64)).astype(np.int16)  # modulo 2^16
+        for plain in (False, True):
+            assert np.array_equal(runner.accumulate(current, weight, runs, plain)[0], expected)
+
+
+@pytest.mark.parametrize("board", ["qemu-mps2-an500"], indirect=True)
+def test_a_cortex_m7_takes_less_than_two_instructions_per_synaptic_operation(board):
+    machine, runner = board
+    rng = np.random.default_rng(0)
+    weight, current = rng.integers(-99, 99, (288, 32)).astype(np.int16), np.zeros(32, np.int16)
+    few, many = (rng.integers(0, 288, count) for count in (10, 210))
+    ticks = [runner.accumulate(current, weight, runs, plain=False)[1] for runs in (few, many)]
+    assert instructions(machine, ticks[1] - ticks[0]) / (200 * 32) < 2
+    assert instructions(machine, ticks[0]) / (10 * 32) < 4  # the call included, ten spikes at a position
+
+
+@pytest.mark.parametrize("board", BARE, indirect=True)
+def test_code_and_constants_fit_a_microcontroller_beside_the_bundle(board):
+    machine, _ = board
+    said = subprocess.run(["arm-none-eabi-size", runner(machine)], capture_output=True, text=True, check=True).stdout
+    text, data, bss = (int(number) for number in said.splitlines()[1].split()[:3])
+    assert text + data <= 64 << 10 and bss <= 1 << 10
+
+
+@pytest.mark.parametrize("board", BARE, indirect=True)
+def test_instruction_counts_repeat_to_the_last_one(board):
+    _, runner = board
+    graph, tensors = random_network(1)
+    runner.open(compile_plan(analyse(graph, tensors), tensors).data)
+    image = np.full((8, 8, 3), 90, np.uint8)
+    first, second = (runner.run(image).ticks for _ in range(2))
+    assert abs(first - second) <= 64  # the clock's own interrupt may fall into one of them
+
+
+def test_a_plan_that_the_core_refuses_leaves_the_board_usable(board):
+    _, runner = board
+    graph, tensors = random_network(2)
+    data = compile_plan(analyse(graph, tensors), tensors).data
+    with pytest.raises(CoreError, match="SNN_HASH"):
+        runner.open(data[:-1] + bytes([data[-1] ^ 1]))
+    runner.open(data)
+    assert runner.run(np.zeros((4, 4, 3), np.uint8)).image.shape == (4, 4, 3)
+
+
+def test_a_program_that_ends_is_an_error_and_not_a_wait():
+    runner = Runner(MACHINES["host"])
+    with pytest.raises(RunnerError, match="ended before it answered"):
+        runner.run(np.zeros((4, 4, 3), np.uint8))  # before any plan
+    runner.close()
+
+
+def test_a_missing_compiler_or_emulator_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    for machine in (MACHINES["qemu-mps2-an500"], MACHINES["host"]):
+        with pytest.raises(BuildError, match="is not installed; on Debian or Ubuntu: apt-get install"):
+            machine.command()
