@@ -142,3 +142,15 @@ def test_int16_is_used_wherever_the_bounds_allow_it_and_nowhere_else():
         for value in compile_plan(analysis, larger, fuse=False).values:
             if value.storage != "bits":
                 assert (value.storage == "int16") == (analysis.values[value.node].magnitude < 1 << 15), name
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_memory_that_plan_md_states_is_what_the_core_asks_for(path):
+    table = (ROOT / "firmware_bridge" / "PLAN.md").read_text()
+    (row,) = (line for line in table.splitlines() if line.startswith(f"| {path.stem} |"))
+    cells = [cell.strip().replace(",", "") for cell in row.strip("|").split("|")]
+    stated = [int(cell) for cell in cells if cell.isdigit()]
+    plan, whole = compile_bundle(read_bundle(path)), Tile.whole(64, 64)
+    arena, working = plan.arena_bytes(64, 64), Core(plan.data).memory_size(whole)
+    by_rows = round(Core(plan.data).memory_size(whole, by_rows=True) / 64)
+    assert stated == [len(plan.data), arena, working - arena, working + 64 * 64 * 3, by_rows]
