@@ -156,6 +156,7 @@ class PatchSampler:
         sigma: tuple[float, float] = (0.0, 55.0),
         task: str = "denoise",
         sigma_power: float = 1.0,
+        clean: float = 0.0,
     ):
         check_task(task)
         if not images:
@@ -164,6 +165,8 @@ class PatchSampler:
             raise DataError(f"Patch size and batch size must be at least 1, not {patch} and {batch}.")
         if not sigma_power > 0:
             raise DataError(f"The power that spreads the noise range must be above zero, not {sigma_power}.")
+        if not 0 <= clean <= 1:
+            raise DataError(f"The share of patches that stay clean must lie within 0 and 1, not {clean}.")
         if not 0 <= sigma[0] <= sigma[1]:
             raise DataError(f"The noise range must satisfy 0 <= low <= high, not {sigma[0]} and {sigma[1]}.")
         for image in images:
@@ -177,6 +180,7 @@ class PatchSampler:
         self.sigma = sigma
         self.sigma_power = sigma_power
         self.task = task
+        self.clean = clean
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of training step `step`: (degraded, clean), both uint8 [B, 3, P, P] (contiguous)."""
@@ -191,6 +195,9 @@ class PatchSampler:
             flip_vertically, flip_horizontally = rng.integers(2, size=2)
             slot[:] = crop[:: -1 if flip_vertically else 1, :: -1 if flip_horizontally else 1]
         degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT)
+        if self.clean:  # drawn last, so that the other patches are those of a run without
+            spared = rng.uniform(size=self.size) < self.clean
+            degraded[spared] = clean[spared]
         inner = slice(self.margin, side - self.margin)
         return _to_tensor(degraded[:, inner, inner]), _to_tensor(clean[:, inner, inner])
 

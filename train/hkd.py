@@ -90,6 +90,7 @@ class Settings:
     architecture: tuple[str, ...] = ()  # options of the student, "name=value"
     ann: bool = False  # the equivalent ANN in place of the spiking student
     psnr_weight: float = 0.0  # of ln MSE: every picture counts alike, however weak its degradation
+    clean: float = 0.0  # share of the patches that are not degraded
 
 
 def build_student(settings: Settings) -> Student:
@@ -280,7 +281,14 @@ def train(
         raise TrainingError(f"A batch of {settings.batch} cannot be shared by {world.size} processes; change --batch.")
     training, held_out = hold_out(images)
     sampler = PatchSampler(
-        training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task, settings.sigma_power
+        training,
+        settings.patch,
+        settings.batch,
+        settings.seed,
+        settings.sigma,
+        settings.task,
+        settings.sigma_power,
+        settings.clean,
     )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
@@ -424,6 +432,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--batch", type=int, default=8, help="patches per step")
     add("--sigma", type=float, nargs=2, default=(0.0, 55.0), metavar="S", help="noise range of denoise, 8-bit levels")
     add("--sigma-power", type=float, default=1.0, metavar="P", help="above 1: weak noise is drawn more often")
+    add("--clean", type=float, default=0.0, metavar="SHARE", help="of the patches that are not degraded")
     add("--rate", type=float, default=5e-4, help="peak learning rate (paper: 5e-4)")
     add("--final-rate", type=float, default=1e-5, help="last learning rate (paper: 1e-5)")
     add("--warmup", type=int, default=200, help="steps of linear warm-up")

@@ -150,6 +150,8 @@ def test_unusable_settings_are_refused():
         PatchSampler(PHOTOS, patch=0)
     with pytest.raises(DataError, match="0 <= low <= high"):
         PatchSampler(PHOTOS, sigma=(30, 10))
+    with pytest.raises(DataError, match="within 0 and 1, not 1.5"):
+        PatchSampler(PHOTOS, clean=1.5)
     with pytest.raises(DataError, match="uint8"):
         PatchSampler([PHOTOS[0].astype(np.float32)])
 
@@ -177,3 +179,12 @@ def test_a_sigma_power_above_one_shows_weak_noise_more_often():
     assert low.max() > 35  # the strongest noise still comes
     with pytest.raises(DataError, match="above zero"):
         PatchSampler(flat, sigma_power=0)
+
+
+def test_a_share_of_the_patches_can_stay_clean_and_the_others_are_those_of_a_run_without():
+    plain, spared = (PatchSampler(PHOTOS, patch=16, batch=64, seed=3, sigma=(20, 20), clean=c) for c in (0.0, 0.25))
+    (noisy, clean), (some, same) = plain.batch(0), spared.batch(0)
+    assert torch.equal(clean, same)
+    alone = (some == clean).flatten(1).all(1)
+    assert 8 <= alone.sum() <= 24 and not (noisy == clean).flatten(1).all(1).any()
+    assert torch.equal(some[~alone], noisy[~alone])
