@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from train.degradations import MARGIN, VARIANTS
+from train.degradations import MARGIN, VARIANTS, camera_noise, photo_noise
 
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus")
 ALL_IN_ONE = "auto"  # one network for all of them, which is not told what the picture suffers from
@@ -86,12 +86,14 @@ def degrade(
     sigma: tuple[float, float] = (0.0, 55.0),
     sigma_power: float = 1.0,
     extent: int | None = None,
+    camera: bool = False,
 ) -> np.ndarray:
     """Degrade a batch of clean patches the way `task` does; every random choice comes from `rng`.
 
     clean: uint8 [B, H, W, 3]. Returns uint8 [B, H, W, 3].
     denoise: white Gaussian noise; each patch draws its own standard deviation from `sigma` (in 8-bit levels), as
-    low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often.
+    low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often. With `camera` only one
+    patch in four, by chance, has that; one has a sensor's noise and two have it as photographs do (`photo_noise`).
     The others are those of `train.degradations`, each patch one variant by chance; extent: the height of the whole
     photographs that the patches are parts of, pixels (default: the patches'). auto: each patch one task by chance.
     Raises DataError for an unknown task.
@@ -102,7 +104,12 @@ def degrade(
         each = zip(drawn, clean, strict=True)
         return np.concatenate([degrade(one, patch[None], rng, sigma, sigma_power, extent) for one, patch in each])
     if task == "denoise":
-        return _gaussian_noise(clean, rng, sigma, sigma_power)
+        noisy = _gaussian_noise(clean, rng, sigma, sigma_power)
+        if camera:
+            for patch, kind in zip(range(len(clean)), rng.integers(4, size=len(clean)), strict=True):
+                if kind:
+                    noisy[patch] = (camera_noise if kind == 1 else photo_noise)(clean[patch], rng)
+        return noisy
     variants = tuple(VARIANTS[task].values())
     return np.stack([variants[rng.integers(len(variants))](patch, rng, extent) for patch in clean])
 
@@ -157,6 +164,7 @@ class PatchSampler:
         task: str = "denoise",
         sigma_power: float = 1.0,
         clean: float = 0.0,
+        camera: bool = False,
     ):
         check_task(task)
         if not images:
@@ -181,6 +189,7 @@ class PatchSampler:
         self.sigma_power = sigma_power
         self.task = task
         self.clean = clean
+        self.camera = camera
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of training step `step`: (degraded, clean), both uint8 [B, 3, P, P] (contiguous)."""
@@ -194,7 +203,7 @@ class PatchSampler:
             crop = image[top : top + side, left : left + side]
             flip_vertically, flip_horizontally = rng.integers(2, size=2)
             slot[:] = crop[:: -1 if flip_vertically else 1, :: -1 if flip_horizontally else 1]
-        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT)
+        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT, self.camera)
         if self.clean:  # drawn last, so that the other patches are those of a run without
             spared = rng.uniform(size=self.size) < self.clean
             degraded[spared] = clean[spared]

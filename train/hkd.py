@@ -91,6 +91,7 @@ class Settings:
     ann: bool = False  # the equivalent ANN in place of the spiking student
     psnr_weight: float = 0.0  # of ln MSE: every picture counts alike, however weak its degradation
     clean: float = 0.0  # share of the patches that are not degraded
+    camera: bool = False  # denoise: most patches have a camera's noise in place of white Gaussian noise
 
 
 def build_student(settings: Settings) -> Student:
@@ -289,6 +290,7 @@ def train(
         settings.task,
         settings.sigma_power,
         settings.clean,
+        settings.camera,
     )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
@@ -433,6 +435,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--sigma", type=float, nargs=2, default=(0.0, 55.0), metavar="S", help="noise range of denoise, 8-bit levels")
     add("--sigma-power", type=float, default=1.0, metavar="P", help="above 1: weak noise is drawn more often")
     add("--clean", type=float, default=0.0, metavar="SHARE", help="of the patches that are not degraded")
+    add("--camera", action="store_true", help="denoise: three patches in four have a camera's noise")
     add("--rate", type=float, default=5e-4, help="peak learning rate (paper: 5e-4)")
     add("--final-rate", type=float, default=1e-5, help="last learning rate (paper: 1e-5)")
     add("--warmup", type=int, default=200, help="steps of linear warm-up")
@@ -463,6 +466,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and not value > 0:
             parser.error(f"--{name.replace('_', '-')} must be above zero, not {value}")
+    if options.camera and options.task != "denoise":
+        parser.error(f"--camera is about the noise of --task denoise, not of {options.task}")
     if not 0 <= options.rounding_phase <= 1:
         parser.error(f"--rounding-phase is a part of the run, 0 to 1, not {options.rounding_phase}")
     if options.steps is None and options.epochs is None and options.minutes is None:

@@ -23,6 +23,7 @@ from train.degradations import (
     main,
     motion_blur,
     path_kernel,
+    photo_noise,
     rain,
     smooth_field,
     to_linear,
@@ -51,6 +52,7 @@ PINNED = {
     ("denoise", "sigma25"): "2b21a86a2d26432b",
     ("denoise", "sigma50"): "b626c0a966be605e",
     ("denoise", "camera"): "62c109d2cec2e5dc",
+    ("denoise", "photo"): "e1810691505245a8",
     ("derain", "light"): "b8696d93af9d1f22",
     ("derain", "heavy"): "04687856a9293ce7",
     ("dehaze", "outdoor"): "25035a1c839523d4",
@@ -92,6 +94,14 @@ def test_gaussian_noise_has_its_standard_deviation():
 def test_camera_noise_in_linear_light_grows_with_the_light():
     dark, bright = (to_linear(camera_noise(np.full((128, 128, 3), v, np.uint8), generator())) for v in (120, 220))
     assert bright.std() > 1.2 * dark.std()
+
+
+def test_a_photographs_noise_has_the_cameras_strength_in_larger_grains():
+    flat = np.full((128, 128, 3), 150, np.uint8)
+    raw, photo = (make(flat, generator(2)).astype(float) - 150 for make in (camera_noise, photo_noise))
+    beside = [(noise[:, 1:] * noise[:, :-1]).mean() / (noise**2).mean() for noise in (raw, photo)]
+    assert abs(beside[0]) < 0.05 and beside[1] > 0.3
+    assert 0.4 * raw.std() < photo.std() < 1.1 * raw.std()
 
 
 def test_rain_only_brightens_what_is_not_veiled_and_heavy_rain_covers_more():
