@@ -103,7 +103,7 @@ def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
         student = build_student(Settings(**content["settings"]))
         student.load_state_dict(content["student"])
     except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
-        raise EvaluationError(f"{file} is not a checkpoint of train.hkd that this version reads ({error}).") from error
+        raise EvaluationError(f"{file} is not a checkpoint of train.hkd that this version reads.") from error
     student.rounded = not content["settings"].get("ann")
     about = {"checkpoint": str(file), "step": content["step"], "task": content["settings"]["task"]}
     about["parameters"] = student.deployed_parameters
@@ -462,6 +462,9 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--{name} must be at least 1, not {value}")
     if any(not 0 <= sigma <= 100 for sigma in options.sigma):
         parser.error("--sigma is in 8-bit levels, 0 to 100")
+    for path in (options.json, options.markdown):  # before the hour that the figures may take
+        if path and not path.parent.is_dir():
+            parser.error(f"{path} cannot be written: there is no folder {path.parent}")
     try:
         reports, tasks, missing = _evaluate_all(options)
     except (DataError, EvaluationError, ValueError) as error:

@@ -314,3 +314,12 @@ def test_mistakes_are_one_sentence_and_exit_code_2(photos, capsys, arguments, se
     assert evaluate.main([*arguments, "--data", str(photos)]) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(photos, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(
+            ["--bundle", str(tmp_path / "none"), "--data", str(photos), "--json", str(tmp_path / "no" / "x.json")]
+        )
+    assert ended.value.code == 2
+    assert "cannot be written: there is no folder" in capsys.readouterr().err
