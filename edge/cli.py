@@ -22,6 +22,7 @@ from simulator.files import reason
 if TYPE_CHECKING:
     from edge.pipeline import Outcome
     from edge.sources import Images, Video
+    from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
@@ -35,6 +36,9 @@ camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of ima
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
 folder, where images keep their names and video frames become frame_000001.png and so on.
+
+--power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
+then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.
 """
 
 
@@ -58,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", metavar="FILE", type=_path, help="the network; default: the one that ships")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
+    parser.add_argument(
+        "--power", metavar="NAME", type=_name, help="a sensor, a meter's FILE.csv, auto (default for --stats) or none"
+    )
     parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
     parser.add_argument(
@@ -116,30 +123,38 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
+    recording = open_recording(args.power or ("none" if args.stats is None else "auto"))
     with stop.leaving():
         network = load_network(bundle, args.task, args.threads, args.tile)
 
     progress = pipeline.Progress(count)
     try:
-        outcome = pipeline.restore(
-            source,
-            network,
-            sink,
-            progress,
-            stop,
-            limit=args.max_frames,
-            tile=args.tile,
-            still=args.still or 0,
-            side_by_side=args.side_by_side,
-        )
+        if recording.source:
+            progress.say(f"the power of doing nothing is measured first, for {recording.idle_s:.1f} s")
+        with recording.run():
+            outcome = pipeline.restore(
+                source,
+                network,
+                sink,
+                progress,
+                stop,
+                limit=args.max_frames,
+                tile=args.tile,
+                still=args.still or 0,
+                side_by_side=args.side_by_side,
+            )
     finally:
         progress.close()
         sink.discard()
     if outcome.statistics:
-        figures = _report(outcome, network)
+        figures = _report(outcome, network, recording)
         if args.stats is not None:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
         lines = [summary(figures), *_psnr_line(outcome, source)]
+        if figures["power"] is not None:
+            lines.append(power_line(figures["power"]))
+        elif recording.source:
+            print(f"edge-restore: power was not measured: {figures['power_reason']}", file=sys.stderr)
         if outcome.written:
             lines.append(f"wrote {outcome.written}")
         elif args.out is None:
@@ -215,8 +230,28 @@ def summary(figures: dict[str, Any]) -> str:
     )
 
 
-def _report(outcome: Outcome, network: Network) -> dict[str, Any]:
-    return outcome.statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+def power_line(power: dict[str, Any]) -> str:
+    """What was measured, from the figures that --stats stores."""
+    return (
+        f"power {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle,"
+        f" {power['joules_per_frame']:.4g} J a frame (measured by {power['sensor']}: {power['covers']})"
+    )
+
+
+def _report(outcome: Outcome, network: Network, recording: Recording) -> dict[str, Any]:
+    statistics = outcome.statistics
+    figures = statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+    return {**figures, **recording.report(len(statistics))}
+
+
+def open_recording(wanted: str) -> Recording:
+    """What --power names, ready to measure. Raises UserError if it cannot be used."""
+    from firmware_bridge.power import meter_file, recording, sensors
+
+    try:
+        return recording.open_recording(wanted)
+    except (sensors.SensorError, meter_file.MeterFileError) as error:
+        raise UserError(sentence(error)) from error
 
 
 def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
     except OSError as error:
         return _fail(f"{args.stats} cannot be written: {reason(error)}", 2)
-    print(power)
+    print(f"{power.measured_w:.3f} W above {power.idle_w:.3f} W idle, {power.joules_per_frame:.4g} J a frame")
     return 0
 
 

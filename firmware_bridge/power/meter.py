@@ -65,6 +65,11 @@ class Span:
         return self.joules / self.seconds
 
 
+def idle_seconds(sensor: Sensor) -> float:
+    """How long doing nothing has to be measured."""
+    return max(IDLE_S, 2 * FEWEST_SAMPLES * sensor.interval_s)
+
+
 class Meter:
     """Reads a sensor every `sensor.interval_s` seconds in a thread of its own, while it is open (a context manager).
 
@@ -106,10 +111,10 @@ class Meter:
                 # Samples may be missing at either end, too.
                 span.longest_gap_s = max(span.longest_gap_s, time.perf_counter() - span.at)
 
-    def idle(self, seconds: float = IDLE_S) -> Span:
-        """Waits that long and integrates meanwhile."""
+    def idle(self) -> Span:
+        """Waits for a moment and integrates meanwhile."""
         with self.span() as span:
-            time.sleep(max(seconds, 2 * FEWEST_SAMPLES * self.sensor.interval_s))
+            time.sleep(idle_seconds(self.sensor))
         return span
 
     def _sample_on(self) -> None:

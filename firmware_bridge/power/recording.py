@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge.power.meter import IDLE_S, Meter, NotMeasured, Span
+from firmware_bridge.power.meter import IDLE_S, Meter, NotMeasured, Span, idle_seconds
 from firmware_bridge.power.meter_file import MeterFile, MeterFileError
 from firmware_bridge.power.sensors import Found, Sensor, SensorError, choose, find
 
@@ -35,12 +35,6 @@ class Power:
     def report(self) -> dict[str, Any]:
         """The `power` of a `--stats` file."""
         return {**asdict(self), "label": "measured"}
-
-    def __str__(self) -> str:
-        return (
-            f"power {self.measured_w:.3f} W above {self.idle_w:.3f} W idle, {self.joules_per_frame:.4g} J a frame "
-            f"(measured by {self.sensor}: {self.covers})"
-        )
 
 
 def evaluate(idle: Span, run: Span, frames: int, sensor: str, covers: str, interval_s: float) -> Power:
@@ -69,6 +63,16 @@ class Recording:
         self.windows: dict[str, tuple[float, float]] = {}
         self._spans: dict[str, Span] = {}
 
+    @property
+    def source(self) -> str:
+        """What is read; empty if nothing is."""
+        return self.sensor.name if self.sensor else str(self.meter_file or "")
+
+    @property
+    def idle_s(self) -> float:
+        """How long doing nothing is measured before a run, seconds."""
+        return idle_seconds(self.sensor) if self.sensor else IDLE_S if self.meter_file else 0.0
+
     @contextlib.contextmanager
     def run(self) -> Iterator[None]:
         """Measures idle, then the block. Without sensor and meter this takes no time."""
@@ -84,6 +88,17 @@ class Recording:
             with meter.span() as self._spans["run"]:
                 yield
 
+    def report(self, frames: int) -> dict[str, Any]:
+        """What goes into a `--stats` file: power, or null and why; for a meter's file also when the run was."""
+        figures: dict[str, Any] = {"power": None, "power_reason": None}
+        if self.meter_file is not None:
+            figures["power_windows"] = self.windows
+        try:
+            figures["power"] = self.power(frames).report()
+        except (NotMeasured, MeterFileError) as error:
+            figures["power_reason"] = str(error)
+        return figures
+
     def power(self, frames: int) -> Power:
         """The figure, after the run; raises `NotMeasured`, a sentence."""
         if self.sensor is not None:
@@ -97,7 +112,7 @@ class Recording:
         while True:  # the logger may be a little behind
             try:
                 return from_file(self.meter_file, self.windows["idle"], self.windows["run"], frames)
-            except (MeterFileError, NotMeasured):
+            except (NotMeasured, MeterFileError):
                 if time.monotonic() > deadline or not self._grows():
                     raise
 

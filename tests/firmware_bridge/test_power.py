@@ -411,7 +411,7 @@ def test_power_from_a_meter_is_filled_in_after_the_run(tmp_path, capsys):
     stats.write_text(json.dumps({"frames": 10, "power": None, "power_windows": {"idle": [0, 1.5], "run": [2, 4]}}))
     assert command.main([str(meter), str(stats)]) == 0
     assert json.loads(stats.read_text())["power"]["measured_w"] == pytest.approx(3.0)
-    assert "measured by meter.csv" in capsys.readouterr().out
+    assert "3.000 W above 2.000 W idle, 0.6 J a frame" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"frames": 1, "power_windows": {"idle": [0]}}'])
