@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.native import Core, hashes_by_layer
-from firmware_bridge.plan import Plan, compile_bundle
+from firmware_bridge.native import Restored, hashes_by_layer
+from firmware_bridge.plan import Plan
 from simulator.bundle import Bundle
 from simulator.network import Network
 from simulator.trace import Trace
@@ -52,13 +52,19 @@ class NetworkTracer:
         return found[0]
 
 
-class CoreTracer:
-    """Looks into the C core in this process, by a plan that stores every node. plan: None compiles it."""
+class Looking(Protocol):
+    """The C core, in this process (`native.Core`) or on an emulated machine (`runner.Runner`)."""
 
-    def __init__(self, bundle: Bundle, plan: Plan | None = None):
-        self._bundle = bundle
-        self._plan = plan or compile_bundle(bundle, fuse=False)
-        self._core = Core(self._plan.data)
+    def run(self, picture: npt.NDArray[np.uint8], *, trace: bool = False) -> Restored: ...
+
+    def look(self, picture: npt.NDArray[np.uint8], layer: int, step: int, channel: int) -> npt.NDArray[np.int32]: ...
+
+
+class CoreTracer:
+    """Looks into a C core that has opened `plan`, which was compiled with fuse=False and so stores every node."""
+
+    def __init__(self, bundle: Bundle, plan: Plan, core: Looking):
+        self._bundle, self._plan, self._core = bundle, plan, core
 
     def trace(self, picture: npt.NDArray[np.uint8]) -> Trace:
         found = self._core.run(padded(self._bundle, picture), trace=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from firmware_bridge.build import MACHINES
 from firmware_bridge.locate import CoreTracer, NetworkTracer, Place, first_place, padded
-from firmware_bridge.plan import compile_plan
+from firmware_bridge.native import Core
+from firmware_bridge.plan import compile_bundle, compile_plan
+from firmware_bridge.runner import Runner
 from simulator.analysis import analyse
 from simulator.network import Network
 from tests.conformance.agreement import bundled
@@ -37,10 +40,13 @@ def test_one_damaged_weight_is_found_where_it_first_shows(seed):
     weight = damaged[weights[seed % len(weights)]]
     weight.flat[weight.size // 2] += 37
     picture = padded(bundle, random_image(np.random.default_rng(seed), 21, 18, 3))
-    core = CoreTracer(bundle, compile_plan(analyse(graph, damaged), damaged, fuse=False))
+    plan = compile_plan(analyse(graph, damaged), damaged, fuse=False)
     network = NetworkTracer(Network(bundle, "reference"))
     place = expected_place(graph, tensors, damaged, picture)
-    assert first_place(network, core, picture) == place
+    assert first_place(network, CoreTracer(bundle, plan, Core(plan.data)), picture) == place
+    with Runner(MACHINES["host"]) as runner:
+        runner.open(plan.data)
+        assert first_place(network, CoreTracer(bundle, plan, runner), picture) == place
     engine = NetworkTracer(Network(bundled(graph, damaged)))
     assert first_place(network, engine, picture) == place
 
@@ -48,7 +54,9 @@ def test_one_damaged_weight_is_found_where_it_first_shows(seed):
 def test_backends_that_agree_part_nowhere():
     bundle = bundled(*random_network(4))
     picture = random_image(np.random.default_rng(0), 19, 23, 3)
-    assert first_place(NetworkTracer(Network(bundle)), CoreTracer(bundle), picture) is None
+    plan = compile_bundle(bundle, fuse=False)
+    core = CoreTracer(bundle, plan, Core(plan.data))
+    assert first_place(NetworkTracer(Network(bundle)), core, picture) is None
 
 
 def test_a_place_is_told_in_words():
