@@ -211,7 +211,7 @@ class NativeNetwork:
             restored[place] = found.image[source]
             add_counts(counts, found.counts)
             seconds += found.seconds
-        stats = statistics(self.analysis, self.plan, height, width, counts, seconds)
+        stats = statistics(self.analysis, height, width, counts, seconds)
         return Result(as_given(image, restored, alpha), stats)
 
     def trace(self, image: npt.NDArray[np.uint8]) -> Trace:
@@ -289,11 +289,10 @@ def add_counts(total: npt.NDArray[np.void], part: npt.NDArray[np.void]) -> None:
     total["macs"] = part["macs"]
 
 
-def statistics(
-    analysis: Analysis, plan: Plan, height: int, width: int, counts: npt.NDArray[np.void], seconds: float
-) -> Statistics:
-    """Statistics of a frame from what the core counted: spikes, SyOps and MACs are the core's own."""
-    counted: Mapping[str, npt.NDArray[np.void]] = dict(zip(plan.layers, counts, strict=True))
+def statistics(analysis: Analysis, height: int, width: int, counts: npt.NDArray[np.void], seconds: float) -> Statistics:
+    """Statistics of a frame from what the core counted [nodes]: spikes, SyOps and MACs are the core's own."""
+    names = [node.name for node in analysis.graph.nodes]
+    counted: Mapping[str, npt.NDArray[np.void]] = dict(zip(names, counts, strict=True))
     spikes, synops, macs = (
         {name: int(row[what]) for name, row in counted.items()} for what in ("spikes", "synops", "macs")
     )

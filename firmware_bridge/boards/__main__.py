@@ -1,0 +1,19 @@
+"""`python -m firmware_bridge.boards`: the boards, and what is missing to use them."""
+
+from __future__ import annotations
+
+import sys
+
+from firmware_bridge.boards import BOARDS
+
+
+def main() -> int:
+    """Always 0: a board that is not ready is no mistake."""
+    for name, kind in BOARDS.items():
+        missing = kind.missing()
+        print(f"{name:16} {kind.about}" + (f"; missing: {missing}" if missing else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
