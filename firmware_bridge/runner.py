@@ -41,9 +41,9 @@ class Runner:
         command = machine.command()
         self._name = command[0]
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            pipe = subprocess.PIPE
+            # In a session of its own, so that Ctrl-C reaches this process alone.
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         except OSError as error:
             raise RunnerError(f"{self._name} cannot be started: {error.strerror}") from error
         self.layers = self.time_steps = 0

@@ -140,7 +140,7 @@ def test_compare_names_the_first_difference_of_a_board_with_one_damaged_weight(p
     assert compare.main(["--board", "damaged", "--bundle", str(DENOISE), str(picture)]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: " in out and "of 2,494 pixels (first at row" in out and "SyOps instead of" in out
-    assert f"first difference: layer '{damaged}', step 0, row " in out
+    assert f"first difference: layer '{damaged}', step " in out
     assert "differs from the simulator on 1 of 1 pictures" in out
 
 
