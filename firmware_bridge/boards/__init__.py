@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
 from firmware_bridge.boards.core import Native
-from firmware_bridge.boards.emulated import Arm64, ArmV7, CortexM7, CortexM55
+from firmware_bridge.boards.linked import Arm64, ArmV7, CortexM7, CortexM55, by_address
 from firmware_bridge.boards.simulated import Reference, Simulator
 
 __all__ = ["BOARDS", "Board", "BoardError", "BoardResult", "open_board"]
@@ -14,9 +14,17 @@ BOARDS = {kind.name: kind for kind in _KINDS}
 
 
 def open_board(name: str) -> Board:
-    """The board called `name`, to be used as a context manager; raises `BoardError`."""
+    """The board called `name`, or at the address tcp://HOST:PORT or serial:///DEVICE?baud=N; raises `BoardError`.
+
+    To be used as a context manager.
+    """
+    if name.startswith(("tcp:", "serial:")):
+        return by_address(name)
     if name not in BOARDS:
-        raise BoardError(f"there is no board called {name!r}; choose one of {', '.join(BOARDS)}")
+        raise BoardError(
+            f"there is no board called {name!r}; choose one of {', '.join(BOARDS)}, tcp://HOST:PORT or "
+            "serial:///dev/ttyACM0?baud=115200"
+        )
     missing = BOARDS[name].missing()
     if missing:
         raise BoardError(f"board {name} cannot be used yet: {missing}")

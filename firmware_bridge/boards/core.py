@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
 from firmware_bridge.build import BuildError
-from firmware_bridge.locate import CoreTracer, Looking, Tracer
+from firmware_bridge.link import Link, LinkError
+from firmware_bridge.locate import CoreTracer, Tracer
 from firmware_bridge.native import (
     COUNTS,
     Core,
@@ -23,10 +24,10 @@ from firmware_bridge.native import (
     tiles,
 )
 from firmware_bridge.plan import compile_bundle
-from firmware_bridge.runner import Measured, Runner, RunnerError
+from firmware_bridge.runner import Measured, RunnerError
 from simulator.bundle import Bundle
 
-FAULTS = (BuildError, CoreError, RunnerError)
+FAULTS = (BuildError, CoreError, RunnerError, LinkError)
 COUNTERS = COUNTS.itemsize + 64  # bytes per node beside the working memory, and the allocator's share
 
 
@@ -37,7 +38,7 @@ class CoreBoard(Board):
     most_columns = 1 << 16
 
     @abstractmethod
-    def _open(self, plan: bytes) -> Core | Runner:
+    def _open(self, plan: bytes) -> Core | Link:
         """A core that has opened a plan; raises one of `FAULTS`."""
 
     def load(self, bundle: Bundle) -> None:
@@ -70,14 +71,6 @@ class CoreBoard(Board):
         return BoardResult(
             restored, counts, seconds, ticks or None, time.perf_counter() - begin, memory, computed / (height * width)
         )
-
-    def tracer(self) -> Tracer:
-        plan = compile_bundle(self._bundle, fuse=False)
-        try:
-            core: Looking = self._open(plan.data)
-        except FAULTS as error:
-            raise BoardError(str(error)) from error
-        return CoreTracer(self._bundle, plan, core)
 
     def _parts(self, height: int, width: int) -> tuple[Sequence[Tile], bool]:
         """The tiles of a picture and whether they go by rows: the first way that fits the board's memory."""
@@ -122,3 +115,7 @@ class Native(CoreBoard):
 
     def _open(self, plan: bytes) -> Core:
         return Core(plan)
+
+    def tracer(self) -> Tracer:
+        plan = compile_bundle(self._bundle, fuse=False)
+        return CoreTracer(self._bundle, plan, Core(plan.data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from firmware_bridge import boards, compare
+from firmware_bridge import boards, build, compare
 from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
 from firmware_bridge.boards.core import Native
 from simulator.bundle import read_bundle, write_bundle
@@ -109,7 +110,54 @@ def test_the_list_of_boards_has_every_one_of_them():
     done = subprocess.run(
         [sys.executable, "-m", "firmware_bridge.boards"], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(BOARDS)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        *BOARDS, "tcp://HOST:PORT", "serial:///DEV?baud=115200",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["tcp://", "tcp://host", "tcp://host:port", "tcp://host:99999", "tcp://h:1/x"])
+def test_an_address_that_is_none_says_what_one_looks_like(name):
+    with pytest.raises(BoardError, match="expected something like tcp://192.168.1.20:7700"):
+        open_board(name)
+
+
+@pytest.mark.parametrize("name", ["serial:x", "serial://host/dev", "serial:///dev/x?baud=fast", "serial:///dev/x?b=1"])
+def test_a_serial_port_that_is_none_says_what_one_looks_like(name):
+    with pytest.raises(BoardError, match="expected something like serial:///dev/ttyACM0"):
+        open_board(name)
+
+
+def test_a_board_where_nobody_listens_is_named(capsys):
+    from firmware_bridge.boards.__main__ import main
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert main([f"tcp://127.0.0.1:{port}"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bundle):
+    daemon = subprocess.Popen(
+        [str(build.link_program(build.MACHINES["host"])), "--listen", "0", "--memory", "64"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert daemon.stdout is not None
+        name = "tcp://" + daemon.stdout.readline().split()[-1]
+        image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+        network, found = read_bundle(bundle), []
+        for _ in range(2):
+            with open_board(name) as board:
+                board.load(network)
+                found.append(board.run(image))
+        with open_board("reference") as reference:
+            reference.load(network)
+            wanted = reference.run(image)
+        for result in found:
+            assert np.array_equal(result.image, wanted.image) and np.array_equal(result.counts, wanted.counts)
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 def test_compare_finds_a_sound_board_equal(bundle, picture, capsys):
