@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from firmware_bridge.boards import BOARDS
+from firmware_bridge.boards import BOARDS, TCP
+from firmware_bridge.boards.remote import Remote
 
 
 def main() -> int:
@@ -12,6 +13,7 @@ def main() -> int:
     for name, kind in BOARDS.items():
         missing = kind.missing()
         print(f"{name:16} {kind.about}" + (f"; missing: {missing}" if missing else ""))
+    print(f"{TCP + 'HOST:PORT':16} {Remote.about}")
     return 0
 
 

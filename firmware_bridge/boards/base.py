@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.locate import Tracer
+from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle
 
 
@@ -64,6 +65,10 @@ class Board(ABC):
     @abstractmethod
     def tracer(self) -> Tracer | None:
         """Looks into the layers of the loaded network, where the board lets one; raises `BoardError`."""
+
+    def recording(self) -> Recording:
+        """Measures the power of a run where the board can by itself; else says why there is no figure."""
+        return Recording(missing=f"board {self.name} has no power sensor; use an external meter")
 
     def close(self) -> None:  # noqa: B027  boards on this machine hold nothing
         """Gives back what the board holds. It may be closed twice."""

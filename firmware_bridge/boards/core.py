@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,19 @@ from firmware_bridge.native import (
     tiles,
 )
 from firmware_bridge.plan import compile_bundle
-from firmware_bridge.runner import Measured, Runner, RunnerError
+from firmware_bridge.runner import Measured, RunnerError
 from simulator.bundle import Bundle
 
 FAULTS = (BuildError, CoreError, RunnerError)
 COUNTERS = COUNTS.itemsize + 64  # bytes per node beside the working memory, and the allocator's share
+
+
+class Running(Looking, Protocol):
+    """A C core that has opened a plan; see `native.Core`."""
+
+    def run(
+        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
+    ) -> Restored: ...
 
 
 class CoreBoard(Board):
@@ -37,7 +46,7 @@ class CoreBoard(Board):
     most_columns = 1 << 16
 
     @abstractmethod
-    def _open(self, plan: bytes) -> Core | Runner:
+    def _open(self, plan: bytes) -> Running:
         """A core that has opened a plan; raises one of `FAULTS`."""
 
     def load(self, bundle: Bundle) -> None:
