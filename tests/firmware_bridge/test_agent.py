@@ -201,6 +201,25 @@ def test_a_picture_that_would_take_too_much_memory_is_refused():
         client.close()
 
 
+def test_random_requests_in_sound_frames_are_answered_and_leave_the_agent_working():
+    plan = compile_bundle(bundled(*random_network(1))).data
+    key, rng = plan[16:48], np.random.default_rng(0)
+    with serving() as name:
+        client = Client(name)
+        client.ask(wire.PLAN, key, struct.pack("<I", len(plan)))
+        client.ask(wire.DATA, key, struct.pack("<I", 0), plan)
+        for _ in range(150):
+            kind = int(rng.choice([wire.HELLO, wire.PLAN, wire.DATA, wire.RUN]))
+            words = rng.choice([0, 1, 2, 4, 7, 8, 16, 1 << 16, (1 << 32) - 1], 14).astype("<u4")
+            size = 3 * int(words[5]) * int(words[6])
+            payload = (key if rng.random() < 0.7 else rng.bytes(32)) + words[: rng.integers(0, 15)].tobytes()
+            payload += rng.bytes(size if size < 1 << 16 and rng.random() < 0.8 else 5)
+            with suppress(BoardError):
+                client.ask(kind, payload)
+            assert client.ask(wire.PING, b"!") == b"!"
+        client.close()
+
+
 def raw(name: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", int(name.rpartition(":")[2])), 5)
     connection.settimeout(5)
