@@ -24,7 +24,7 @@ from firmware_bridge.native import (
     tiles,
 )
 from firmware_bridge.plan import compile_bundle
-from firmware_bridge.runner import Measured, RunnerError
+from firmware_bridge.runner import RunnerError
 from simulator.bundle import Bundle
 
 FAULTS = (BuildError, CoreError, RunnerError)
@@ -40,10 +40,12 @@ class Running(Looking, Protocol):
 
 
 class CoreBoard(Board):
-    """memory_bytes: for plan, picture and working memory together. most_columns: of a picture, pixels."""
+    """memory_bytes: for plan, picture and working memory together. most_columns: of a picture, pixels. unit_ns: what
+    its core calls the time of one `unit`, nanoseconds."""
 
     memory_bytes = 1 << 30
     most_columns = 1 << 16
+    unit_ns = 0
 
     @abstractmethod
     def _open(self, plan: bytes) -> Running:
@@ -62,7 +64,7 @@ class CoreBoard(Board):
         height, width = image.shape[:2]
         parts, by_rows = self._parts(height, width)
         restored, counts = np.empty_like(image), np.zeros(len(self._plan.layers), COUNTS)
-        seconds, ticks, memory = 0.0, 0, 0
+        seconds, memory = 0.0, 0
         for part in parts:
             given = image[part.top : part.top + part.height, part.left : part.left + part.width]
             try:
@@ -73,11 +75,11 @@ class CoreBoard(Board):
             restored[place] = found.image[source]
             add_counts(counts, found.counts)
             seconds += found.seconds
-            ticks += found.ticks if isinstance(found, Measured) else 0
             memory = max(memory, self._sizes.memory_size(part, by_rows))
         computed = sum(part.height * part.width for part in parts)
+        ticks = round(seconds * 1e9 / self.unit_ns) if self.unit else None
         return BoardResult(
-            restored, counts, seconds, ticks or None, time.perf_counter() - begin, memory, computed / (height * width)
+            restored, counts, seconds, ticks, time.perf_counter() - begin, memory, computed / (height * width)
         )
 
     def tracer(self) -> Tracer:

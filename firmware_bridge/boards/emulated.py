@@ -56,6 +56,7 @@ class CortexM7(Emulated):
     name = "qemu-mps2-an500"
     about = "Cortex-M7 without an operating system, Arm MPS2+ AN500, under qemu-system-arm"
     clock = f"instructions at {INSTRUCTION_NS} ns each, not cycles"
+    unit, unit_ns = "instructions", INSTRUCTION_NS
     memory_bytes = 15 << 20
 
 
