@@ -40,8 +40,8 @@ class BoardResult:
 class Board(ABC):
     """A context manager; open by `open_board`. Facts of a kind of board are class attributes.
 
-    about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that is
-    not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
+    about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that
+    is not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
     """
 
     name = ""

@@ -109,7 +109,7 @@ def test_the_list_of_boards_has_every_one_of_them():
     done = subprocess.run(
         [sys.executable, "-m", "firmware_bridge.boards"], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(BOARDS)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [*BOARDS, "tcp://HOST:PORT"]
 
 
 def test_compare_finds_a_sound_board_equal(bundle, picture, capsys):
