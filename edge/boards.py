@@ -33,6 +33,7 @@ class BoardNetwork:
             raise UserError(sentence(error)) from error
         self.task, self.bundle_hash, self.backend = self._bundle.task, self._bundle.content_hash, name
         self._end_to_end_ms = array("d")
+        self._ticks = self._synops = 0
 
     def run(self, image: Pixels, tile: int | None = None) -> Result:
         """As `simulator.network.Network.run`; the board cuts pictures as its memory needs. Raises UserError."""
@@ -43,13 +44,18 @@ class BoardNetwork:
         except BoardError as error:
             raise UserError(sentence(error)) from error
         self._end_to_end_ms.append(found.end_to_end_s * 1e3)
+        self._ticks += found.ticks or 0
+        self._synops += int(found.counts["synops"].sum())
         stats = statistics(self._bundle.analysis, height, width, found.counts, found.seconds)
         return Result(as_given(image, found.image, alpha), stats)
 
     def report(self) -> dict[str, Any]:
         """What a `--stats` file has of a board besides: what its clock counts, and latency end to end."""
         latency = {name: float(np.percentile(self._end_to_end_ms, q)) for name, q in (("median", 50), ("p95", 95))}
-        return {"latency_clock": self.board.clock, "end_to_end_ms": latency}
+        figures: dict[str, Any] = {"latency_clock": self.board.clock, "end_to_end_ms": latency}
+        if self.board.unit and self._synops:
+            figures[f"{self.board.unit}_per_synop"] = self._ticks / self._synops
+        return figures
 
     def close(self) -> None:
         self.board.close()

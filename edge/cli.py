@@ -159,6 +159,8 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if args.stats is not None:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
         lines = [summary(figures), *_psnr_line(outcome, source)]
+        if "latency_clock" in figures:
+            lines.insert(1, board_line(figures))
         if figures["power"] is not None:
             lines.append(power_line(figures["power"]))
         elif recording.source:
@@ -260,6 +262,15 @@ def summary(figures: dict[str, Any]) -> str:
     )
 
 
+def board_line(figures: dict[str, Any]) -> str:
+    """Which board it was, what its clock counts, and what the whole way took."""
+    latency = figures["end_to_end_ms"]
+    return (
+        f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
+        f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+    )
+
+
 def power_line(power: dict[str, Any]) -> str:
     """What was measured, from the figures that --stats stores."""
     return (
@@ -283,7 +294,7 @@ def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
     from simulator.network import Network
 
     if wanted == "auto" and not isinstance(network, Network) and not network.board.here:
-        return recording.Recording(missing=f"board {network.backend} has no power sensor; use an external meter")
+        return network.board.recording()
     try:
         return recording.open_recording(wanted)
     except (sensors.SensorError, meter_file.MeterFileError) as error:

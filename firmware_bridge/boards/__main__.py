@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from firmware_bridge.boards import BOARDS, BoardError, open_board
+from firmware_bridge.boards import BOARDS, TCP, BoardError, open_board
 from firmware_bridge.boards.linked import BAUD, Linked
+from firmware_bridge.boards.remote import Remote
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, kind in BOARDS.items():
             missing = kind.missing()
             print(f"{name:26} {kind.about}" + (f"; missing: {missing}" if missing else ""))
-        print(f"{'tcp://HOST:PORT':26} a board, or an agent on a Linux board (python -m firmware_bridge.agent)")
+        print(f"{TCP + 'HOST:PORT':26} {Remote.about}")
+        print(f"{'link://HOST:PORT':26} a board whose link is carried by TCP, such as snn-link --listen")
         print(f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link, by pyserial")
         return 0
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.locate import Tracer
+from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle
 
 
@@ -22,7 +23,7 @@ class BoardResult:
     """What a board gives for a picture.
 
     image: uint8 RGB [H, W, 3]. counts: native.COUNTS [nodes of the graph], of the whole picture. seconds: of the
-    network alone, by the board's own clock. ticks: the same as that clock counts, or None. end_to_end_s: on this
+    network alone, by the board's own clock. ticks: the same in the board's `unit`, or None. end_to_end_s: on this
     machine, transfers included. memory: bytes of working memory, 0 if unknown. overhead: pixels computed by pixels of
     the picture, more than 1 where it was cut into tiles.
     """
@@ -39,13 +40,14 @@ class BoardResult:
 class Board(ABC):
     """A context manager; open by `open_board`. Facts of a kind of board are class attributes.
 
-    about: a line for the list of boards. clock: what `BoardResult.seconds` and `ticks` count. here: it computes on
-    this machine, so that this machine's power is its power.
+    about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that
+    is not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
     """
 
     name = ""
     about = ""
     clock = "wall time"
+    unit = ""
     here = True
 
     @classmethod
@@ -64,6 +66,10 @@ class Board(ABC):
     @abstractmethod
     def tracer(self) -> Tracer | None:
         """Looks into the layers of the loaded network, where the board lets one; raises `BoardError`."""
+
+    def recording(self) -> Recording:
+        """Measures the power of a run where the board can by itself; else says why there is no figure."""
+        return Recording(missing=f"board {self.name} has no power sensor; use an external meter")
 
     def close(self) -> None:  # noqa: B027  boards on this machine hold nothing
         """Gives back what the board holds. It may be closed twice."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
 from firmware_bridge.build import BuildError
-from firmware_bridge.link import Link, LinkError
-from firmware_bridge.locate import CoreTracer, Tracer
+from firmware_bridge.link import LinkError
+from firmware_bridge.locate import CoreTracer, Looking, Tracer
 from firmware_bridge.native import (
     COUNTS,
     Core,
@@ -24,21 +25,29 @@ from firmware_bridge.native import (
     tiles,
 )
 from firmware_bridge.plan import compile_bundle
-from firmware_bridge.runner import Measured, RunnerError
+from firmware_bridge.runner import RunnerError
 from simulator.bundle import Bundle
 
 FAULTS = (BuildError, CoreError, RunnerError, LinkError)
 COUNTERS = COUNTS.itemsize + 64  # bytes per node beside the working memory, and the allocator's share
 
 
+class Running(Protocol):
+    """A C core that has opened a plan, wherever it is; see `native.Core`."""
+
+    def run(self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, *, by_rows: bool = False) -> Restored: ...
+
+
 class CoreBoard(Board):
-    """memory_bytes: for plan, picture and working memory together. most_columns: of a picture, pixels."""
+    """memory_bytes: for plan, picture and working memory together. most_columns: of a picture, pixels. unit_ns: what
+    its core calls the time of one `unit`, nanoseconds."""
 
     memory_bytes = 1 << 30
     most_columns = 1 << 16
+    unit_ns = 0
 
     @abstractmethod
-    def _open(self, plan: bytes) -> Core | Link:
+    def _open(self, plan: bytes) -> Running:
         """A core that has opened a plan; raises one of `FAULTS`."""
 
     def load(self, bundle: Bundle) -> None:
@@ -54,7 +63,7 @@ class CoreBoard(Board):
         height, width = image.shape[:2]
         parts, by_rows = self._parts(height, width)
         restored, counts = np.empty_like(image), np.zeros(len(self._plan.layers), COUNTS)
-        seconds, ticks, memory = 0.0, 0, 0
+        seconds, memory = 0.0, 0
         for part in parts:
             given = image[part.top : part.top + part.height, part.left : part.left + part.width]
             try:
@@ -65,12 +74,24 @@ class CoreBoard(Board):
             restored[place] = found.image[source]
             add_counts(counts, found.counts)
             seconds += found.seconds
-            ticks += found.ticks if isinstance(found, Measured) else 0
             memory = max(memory, self._sizes.memory_size(part, by_rows))
         computed = sum(part.height * part.width for part in parts)
+        ticks = round(seconds * 1e9 / self.unit_ns) if self.unit else None
         return BoardResult(
-            restored, counts, seconds, ticks or None, time.perf_counter() - begin, memory, computed / (height * width)
+            restored, counts, seconds, ticks, time.perf_counter() - begin, memory, computed / (height * width)
         )
+
+    def tracer(self) -> Tracer | None:
+        plan = compile_bundle(self._bundle, fuse=False)
+        try:
+            core = self._look(plan.data)
+        except FAULTS as error:
+            raise BoardError(str(error)) from error
+        return None if core is None else CoreTracer(self._bundle, plan, core)
+
+    def _look(self, plan: bytes) -> Looking | None:
+        """A core that has opened a plan and lets one look into layers, or None; raises one of `FAULTS`."""
+        return None
 
     def _parts(self, height: int, width: int) -> tuple[Sequence[Tile], bool]:
         """The tiles of a picture and whether they go by rows: the first way that fits the board's memory."""
@@ -116,6 +137,5 @@ class Native(CoreBoard):
     def _open(self, plan: bytes) -> Core:
         return Core(plan)
 
-    def tracer(self) -> Tracer:
-        plan = compile_bundle(self._bundle, fuse=False)
-        return CoreTracer(self._bundle, plan, Core(plan.data))
+    def _look(self, plan: bytes) -> Core:
+        return Core(plan)

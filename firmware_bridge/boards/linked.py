@@ -11,9 +11,7 @@ from firmware_bridge.boards.base import BoardError
 from firmware_bridge.boards.core import CoreBoard
 from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError
 from firmware_bridge.link import Link, LinkError
-from firmware_bridge.locate import CoreTracer, Tracer
-from firmware_bridge.plan import compile_bundle
-from firmware_bridge.runner import Runner, RunnerError
+from firmware_bridge.runner import Runner
 from firmware_bridge.transport import Pipe, Serial, Tcp, Transport, TransportError
 
 BAUD = 115_200
@@ -47,9 +45,6 @@ class Linked(CoreBoard):
         self.link.load(plan)
         return self.link
 
-    def tracer(self) -> Tracer | None:
-        return None
-
     def close(self) -> None:
         if self._link is not None:
             self._link.close()
@@ -57,9 +52,9 @@ class Linked(CoreBoard):
 
 
 class Network(Linked):
-    """tcp://HOST:PORT."""
+    """link://HOST:PORT: the daemon of firmware/link, or whatever carries the link over TCP."""
 
-    about = "a board or an agent that listens on TCP"
+    about = "a board whose link is carried by TCP"
     clock = "the board's own"
 
     def __init__(self, host: str, port: int, name: str):
@@ -90,12 +85,10 @@ def by_address(name: str) -> Linked:
         parts = urlsplit(name)
         port = parts.port
     except ValueError:
-        raise BoardError(
-            f"{name!r} is no address of a board; expected something like tcp://192.168.1.20:7700"
-        ) from None
-    if parts.scheme == "tcp":
+        raise BoardError(f"{name!r} is no address of a board; expected something like link://127.0.0.1:7701") from None
+    if parts.scheme == "link":
         if not parts.hostname or port is None or parts.path.strip("/") or parts.query:
-            raise BoardError(f"{name!r} is no address of a board; expected something like tcp://192.168.1.20:7700")
+            raise BoardError(f"{name!r} is no address of a board; expected something like link://127.0.0.1:7701")
         return Network(parts.hostname, port, name)
     options = parse_qs(parts.query, keep_blank_values=True)
     text = options.get("baud", [str(BAUD)])[-1]
@@ -135,14 +128,10 @@ class Emulated(Linked):
     def _connect(self) -> Transport:
         return Pipe(MACHINES[self.name].link_command())
 
-    def tracer(self) -> Tracer:
-        plan = compile_bundle(self._bundle, fuse=False)
-        try:
-            self._runner = self._runner or Runner(MACHINES[self.name])
-            self._runner.open(plan.data)
-        except (BuildError, RunnerError) as error:
-            raise BoardError(str(error)) from error
-        return CoreTracer(self._bundle, plan, self._runner)
+    def _look(self, plan: bytes) -> Runner:
+        self._runner = self._runner or Runner(MACHINES[self.name])
+        self._runner.open(plan)
+        return self._runner
 
     def close(self) -> None:
         super().close()
@@ -167,6 +156,7 @@ class CortexM7(Emulated):
     name = "qemu-mps2-an500"
     about = "Cortex-M7 without an operating system, Arm MPS2+ AN500, under qemu-system-arm"
     clock = f"instructions at {INSTRUCTION_NS} ns each, not cycles"
+    unit, unit_ns = "instructions", INSTRUCTION_NS
 
 
 class CortexM55(CortexM7):

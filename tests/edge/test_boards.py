@@ -28,7 +28,9 @@ def test_a_board_restores_a_picture_as_the_simulator_does(work, restore, network
     assert figures["totals"]["synops"] == expected.stats.synops and figures["totals"]["macs"] == expected.stats.macs
     assert figures["latency_ms"]["median"] > 0 and figures["power"] is None
     if board != "sim":
+        assert f"on {board}, whose latency is {BOARDS[board].clock}; end to end " in run.out
         assert figures["end_to_end_ms"]["median"] > 0 and figures["latency_clock"] == BOARDS[board].clock
+    assert ("instructions_per_synop" in figures) == board.startswith("qemu-mps")
     if board.startswith("qemu"):
         assert figures["power_reason"] == f"board {board} has no power sensor; use an external meter"
 

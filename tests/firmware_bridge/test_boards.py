@@ -111,13 +111,13 @@ def test_the_list_of_boards_has_every_one_of_them():
         [sys.executable, "-m", "firmware_bridge.boards"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        *BOARDS, "tcp://HOST:PORT", "serial:///DEV?baud=115200",
+        *BOARDS, "tcp://HOST:PORT", "link://HOST:PORT", "serial:///DEV?baud=115200",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["tcp://", "tcp://host", "tcp://host:port", "tcp://host:99999", "tcp://h:1/x"])
+@pytest.mark.parametrize("name", ["link://", "link://host", "link://host:port", "link://host:99999", "link://h:1/x"])
 def test_an_address_that_is_none_says_what_one_looks_like(name):
-    with pytest.raises(BoardError, match="expected something like tcp://192.168.1.20:7700"):
+    with pytest.raises(BoardError, match="expected something like link://127.0.0.1:7701"):
         open_board(name)
 
 
@@ -132,7 +132,7 @@ def test_a_board_where_nobody_listens_is_named(capsys):
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert main([f"tcp://127.0.0.1:{port}"]) == 2
+    assert main([f"link://127.0.0.1:{port}"]) == 2
     assert "does not answer" in capsys.readouterr().err
 
 
@@ -143,7 +143,7 @@ def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bu
     )  # fmt: skip
     try:
         assert daemon.stdout is not None
-        name = "tcp://" + daemon.stdout.readline().split()[-1]
+        name = "link://" + daemon.stdout.readline().split()[-1]
         image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
         network, found = read_bundle(bundle), []
         for _ in range(2):
