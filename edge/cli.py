@@ -20,11 +20,14 @@ from edge.signals import Stop
 from simulator.files import reason
 
 if TYPE_CHECKING:
+    from edge.boards import BoardNetwork
     from edge.pipeline import Outcome
     from edge.sources import Images, Video
+    from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
+SIMULATOR = "sim"
 MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memory holds
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
@@ -35,6 +38,12 @@ camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of ima
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
 folder, where images keep their names and video frames become frame_000001.png and so on.
+
+--board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
+same pixels.
+
+--power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
+then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.
 """
 
 
@@ -56,8 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="SOURCE", nargs="?", type=_name, help="what to restore, see below")
     parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
     parser.add_argument("--bundle", metavar="FILE", type=_path, help="the network; default: the one that ships")
+    parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
+    parser.add_argument(
+        "--power", metavar="NAME", type=_name, help="a sensor, a meter's FILE.csv, auto (default for --stats) or none"
+    )
     parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
     parser.add_argument(
@@ -105,6 +118,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     from edge import pipeline, sinks, sources
+    from simulator.network import Network
 
     source = sources.open_source(args.source, args.task)
     if args.still is not None and isinstance(source, sources.Images):
@@ -117,29 +131,40 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
     with stop.leaving():
-        network = load_network(bundle, args.task, args.threads, args.tile)
-
+        network = _network(args, bundle)
     progress = pipeline.Progress(count)
     try:
-        outcome = pipeline.restore(
-            source,
-            network,
-            sink,
-            progress,
-            stop,
-            limit=args.max_frames,
-            tile=args.tile,
-            still=args.still or 0,
-            side_by_side=args.side_by_side,
-        )
+        recording = open_recording(args.power or ("none" if args.stats is None else "auto"), network)
+        if recording.source:
+            progress.say(f"the power of doing nothing is measured first, for {recording.idle_s:.1f} s")
+        with recording.run():
+            outcome = pipeline.restore(
+                source,
+                network,
+                sink,
+                progress,
+                stop,
+                limit=args.max_frames,
+                tile=args.tile,
+                still=args.still or 0,
+                side_by_side=args.side_by_side,
+            )
     finally:
         progress.close()
         sink.discard()
+        if not isinstance(network, Network):
+            network.close()
     if outcome.statistics:
-        figures = _report(outcome, network)
+        figures = _report(outcome, network, recording)
         if args.stats is not None:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
         lines = [summary(figures), *_psnr_line(outcome, source)]
+        if "latency_clock" in figures:
+            lines.insert(1, board_line(figures))
+        if figures["power"] is not None:
+            lines.append(power_line(figures["power"]))
+        elif recording.source:
+            print(f"edge-restore: power was not measured: {figures['power_reason']}", file=sys.stderr)
         if outcome.written:
             lines.append(f"wrote {outcome.written}")
         elif args.out is None:
@@ -196,11 +221,33 @@ def load_network(bundle: Path, task: str | None, threads: int | None, tile: int 
         network = simulator.load(bundle, threads=threads)
     except (ValueError, OSError) as error:
         raise UserError(sentence(error)) from error
-    if task is not None and network.task not in (task, "auto"):
-        raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
+    _check_task(bundle, network, task)
     if tile is not None and tile < network.min_tile:
         raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")
     return network
+
+
+def _network(args: argparse.Namespace, bundle: Path) -> Network | BoardNetwork:
+    """What computes, ready to run. Raises UserError."""
+    if args.board == SIMULATOR:
+        return load_network(bundle, args.task, args.threads, args.tile)
+    for option, value in (("--threads", args.threads), ("--tile", args.tile), ("--still", args.still)):
+        if value is not None:
+            raise UserError(f"{option} is for the board sim; {args.board} goes its own way: leave it out.")
+    from edge.boards import BoardNetwork
+
+    network = BoardNetwork(bundle, args.board)
+    try:
+        _check_task(bundle, network, args.task)
+    except UserError:
+        network.close()
+        raise
+    return network
+
+
+def _check_task(bundle: Path, network: Network | BoardNetwork, task: str | None) -> None:
+    if task is not None and network.task not in (task, "auto"):
+        raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -215,8 +262,43 @@ def summary(figures: dict[str, Any]) -> str:
     )
 
 
-def _report(outcome: Outcome, network: Network) -> dict[str, Any]:
-    return outcome.statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+def board_line(figures: dict[str, Any]) -> str:
+    """Which board it was, what its clock counts, and what the whole way took."""
+    latency = figures["end_to_end_ms"]
+    return (
+        f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
+        f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+    )
+
+
+def power_line(power: dict[str, Any]) -> str:
+    """What was measured, from the figures that --stats stores."""
+    return (
+        f"power {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle,"
+        f" {power['joules_per_frame']:.4g} J a frame (measured by {power['sensor']}: {power['covers']})"
+    )
+
+
+def _report(outcome: Outcome, network: Network | BoardNetwork, recording: Recording) -> dict[str, Any]:
+    from simulator.network import Network
+
+    statistics = outcome.statistics
+    figures = statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+    figures |= recording.report(len(statistics))
+    return figures if isinstance(network, Network) else figures | network.report()
+
+
+def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
+    """What --power names, ready to measure. Raises UserError if it cannot be used."""
+    from firmware_bridge.power import meter_file, recording, sensors
+    from simulator.network import Network
+
+    if wanted == "auto" and not isinstance(network, Network) and not network.board.here:
+        return network.board.recording()
+    try:
+        return recording.open_recording(wanted)
+    except (sensors.SensorError, meter_file.MeterFileError) as error:
+        raise UserError(sentence(error)) from error
 
 
 def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:

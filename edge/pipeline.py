@@ -14,10 +14,11 @@ from edge.images import Pixels
 from edge.signals import Stop
 from edge.sinks import Sink
 from edge.sources import Frame, Images, Source, Unreadable, frames
+from simulator.network import Network
 from simulator.statistics import Tally
 
 if TYPE_CHECKING:
-    from simulator.network import Network
+    from edge.boards import BoardNetwork
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Progress:
 
 def restore(
     source: Source,
-    network: Network,
+    network: Network | BoardNetwork,
     sink: Sink,
     progress: Progress,
     stop: Stop,
@@ -96,11 +97,11 @@ def restore(
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
     Of a video, camera or stream, only what changes from frame to frame is computed, and differences of up to `still`
-    grey levels count as unchanged (`simulator.video`); the pictures of other sources are restored each by itself. What
-    goes wrong is said through `progress` and recorded, not raised.
+    grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
+    each by itself. What goes wrong is said through `progress` and recorded, not raised.
     """
     outcome = Outcome()
-    video = None if isinstance(source, Images) else network.video(still, tile)
+    video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     try:
         for item in frames(source, limit):
             if isinstance(item, Unreadable):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FIRMWARE = Path(__file__).parent / "firmware"
+PORT = FIRMWARE / "ports" / "cortexm"
 CORE = tuple(sorted((FIRMWARE / "core").glob("*.c")))
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
@@ -37,7 +38,8 @@ class Target:
 class Machine:
     """A machine to build for, and how to start what was built. tick_ns: of its clock, nanoseconds.
 
-    linker_script: of a machine without an operating system, in firmware/ports/cortexm. emulator: the command before
+    linker_script: of a machine without an operating system, in firmware/ports/cortexm. uart: address and interrupt of
+    the one that the link uses there. emulator: the command before
     the program's file; package: what has it on Debian.
     """
 
@@ -46,14 +48,29 @@ class Machine:
     package: str = ""
     linker_script: str = ""
     tick_ns: float = 1.0
+    uart: tuple[int, int] = (0, 0)
 
     def command(self) -> list[str]:
         """Starts the runner on this machine; raises `BuildError`."""
+        self._check()
+        return [*self.emulator, str(runner(self))]
+
+    def link_command(self, uart: bool = False) -> list[str]:
+        """Starts the board's end of the link, on standard input and output; raises `BuildError`.
+
+        uart: of a bare machine, those are its UART, else semihosting.
+        """
+        self._check()
+        emulator = list(self.emulator)
+        if uart:
+            emulator[emulator.index("-serial") + 1] = "stdio"
+        return [*emulator, str(link_program(self, uart))]
+
+    def _check(self) -> None:
         if self.emulator and shutil.which(self.emulator[0]) is None:
             raise BuildError(
                 f"the emulator {self.emulator[0]} is not installed; on Debian or Ubuntu: apt-get install {self.package}"
             )
-        return [*self.emulator, str(runner(self))]
 
 
 def _cortex_m(*flags: str) -> Target:
@@ -83,8 +100,12 @@ MACHINES = {
     "sanitized": Machine(SANITIZED),
     "qemu-aarch64": Machine(ARM64, ("qemu-aarch64",), "qemu-user"),
     "qemu-arm": Machine(ARMV7, ("qemu-arm",), "qemu-user"),
-    "qemu-mps2-an500": Machine(CORTEX_M7, _qemu_system("mps2-an500"), "qemu-system-arm", "an500.ld", 40.0),
-    "qemu-mps3-an547": Machine(CORTEX_M55, _qemu_system("mps3-an547"), "qemu-system-arm", "an547.ld", 31.25),
+    "qemu-mps2-an500": Machine(
+        CORTEX_M7, _qemu_system("mps2-an500"), "qemu-system-arm", "an500.ld", 40.0, (0x40004000, 0)
+    ),
+    "qemu-mps3-an547": Machine(
+        CORTEX_M55, _qemu_system("mps3-an547"), "qemu-system-arm", "an547.ld", 31.25, (0x59303000, 33)
+    ),
 }
 
 
@@ -93,14 +114,40 @@ def shared_library() -> Path:
     return compile_program(HOST, "libsnn.so", CORE, ("-shared", "-fPIC"))
 
 
+def link_library() -> Path:
+    """The board's end of the link as a shared library for this machine, for tests and the agent."""
+    return compile_program(HOST, "libsnnlink.so", (*CORE, *_files("link/link.c")), ("-shared", "-fPIC"))
+
+
 def runner(machine: Machine) -> Path:
     """The core as a program that reads plans and pictures and writes results (firmware/runner)."""
     sources = (*CORE, *_files("runner/runner.c"))
     if not machine.linker_script:
         return compile_program(machine.target, "runner", (*sources, *_files("runner/stdio.c")))
-    port = FIRMWARE / "ports" / "cortexm"
-    linking = (f"-I{port / 'include'}", f"-L{port}", f"-T{port / machine.linker_script}", "-Wl,--gc-sections")
-    return compile_program(machine.target, "runner.elf", (*sources, *sorted(port.glob("*.c"))), linking, ("-lgcc",))
+    return _bare(machine, "runner.elf", (*sources, PORT / "runner_main.c"))
+
+
+def link_program(machine: Machine, uart: bool = False) -> Path:
+    """The board's end of the link as a program (firmware/link): on standard input and output, or on a bare machine's
+    UART."""
+    sources = (*CORE, *_files("link/link.c"))
+    build = f'-DSNN_BUILD="{_digest(sources)[:15]}"'
+    if not machine.linker_script:
+        return compile_program(machine.target, "snn-link", (*sources, *_files("link/daemon.c")), (build,))
+    address, interrupt = machine.uart
+    line = (f"-DUART_BASE={address:#x}u", f"-DUART_INTERRUPT={interrupt}") if uart else ("-DLINK_SEMIHOSTING",)
+    clock = (f"-DTICKS_PER_SECOND={round(1e9 / machine.tick_ns)}u", "-DCLOCK_KIND=SNN_CYCLES")
+    return _bare(machine, "link.elf", (*sources, PORT / "link_main.c"), (build, *line, *clock))
+
+
+def _bare(machine: Machine, name: str, sources: tuple[Path, ...], more: tuple[str, ...] = ()) -> Path:
+    linking = (f"-I{PORT / 'include'}", f"-L{PORT}", f"-T{PORT / machine.linker_script}", "-Wl,--gc-sections")
+    own = tuple(PORT / name for name in ("startup.c", "memory.c", "semihosting.c"))
+    return compile_program(machine.target, name, (*sources, *own), (*more, *linking), ("-lgcc",))
+
+
+def _digest(sources: tuple[Path, ...]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def fuzzer(target: Target = SANITIZED) -> Path:
@@ -117,7 +164,14 @@ def compile_program(
         raise BuildError(
             f"the compiler {target.compiler} is not installed; on Debian or Ubuntu: apt-get install {target.package}"
         )
-    flags = (*STRICT, *target.flags, f"-I{FIRMWARE / 'core'}", f"-I{FIRMWARE / 'runner'}", *more)
+    flags = (
+        *STRICT,
+        *target.flags,
+        f"-I{FIRMWARE / 'core'}",
+        f"-I{FIRMWARE / 'runner'}",
+        f"-I{FIRMWARE / 'link'}",
+        *more,
+    )
     key = hashlib.sha256("\0".join((_version(compiler), name, *flags)).encode())
     for path in sorted({*sources, *FIRMWARE.rglob("*.[hS]"), *FIRMWARE.rglob("*.ld")}):
         key.update(path.name.encode() + b"\0" + path.read_bytes())

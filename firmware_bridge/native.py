@@ -98,6 +98,15 @@ class _Job(ctypes.Structure):
         ("trace", ctypes.c_void_p),
         ("poll", ctypes.c_void_p),
         ("context", ctypes.c_void_p),
+        ("probe", ctypes.c_void_p),
+    ]
+
+
+class _Probe(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint32) for name in ("layer", "step", "channel")),
+        ("numbers", ctypes.c_void_p),
+        ("count", ctypes.c_size_t),
     ]
 
 
@@ -141,7 +150,12 @@ class Core:
         return size.value
 
     def run(
-        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
+        self,
+        picture: npt.NDArray[np.uint8],
+        tile: Tile | None = None,
+        trace: bool = False,
+        by_rows: bool = False,
+        probe: _Probe | None = None,
     ) -> Restored:
         """Restores uint8 [height, width, 3], whole or as part of an image; raises `CoreError`."""
         tile = tile or Tile.whole(*picture.shape[:2])
@@ -154,6 +168,7 @@ class Core:
         job = _Job(
             int(by_rows), picture.ctypes.data, restored.ctypes.data, memory.ctypes.data, len(memory),
             counts.ctypes.data, hashes.ctypes.data if hashes is not None else None, None, None,
+            ctypes.addressof(probe) if probe is not None else None,
         )  # fmt: skip
         start = time.perf_counter()
         status = _library().snn_run(ctypes.byref(self._plan), _Tile(*tile.fields()), ctypes.byref(job))
@@ -161,6 +176,17 @@ class Core:
         if status:
             raise CoreError(status, f"it ran {tile}")
         return Restored(restored, counts, hashes, seconds)
+
+    def look(self, picture: npt.NDArray[np.uint8], layer: int, step: int, channel: int) -> npt.NDArray[np.int32]:
+        """One step and channel of a layer's output in a run over the whole picture; empty if it is not stored.
+
+        picture: uint8 [height, width, 3], height and width multiples of the plan's stride. Returns int32 [positions],
+        row by row.
+        """
+        numbers = np.zeros(picture.shape[0] * picture.shape[1], np.int32)
+        probe = _Probe(layer, step, channel, numbers.ctypes.data, numbers.size)
+        self.run(picture, probe=probe)
+        return numbers[: probe.count]
 
 
 class NativeNetwork:
@@ -185,7 +211,7 @@ class NativeNetwork:
             restored[place] = found.image[source]
             add_counts(counts, found.counts)
             seconds += found.seconds
-        stats = statistics(self.analysis, self.plan, height, width, counts, seconds)
+        stats = statistics(self.analysis, height, width, counts, seconds)
         return Result(as_given(image, restored, alpha), stats)
 
     def trace(self, image: npt.NDArray[np.uint8]) -> Trace:
@@ -263,11 +289,10 @@ def add_counts(total: npt.NDArray[np.void], part: npt.NDArray[np.void]) -> None:
     total["macs"] = part["macs"]
 
 
-def statistics(
-    analysis: Analysis, plan: Plan, height: int, width: int, counts: npt.NDArray[np.void], seconds: float
-) -> Statistics:
-    """Statistics of a frame from what the core counted: spikes, SyOps and MACs are the core's own."""
-    counted: Mapping[str, npt.NDArray[np.void]] = dict(zip(plan.layers, counts, strict=True))
+def statistics(analysis: Analysis, height: int, width: int, counts: npt.NDArray[np.void], seconds: float) -> Statistics:
+    """Statistics of a frame from what the core counted [nodes]: spikes, SyOps and MACs are the core's own."""
+    names = [node.name for node in analysis.graph.nodes]
+    counted: Mapping[str, npt.NDArray[np.void]] = dict(zip(names, counts, strict=True))
     spikes, synops, macs = (
         {name: int(row[what]) for name, row in counted.items()} for what in ("spikes", "synops", "macs")
     )

@@ -18,6 +18,7 @@ from firmware_bridge.build import Machine
 from firmware_bridge.native import COUNTS, CoreError, Restored, Tile
 
 _END, _OPEN, _RUN, _ACCUMULATE = range(4)
+_PROBE = 4  # a flag of _RUN
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Runner:
         command = machine.command()
         self._name = command[0]
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            pipe = subprocess.PIPE
+            # In a session of its own, so that Ctrl-C reaches this process alone.
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         except OSError as error:
             raise RunnerError(f"{self._name} cannot be started: {error.strerror}") from error
         self.layers = self.time_steps = 0
@@ -59,10 +60,19 @@ class Runner:
         self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
     ) -> Measured:
         """Restores uint8 [height, width, 3], as `native.Core.run`."""
-        tile = tile or Tile.whole(*picture.shape[:2])
-        self._send(
-            struct.pack("<12I", _RUN, trace | by_rows << 1, *tile.fields()) + np.ascontiguousarray(picture).tobytes()
-        )
+        return self._run(picture, tile or Tile.whole(*picture.shape[:2]), trace | by_rows << 1)
+
+    def look(self, picture: npt.NDArray[np.uint8], layer: int, step: int, channel: int) -> npt.NDArray[np.int32]:
+        """One step and channel of a layer's output, as `native.Core.look`."""
+        probe = struct.pack("<3I", layer, step, channel)
+        self._run(picture, Tile.whole(*picture.shape[:2]), _PROBE, probe)
+        (count,) = struct.unpack("<I", self._receive(4))
+        return np.frombuffer(self._receive(4 * count), "<i4")
+
+    def _run(self, picture: npt.NDArray[np.uint8], tile: Tile, flags: int, probe: bytes = b"") -> Measured:
+        trace = bool(flags & 1)
+        head = struct.pack("<12I", _RUN, flags, *tile.fields())
+        self._send(head + probe + np.ascontiguousarray(picture).tobytes())
         status, low, high, memory = struct.unpack("<4I", self._receive(16))
         if status:
             raise CoreError(status, f"{self._name} ran {tile}")

@@ -21,7 +21,7 @@ from simulator.statistics import Population
 from simulator.trace import first_difference
 from tests.conformance.agreement import bundled
 from tests.random_graphs import narrow_paper_network, random_network
-from tests.simulator.networks import random_image, small_network
+from tests.simulator.networks import observed, random_image, small_network
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "edge" / "bundles").glob("*.safetensors"))
@@ -116,6 +116,31 @@ def test_a_trace_of_a_run_by_rows_is_refused_and_so_is_an_unknown_mode():
         core.run(np.zeros((4, 4, 3), np.uint8), trace=True, by_rows=True)
     with pytest.raises(CoreError, match="SNN_MODE"):
         core.memory_size(Tile.whole(4, 4), by_rows=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", (0, 3, 7, 12, 26))
+def test_a_probe_shows_any_step_and_channel_of_any_layer(seed):
+    graph, tensors = random_network(seed)
+    analysis = analyse(graph, tensors)
+    rows, columns = analysis.padded(13, 10)
+    image = random_image(np.random.default_rng(seed), rows, columns, 3)
+    core = Core(compile_plan(analysis, tensors, fuse=False).data)
+    values = observed(graph, tensors, image.transpose(2, 0, 1).astype(np.int16) - 128)
+    for layer, node in enumerate(graph.nodes[:-1]):
+        value = values[node.name]
+        for step, channel in {(0, 0), (value.shape[0] - 1, value.shape[1] - 1)}:
+            assert np.array_equal(core.look(image, layer, step, channel), value[step, channel].ravel()), node.name
+        assert core.look(image, layer, value.shape[0], 0).size == 0
+        assert core.look(image, layer, 0, value.shape[1]).size == 0
+
+
+def test_a_probe_without_room_for_the_layer_is_left_alone():
+    graph, tensors = small_network()
+    core = Core(compile_plan(analyse(graph, tensors), tensors, fuse=False).data)
+    numbers = np.full(4, -7, np.int32)
+    probe = native._Probe(0, 0, 0, numbers.ctypes.data, 3)
+    core.run(np.zeros((2, 2, 3), np.uint8), probe=probe)
+    assert probe.count == 0 and (numbers == -7).all()
 
 
 def test_a_tile_that_is_no_multiple_of_the_alignment_is_refused():

@@ -128,3 +128,14 @@ def test_a_missing_compiler_or_emulator_is_named(monkeypatch):
     for machine in (MACHINES["qemu-mps2-an500"], MACHINES["host"]):
         with pytest.raises(BuildError, match="is not installed; on Debian or Ubuntu: apt-get install"):
             machine.command()
+
+
+def test_a_probe_shows_the_same_numbers_there(board):
+    _, runner = board
+    graph, tensors = random_network(3)
+    analysis = analyse(graph, tensors)
+    data = compile_plan(analysis, tensors, fuse=False).data
+    image = np.random.default_rng(3).integers(0, 256, (*analysis.padded(9, 11), 3)).astype(np.uint8)
+    runner.open(data)
+    for layer in range(0, len(graph.nodes) - 1, 3):
+        assert np.array_equal(runner.look(image, layer, 0, 0), Core(data).look(image, layer, 0, 0))

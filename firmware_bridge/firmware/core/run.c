@@ -215,22 +215,25 @@ static snn_status carry_out(const snn_run_state *run, const snn_operation *op, u
     }
 }
 
-static void trace_output(const snn_run_state *run, uint32_t index) {
+static void trace_output(const snn_run_state *run, uint32_t index, size_t room) {
     if (index == SNN_NONE) return;
     const snn_value *value = &run->plan->values[index];
-    snn_trace(run, value, run->job->trace + (size_t)value->layer * run->plan->time_steps);
+    if (run->job->trace) snn_trace(run, value, run->job->trace + (size_t)value->layer * run->plan->time_steps);
+    snn_probe *probe = run->job->probe;
+    if (probe && probe->layer == value->layer) snn_look(run, value, probe, room);
 }
 
 static snn_status run_at_once(const snn_run_state *run) {
     const snn_plan *plan = run->plan;
+    snn_probe *probe = run->job->probe;
+    const size_t room = probe ? probe->count : 0;
+    if (probe) probe->count = 0;
     for (uint32_t i = 0; i < plan->header->operations; i++) {
         const snn_operation *op = &plan->operations[i];
         const snn_status status = carry_out(run, op, 0, run->rows / scale_of(plan, op));
         if (status) return status;
-        if (run->job->trace) {
-            trace_output(run, op->output);
-            trace_output(run, op->spikes);
-        }
+        trace_output(run, op->output, room);
+        trace_output(run, op->spikes, room);
     }
     return SNN_OK;
 }
@@ -272,7 +275,7 @@ snn_status snn_run(const snn_plan *plan, const snn_tile *tile, const snn_job *jo
     const snn_status status = measure(plan, tile, job->mode, &run, &needed);
     if (status) return status;
     if (job->memory_bytes < needed) return SNN_MEMORY;
-    if (run.by_rows && job->trace) return SNN_MODE;
+    if (run.by_rows && (job->trace || job->probe)) return SNN_MODE;
     memset(job->counts, 0, plan->layers * sizeof *job->counts);
     if (job->trace) memset(job->trace, 0, (size_t)plan->layers * plan->time_steps * sizeof *job->trace);
     for (uint32_t i = 0; i < plan->header->operations; i++) {

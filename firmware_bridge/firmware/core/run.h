@@ -77,5 +77,7 @@ uint32_t snn_arrivals(const snn_projection *projection, uint32_t scale, uint32_t
 uint64_t snn_macs(const snn_plan *plan, const snn_operation *op, uint32_t height, uint32_t width);
 /* simulator/trace.py's hash of each step. */
 void snn_trace(const snn_run_state *run, const snn_value *value, uint64_t *hashes);
+/* Copies what the probe asks for, if the value has it and `room` numbers hold it. */
+void snn_look(const snn_run_state *run, const snn_value *value, snn_probe *probe, size_t room);
 
 #endif

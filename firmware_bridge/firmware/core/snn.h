@@ -33,7 +33,7 @@ typedef enum {
     SNN_SIZE,        /* the tile has no pixel, is not aligned, or lies outside its image */
     SNN_TOO_LARGE,   /* the working memory would not fit this machine's addresses */
     SNN_MEMORY,      /* less working memory was given than snn_memory_size() says */
-    SNN_MODE,        /* an unknown way of working, or a trace of a run by rows */
+    SNN_MODE,        /* an unknown way of working, or a trace or probe of a run by rows */
     SNN_STOPPED,     /* the caller's poll function asked to stop; the picture is incomplete */
     SNN_STATUSES
 } snn_status;
@@ -91,6 +91,13 @@ typedef enum { SNN_AT_ONCE = 0, SNN_BY_ROWS = 1 } snn_mode;
 /* Bytes of working memory for a tile. */
 snn_status snn_memory_size(const snn_plan *plan, const snn_tile *tile, snn_mode mode, size_t *bytes);
 
+/* Numbers to look at: one step and channel of a layer's output over the padded tile, [row][column]. */
+typedef struct {
+    uint32_t layer, step, channel;
+    int32_t *numbers;
+    size_t count; /* how many fit; snn_run says how many it wrote: 0 where nothing of that kind is stored, or fits */
+} snn_probe;
+
 typedef struct {
     snn_mode mode;
     const uint8_t *picture; /* [height][width][3], RGB */
@@ -102,6 +109,7 @@ typedef struct {
                              * only of a run at once */
     int (*poll)(void *context); /* NULL, or called once a row; not 0 stops the run */
     void *context;
+    snn_probe *probe; /* NULL, or what to look at; only of a run at once */
 } snn_job;
 
 snn_status snn_run(const snn_plan *plan, const snn_tile *tile, const snn_job *job);

@@ -10,6 +10,18 @@ static int32_t element(const snn_value *value, const uint8_t *position, uint32_t
     return value->storage == SNN_INT16 ? ((const int16_t *)at)[c] : ((const int32_t *)at)[c];
 }
 
+void snn_look(const snn_run_state *run, const snn_value *value, snn_probe *probe, size_t room) {
+    const uint32_t rows = run->rows / value->scale, columns = run->columns / value->scale;
+    if (probe->step >= value->steps || probe->channel >= value->channels || (uint64_t)rows * columns > room) return;
+    int32_t *number = probe->numbers;
+    for (uint32_t y = 0; y < rows; y++) {
+        uint8_t *row = snn_row(run, value, y);
+        for (uint32_t x = 0; x < columns; x++)
+            *number++ = element(value, snn_position(run, value, row, probe->step, x), probe->channel);
+    }
+    probe->count = (size_t)rows * columns;
+}
+
 void snn_trace(const snn_run_state *run, const snn_value *value, uint64_t *hashes) {
     for (uint32_t t = 0; t < value->steps; t++) {
         snn_blake2b hash;

@@ -2,8 +2,10 @@
  *
  * All numbers are little-endian 32-bit words. Requests and their answers:
  *   1 size, plan                 -> status, record; the plan replaces the one before
- *   2 flags, tile[10], picture   -> status, ticks[2], bytes of memory, and if the status is 0: picture, counts, trace;
- *                                   flags: 1 a trace is wanted, 2 by rows
+ *   2 flags, tile[10], probe[3], picture
+ *                                -> status, ticks[2], bytes of memory, and if the status is 0: picture, counts, trace,
+ *                                   how many numbers, numbers; flags: 1 a trace is wanted, 2 by rows, 4 a probe's
+ *                                   layer, step and channel follow the tile and its numbers are wanted
  *   3 plain, channels, runs, events, int16 currents[channels], int16 weights[runs][channels], event offsets[events]
  *                                -> ticks[2], currents: the inner loop alone, fast or plain version
  *   0                            -> the end
@@ -31,13 +33,17 @@ static int open_plan(snn_plan *plan) {
 }
 
 static int run_tile(const snn_plan *plan) {
-    uint32_t words[11];
+    uint32_t words[11], wanted[3] = {0};
     snn_tile tile;
     if (!port_read(words, sizeof words)) return 0;
     memcpy(&tile, words + 1, sizeof tile);
     if (tile.height > 1u << 16 || tile.width > 1u << 12) return 0;
     const size_t bytes = (size_t)tile.height * tile.width * 3;
     const size_t traced = words[0] & 1 ? (size_t)plan->layers * plan->time_steps * sizeof(uint64_t) : 0;
+    snn_probe probe = {.count = words[0] & 4 ? (size_t)tile.height * tile.width : 0};
+    if (words[0] & 4 && !port_read(wanted, sizeof wanted)) return 0;
+    probe.layer = wanted[0], probe.step = wanted[1], probe.channel = wanted[2];
+    probe.numbers = port_memory(probe.count * sizeof *probe.numbers);
     uint8_t *picture = port_memory(bytes);
     if (!picture || !port_read(picture, bytes)) return 0;
     uint32_t answer[4] = {SNN_TOO_LARGE, 0, 0, 0};
@@ -48,13 +54,14 @@ static int run_tile(const snn_plan *plan) {
         .restored = picture,
         .counts = port_memory(plan->layers * sizeof(snn_counts)),
         .trace = traced ? port_memory(traced) : NULL,
+        .probe = words[0] & 4 ? &probe : NULL,
     };
     size_t needed = 0;
     answer[0] = snn_memory_size(plan, &tile, mode, &needed);
     job.memory = answer[0] ? NULL : port_memory(needed);
     job.memory_bytes = needed;
     answer[3] = (uint32_t)needed;
-    if (!answer[0] && !(job.memory && job.counts && (job.trace || !traced))) answer[0] = SNN_TOO_LARGE;
+    if (!answer[0] && !(job.memory && job.counts && (job.trace || !traced) && (probe.numbers || !job.probe))) answer[0] = SNN_TOO_LARGE;
     if (!answer[0]) {
         memset(job.memory, 0xA5, needed); /* results must not depend on what was there */
         const uint64_t start = port_ticks();
@@ -65,8 +72,10 @@ static int run_tile(const snn_plan *plan) {
     }
     if (!answer_words(answer, 4)) return 0;
     if (answer[0]) return 1;
+    const uint32_t found = (uint32_t)probe.count;
     return port_write(picture, bytes) && port_write(job.counts, plan->layers * sizeof(snn_counts)) &&
-           (!traced || port_write(job.trace, traced));
+           (!traced || port_write(job.trace, traced)) &&
+           (!job.probe || (port_write(&found, sizeof found) && port_write(probe.numbers, 4 * (size_t)found)));
 }
 
 static int accumulate(void) {

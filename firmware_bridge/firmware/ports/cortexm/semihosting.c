@@ -1,12 +1,8 @@
-/* The runner on a bare Cortex-M whose debugger, or emulator, lends it standard input and output (Arm semihosting). */
+/* What a debugger, or an emulator, lends a bare Cortex-M (Arm semihosting): standard input and output, and an end. */
 #include "machine.h"
-#include "runner.h"
 
 enum { SYS_OPEN = 0x01, SYS_WRITE = 0x05, SYS_READ = 0x06, SYS_EXIT_EXTENDED = 0x20 };
 
-extern uint8_t pool_start[], pool_end[]; /* memory for plans, pictures and the core's work */
-
-static size_t used;
 static uint32_t standard_input, standard_output;
 
 static uint32_t call(uint32_t operation, const void *parameters) {
@@ -22,45 +18,24 @@ static uint32_t terminal(uint32_t mode) {
     return call(SYS_OPEN, parameters);
 }
 
-/* Both answer how many bytes are left to do. */
-static int transfer(uint32_t operation, uint32_t file, uintptr_t at, size_t size) {
-    while (size) {
-        const uint32_t parameters[] = {file, (uint32_t)at, size};
-        const uint32_t left = call(operation, parameters);
-        if (left >= size) return 0;
-        at += size - left;
-        size = left;
-    }
-    return 1;
+void machine_open_host(void) {
+    standard_input = terminal(0);
+    standard_output = terminal(4);
 }
 
-int port_read(void *to, size_t size) { return transfer(SYS_READ, standard_input, (uintptr_t)to, size); }
-
-int port_write(const void *from, size_t size) { return transfer(SYS_WRITE, standard_output, (uintptr_t)from, size); }
-
-void *port_memory(size_t size) {
-    const size_t room = (size_t)(pool_end - pool_start) - used;
-    if (size > room || ((size + 7) & ~(size_t)7) > room) return NULL;
-    void *memory = pool_start + used;
-    used += (size + 7) & ~(size_t)7;
-    return memory;
+size_t machine_read_host(void *to, size_t most) {
+    const uint32_t parameters[] = {standard_input, (uint32_t)(uintptr_t)to, most};
+    return most - call(SYS_READ, parameters);
 }
 
-size_t port_mark(void) { return used; }
-
-void port_rewind(size_t mark) { used = mark; }
-
-uint64_t port_ticks(void) { return machine_ticks(); }
+size_t machine_write_host(const void *from, size_t most) {
+    const uint32_t parameters[] = {standard_output, (uint32_t)(uintptr_t)from, most};
+    return most - call(SYS_WRITE, parameters);
+}
 
 void machine_exit(int code) {
     const uint32_t parameters[] = {0x20026, (uint32_t)code}; /* ADP_Stopped_ApplicationExit */
     call(SYS_EXIT_EXTENDED, parameters);
     for (;;) {
     }
-}
-
-int main(void) {
-    standard_input = terminal(0);
-    standard_output = terminal(4);
-    return runner();
 }

@@ -33,6 +33,8 @@ static void fault(void) { machine_exit(70); }
 
 static void systick(void) { systick_wraps++; }
 
+__attribute__((weak)) void machine_interrupt(void) {}
+
 uint64_t machine_ticks(void) {
     uint32_t wraps, value;
     do {
@@ -44,11 +46,15 @@ uint64_t machine_ticks(void) {
 
 typedef void (*handler)(void);
 
-/* Without interrupts of devices; semihosting needs none. */
+enum { DEVICES = 64 };
+#define FOUR(handler) handler, handler, handler, handler
+#define SIXTEEN(handler) FOUR(handler), FOUR(handler), FOUR(handler), FOUR(handler)
+
 __attribute__((section(".vectors"), used)) static const struct {
     const uint32_t *stack;
-    handler handlers[15];
+    handler handlers[15], devices[DEVICES];
 } vectors = {
     stack_top,
     {reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, systick},
+    {SIXTEEN(machine_interrupt), SIXTEEN(machine_interrupt), SIXTEEN(machine_interrupt), SIXTEEN(machine_interrupt)},
 };

@@ -1,0 +1,61 @@
+"""A board in the place of the simulator's network: pictures in, restored pictures and statistics out."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import UserError, sentence
+from edge.images import Pixels
+from firmware_bridge.boards import Board, BoardError, open_board
+from firmware_bridge.native import statistics
+from simulator.bundle import read_bundle
+from simulator.network import Result, as_given, as_rgb
+
+
+class BoardNetwork:
+    """A bundle on an open board; close it when done. task, bundle_hash: the bundle's; backend: the board's name."""
+
+    def __init__(self, bundle: Path, name: str):
+        """Raises UserError for an unusable bundle or board."""
+        try:
+            self._bundle = read_bundle(bundle)
+            self.board: Board = open_board(name)
+        except (ValueError, OSError, BoardError) as error:
+            raise UserError(sentence(error)) from error
+        try:
+            self.board.load(self._bundle)
+        except BoardError as error:
+            self.board.close()
+            raise UserError(sentence(error)) from error
+        self.task, self.bundle_hash, self.backend = self._bundle.task, self._bundle.content_hash, name
+        self._end_to_end_ms = array("d")
+        self._ticks = self._synops = 0
+
+    def run(self, image: Pixels, tile: int | None = None) -> Result:
+        """As `simulator.network.Network.run`; the board cuts pictures as its memory needs. Raises UserError."""
+        colour, alpha = as_rgb(image)
+        height, width = colour.shape[:2]
+        try:
+            found = self.board.run(np.ascontiguousarray(colour))
+        except BoardError as error:
+            raise UserError(sentence(error)) from error
+        self._end_to_end_ms.append(found.end_to_end_s * 1e3)
+        self._ticks += found.ticks or 0
+        self._synops += int(found.counts["synops"].sum())
+        stats = statistics(self._bundle.analysis, height, width, found.counts, found.seconds)
+        return Result(as_given(image, found.image, alpha), stats)
+
+    def report(self) -> dict[str, Any]:
+        """What a `--stats` file has of a board besides: what its clock counts, and latency end to end."""
+        latency = {name: float(np.percentile(self._end_to_end_ms, q)) for name, q in (("median", 50), ("p95", 95))}
+        figures: dict[str, Any] = {"latency_clock": self.board.clock, "end_to_end_ms": latency}
+        if self.board.unit and self._synops:
+            figures[f"{self.board.unit}_per_synop"] = self._ticks / self._synops
+        return figures
+
+    def close(self) -> None:
+        self.board.close()

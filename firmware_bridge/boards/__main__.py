@@ -1,0 +1,44 @@
+"""`python -m firmware_bridge.boards [NAME]`: the boards, and what is missing to use them; or what one of them says."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from firmware_bridge.boards import BOARDS, TCP, BoardError, open_board
+from firmware_bridge.boards.linked import BAUD, Linked
+from firmware_bridge.boards.remote import Remote
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0; 2 if the board that is asked for does not answer. In the list a board that is not ready is no mistake."""
+    parser = argparse.ArgumentParser("python -m firmware_bridge.boards", description="Boards that networks can run on.")
+    parser.add_argument("name", nargs="?", help="ask this one (a name, tcp://HOST:PORT or serial:///DEVICE?baud=N)")
+    options = parser.parse_args(arguments)
+    if options.name is None:
+        for name, kind in BOARDS.items():
+            missing = kind.missing()
+            print(f"{name:26} {kind.about}" + (f"; missing: {missing}" if missing else ""))
+        print(f"{TCP + 'HOST:PORT':26} {Remote.about}")
+        print(f"{'link://HOST:PORT':26} a board whose link is carried by TCP, such as snn-link --listen")
+        print(f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link, by pyserial")
+        return 0
+    try:
+        with open_board(options.name) as board:
+            hello = board.link.hello if isinstance(board, Linked) else None
+            print(f"{board.name}: {board.about}")
+            print(f"clock     {board.clock}")
+            if hello is not None:
+                print(f"firmware  {hello.build.rstrip(bytes(1)).decode(errors='replace')}, protocol {hello.version}")
+                print(f"room      {hello.room:,} bytes for plan, picture and work")
+                print(f"frames    of up to {hello.most_body:,} bytes")
+                print(f"ticks     {hello.ticks_per_second:,} a second")
+    except BoardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

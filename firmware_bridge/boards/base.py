@@ -1,0 +1,83 @@
+"""What a board is to the rest of the project: it loads a bundle and restores pictures, and says what that took."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.locate import Tracer
+from firmware_bridge.power.recording import Recording
+from simulator.bundle import Bundle
+
+
+class BoardError(RuntimeError):
+    """A board that is unknown, not there, or fails. str() is a sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class BoardResult:
+    """What a board gives for a picture.
+
+    image: uint8 RGB [H, W, 3]. counts: native.COUNTS [nodes of the graph], of the whole picture. seconds: of the
+    network alone, by the board's own clock. ticks: the same in the board's `unit`, or None. end_to_end_s: on this
+    machine, transfers included. memory: bytes of working memory, 0 if unknown. overhead: pixels computed by pixels of
+    the picture, more than 1 where it was cut into tiles.
+    """
+
+    image: npt.NDArray[np.uint8]
+    counts: npt.NDArray[np.void]
+    seconds: float
+    ticks: int | None
+    end_to_end_s: float
+    memory: int = 0
+    overhead: float = 1.0
+
+
+class Board(ABC):
+    """A context manager; open by `open_board`. Facts of a kind of board are class attributes.
+
+    about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that
+    is not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
+    """
+
+    name = ""
+    about = ""
+    clock = "wall time"
+    unit = ""
+    here = True
+
+    @classmethod
+    def missing(cls) -> str:
+        """What has to be installed before it can be used, a sentence; empty if nothing."""
+        return ""
+
+    @abstractmethod
+    def load(self, bundle: Bundle) -> None:
+        """Makes the board ready to run a network, in place of the one before; raises `BoardError`."""
+
+    @abstractmethod
+    def run(self, image: npt.NDArray[np.uint8]) -> BoardResult:
+        """Restores a picture of any size, uint8 RGB [H, W, 3]; raises `BoardError`."""
+
+    @abstractmethod
+    def tracer(self) -> Tracer | None:
+        """Looks into the layers of the loaded network, where the board lets one; raises `BoardError`."""
+
+    def recording(self) -> Recording:
+        """Measures the power of a run where the board can by itself; else says why there is no figure."""
+        return Recording(missing=f"board {self.name} has no power sensor; use an external meter")
+
+    def close(self) -> None:  # noqa: B027  boards on this machine hold nothing
+        """Gives back what the board holds. It may be closed twice."""
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,141 @@
+"""Boards that run the C core: what fits their memory at once, by rows or in halo tiles, always with the same bits."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.boards.base import Board, BoardError, BoardResult
+from firmware_bridge.build import BuildError
+from firmware_bridge.link import LinkError
+from firmware_bridge.locate import CoreTracer, Looking, Tracer
+from firmware_bridge.native import (
+    COUNTS,
+    Core,
+    CoreError,
+    Restored,
+    Tile,
+    add_counts,
+    inner_slices,
+    tiles,
+)
+from firmware_bridge.plan import compile_bundle
+from firmware_bridge.runner import RunnerError
+from simulator.bundle import Bundle
+
+FAULTS = (BuildError, CoreError, RunnerError, LinkError)
+COUNTERS = COUNTS.itemsize + 64  # bytes per node beside the working memory, and the allocator's share
+
+
+class Running(Protocol):
+    """A C core that has opened a plan, wherever it is; see `native.Core`."""
+
+    def run(self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, *, by_rows: bool = False) -> Restored: ...
+
+
+class CoreBoard(Board):
+    """memory_bytes: for plan, picture and working memory together. most_columns: of a picture, pixels. unit_ns: what
+    its core calls the time of one `unit`, nanoseconds."""
+
+    memory_bytes = 1 << 30
+    most_columns = 1 << 16
+    unit_ns = 0
+
+    @abstractmethod
+    def _open(self, plan: bytes) -> Running:
+        """A core that has opened a plan; raises one of `FAULTS`."""
+
+    def load(self, bundle: Bundle) -> None:
+        self._bundle, self._plan = bundle, compile_bundle(bundle)
+        try:
+            self._sizes = Core(self._plan.data)  # tells what a picture needs, whatever machine it is for
+            self._core = self._open(self._plan.data)
+        except FAULTS as error:
+            raise BoardError(str(error)) from error
+
+    def run(self, image: npt.NDArray[np.uint8]) -> BoardResult:
+        begin = time.perf_counter()
+        height, width = image.shape[:2]
+        parts, by_rows = self._parts(height, width)
+        restored, counts = np.empty_like(image), np.zeros(len(self._plan.layers), COUNTS)
+        seconds, memory = 0.0, 0
+        for part in parts:
+            given = image[part.top : part.top + part.height, part.left : part.left + part.width]
+            try:
+                found: Restored = self._core.run(given, part, by_rows=by_rows)
+            except FAULTS as error:
+                raise BoardError(f"{self.name}: {error}") from error
+            place, source = inner_slices(part)
+            restored[place] = found.image[source]
+            add_counts(counts, found.counts)
+            seconds += found.seconds
+            memory = max(memory, self._sizes.memory_size(part, by_rows))
+        computed = sum(part.height * part.width for part in parts)
+        ticks = round(seconds * 1e9 / self.unit_ns) if self.unit else None
+        return BoardResult(
+            restored, counts, seconds, ticks, time.perf_counter() - begin, memory, computed / (height * width)
+        )
+
+    def tracer(self) -> Tracer | None:
+        plan = compile_bundle(self._bundle, fuse=False)
+        try:
+            core = self._look(plan.data)
+        except FAULTS as error:
+            raise BoardError(str(error)) from error
+        return None if core is None else CoreTracer(self._bundle, plan, core)
+
+    def _look(self, plan: bytes) -> Looking | None:
+        """A core that has opened a plan and lets one look into layers, or None; raises one of `FAULTS`."""
+        return None
+
+    def _parts(self, height: int, width: int) -> tuple[Sequence[Tile], bool]:
+        """The tiles of a picture and whether they go by rows: the first way that fits the board's memory."""
+        analysis = self._bundle.analysis
+        for by_rows in (False, True):
+            whole = [Tile.whole(height, width)]
+            if self._fits(whole, by_rows):
+                return whole, by_rows
+        side = max(height, width)
+        while side > analysis.align:
+            side = -(-side // (2 * analysis.align)) * analysis.align
+            parts = tiles(analysis, height, width, side)
+            for by_rows in (False, True):
+                if self._fits(parts, by_rows):
+                    return parts, by_rows
+        raise BoardError(f"{self.name} has too little memory for the smallest tile of this network")
+
+    def _fits(self, parts: Sequence[Tile], by_rows: bool) -> bool:
+        beside = len(self._plan.data) + COUNTERS * len(self._plan.layers)
+        largest = max(parts, key=lambda part: part.height * part.width)
+        try:
+            needed = self._sizes.memory_size(largest, by_rows)
+        except CoreError:
+            return False
+        broad = max(part.width for part in parts)
+        return broad <= self.most_columns and needed + 3 * largest.height * largest.width + beside <= self.memory_bytes
+
+
+class Native(CoreBoard):
+    name = "native"
+    about = "the C core on this machine, in this process"
+
+    @classmethod
+    def missing(cls) -> str:
+        try:
+            Core(b"")
+        except CoreError:
+            pass  # it is there and refuses an empty plan
+        except BuildError as error:
+            return str(error)
+        return ""
+
+    def _open(self, plan: bytes) -> Core:
+        return Core(plan)
+
+    def _look(self, plan: bytes) -> Core:
+        return Core(plan)

@@ -1,0 +1,175 @@
+"""`python -m firmware_bridge.compare --board NAME --bundle FILE SOURCE`: the simulator and a board, bit by bit.
+
+Exit codes: 0 equal in every pixel, spike, SyOp and MAC; 1 not; 2 bad input or a board that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.boards import Board, BoardError, open_board
+from firmware_bridge.locate import NetworkTracer, first_place
+from firmware_bridge.native import COUNTS
+from simulator.analysis import Analysis
+from simulator.bundle import Bundle, BundleError, read_bundle
+from simulator.network import Network, Result
+
+WORDS = {"spikes": "spikes", "synops": "SyOps", "macs": "MACs"}  # as COUNTS has them
+MOST_LAYERS = 5  # named in one sentence
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """A layer that counted otherwise. what: spikes, SyOps or MACs."""
+
+    layer: str
+    what: str
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        return f"{self.layer} {self.found} {self.what} instead of {self.expected}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One picture on both sides. pixels: how many differ in any channel; of: how many there are.
+
+    first_pixel: row, column, channel, expected and found grey level of the first that differs. layers: that counted
+    otherwise, in the order of the graph. spikes, synops, macs: of all layers, as the simulator counts them.
+    """
+
+    pixels: int
+    of: int
+    first_pixel: tuple[int, int, int, int, int] | None
+    layers: tuple[LayerDifference, ...]
+    spikes: int
+    synops: int
+    macs: int
+
+    @property
+    def equal(self) -> bool:
+        return not (self.pixels or self.layers)
+
+    def __str__(self) -> str:
+        if self.equal:
+            return (
+                f"equal: {self.of:,} pixels, {self.spikes:,} spikes, {self.synops:,} SyOps and {self.macs:,} MACs "
+                "in every layer"
+            )
+        parts = [f"DIFFERENT: {self.pixels:,} of {self.of:,} pixels"]
+        if self.first_pixel:
+            row, column, channel, expected, found = self.first_pixel
+            parts[0] += f" (first at row {row}, column {column}, channel {channel}: {found} instead of {expected})"
+        parts += [str(layer) for layer in self.layers[:MOST_LAYERS]]
+        if len(self.layers) > MOST_LAYERS:
+            parts.append(f"and {len(self.layers) - MOST_LAYERS} more counts")
+        return "; ".join(parts)
+
+
+def compare(
+    analysis: Analysis, expected: Result, image: npt.NDArray[np.uint8], counts: npt.NDArray[np.void]
+) -> Comparison:
+    """The simulator's result beside what a board gave: uint8 [H, W, 3], and COUNTS [nodes of the graph]."""
+    if image.shape != expected.image.shape or image.dtype != np.uint8 or counts.shape != (len(analysis.graph.nodes),):
+        raise ValueError(
+            f"the board gave a {image.dtype} picture {list(image.shape)} and {counts.shape} counts; expected "
+            f"uint8 {list(expected.image.shape)} and {len(analysis.graph.nodes)}"
+        )
+    names = [node.name for node in analysis.graph.nodes]
+    sound = np.zeros(len(names), COUNTS)
+    for layer in expected.stats.layers:
+        sound[names.index(layer.name)] = layer.spikes, layer.synops, layer.macs
+    differing = [
+        LayerDifference(name, WORDS[what], int(sound[what][at]), int(counts[what][at]))
+        for at, name in enumerate(names)
+        for what in WORDS
+        if sound[what][at] != counts[what][at]
+    ]
+    wrong = np.argwhere(image != expected.image)
+    first = None
+    if len(wrong):
+        row, column, channel = (int(index) for index in wrong[0])
+        first = row, column, channel, int(expected.image[row, column, channel]), int(image[row, column, channel])
+    return Comparison(
+        int((image != expected.image).any(2).sum()),
+        image.shape[0] * image.shape[1],
+        first,
+        tuple(differing),
+        *(int(sound[what].sum()) for what in WORDS),
+    )
+
+
+def first_difference(bundle: Bundle, board: Board, picture: npt.NDArray[np.uint8]) -> str:
+    """Where the board parts from the reference, in words; raises `BoardError`.
+
+    Layers are looked into where each is computed by itself and the picture whole. A fault that shows only where nodes
+    are fused or pictures are cut is not found there, and that is said.
+    """
+    tracer = board.tracer()
+    if tracer is None:
+        return f"board {board.name} does not let one look into its layers; the first counts that differ are above"
+    place = first_place(NetworkTracer(Network(bundle, "reference")), tracer, picture)
+    if place is None:
+        return "no layer differs when each is computed by itself, so nodes go wrong together, or parts of the picture"
+    return f"first difference: {place}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m firmware_bridge.compare", description=__doc__.partition("\n")[0])
+    parser.add_argument("source", metavar="SOURCE", help="an image, a folder of images or a quoted 'glob*'")
+    parser.add_argument("--board", metavar="NAME", required=True, help="python -m firmware_bridge.boards lists them")
+    parser.add_argument("--bundle", metavar="FILE", type=Path, required=True, help="the network")
+    args = parser.parse_args(argv)
+    different = 0
+    try:
+        paths = images(args.source)
+        bundle = read_bundle(args.bundle)
+        network = Network(bundle)
+        with open_board(args.board) as board:
+            board.load(bundle)
+            for path in paths:
+                picture = read(path)
+                found = board.run(picture)
+                comparison = compare(bundle.analysis, network.run(picture), found.image, found.counts)
+                print(f"{path}: {comparison}", flush=True)
+                if not comparison.equal:
+                    different += 1
+                    print(f"{path}: {first_difference(bundle, board, picture)}", flush=True)
+    except (BoardError, BundleError, ValueError, OSError) as error:
+        print(f"firmware_bridge.compare: {error}", file=sys.stderr)
+        return 2
+    if different:
+        print(f"board {args.board} differs from the simulator on {different} of {len(paths)} pictures")
+    return 1 if different else 0
+
+
+def images(source: str) -> list[Path]:
+    """The files that SOURCE names, sorted; raises ValueError if there are none."""
+    names = [os.path.join(source, name) for name in os.listdir(source)] if os.path.isdir(source) else glob.glob(source)
+    paths = sorted(Path(name) for name in names or [source] if os.path.isfile(name))
+    if not paths:
+        raise ValueError(f"there is no image at {source}; give an image, a folder of images or a quoted 'glob*'")
+    return paths
+
+
+def read(path: Path) -> npt.NDArray[np.uint8]:
+    """The image as uint8 RGB [H, W, 3]; raises ValueError."""
+    found = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if found is None:
+        raise ValueError(f"{path} cannot be read as an image")
+    return np.asarray(found, np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

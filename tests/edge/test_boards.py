@@ -1,0 +1,91 @@
+"""`edge-restore --board` gives the same pictures on every board, and says which board it was."""
+
+import json
+
+import numpy as np
+import pytest
+
+from firmware_bridge import boards
+from firmware_bridge.boards import BOARDS, BoardError
+from firmware_bridge.boards.core import Native
+from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_video
+
+
+@pytest.mark.parametrize("board", list(BOARDS))
+@pytest.mark.parametrize("shape", [(24, 33, 3), (17, 20)])
+def test_a_board_restores_a_picture_as_the_simulator_does(work, restore, network, board, shape):
+    if BOARDS[board].missing():
+        pytest.skip(BOARDS[board].missing())
+    pixels = picture(*shape[:2])
+    pixels = pixels if len(shape) == 3 else np.ascontiguousarray(pixels[..., 0])
+    run = restore(store(work / "a.png", pixels), "--board", board, "--out", work / "b.png", "--stats", work / "s.json")
+    assert run.code == 0, run.err
+    expected = network.run(pixels)
+    assert np.array_equal(load(work / "b.png").squeeze(), expected.image)
+    figures = json.loads((work / "s.json").read_text())
+    assert figures["backend"] == {"sim": "numba"}.get(board, board)
+    assert figures["bundle"] == network.bundle_hash
+    assert figures["totals"]["synops"] == expected.stats.synops and figures["totals"]["macs"] == expected.stats.macs
+    assert figures["latency_ms"]["median"] > 0 and figures["power"] is None
+    if board != "sim":
+        assert f"on {board}, whose latency is {BOARDS[board].clock}; end to end " in run.out
+        assert figures["end_to_end_ms"]["median"] > 0 and figures["latency_clock"] == BOARDS[board].clock
+    assert ("instructions_per_synop" in figures) == board.startswith("qemu-mps")
+    if board.startswith("qemu"):
+        assert figures["power_reason"] == f"board {board} has no power sensor; use an external meter"
+
+
+def test_a_folder_of_pictures_goes_through_one_board(work, restore, network):
+    photos = work / "photos"
+    photos.mkdir()
+    for name, side in (("a.png", 12), ("b.png", 31)):
+        store(photos / name, picture(side, 20))
+    assert restore(photos, "--board", "native", "--out", work / "out").code == 0
+    for name, side in (("a.png", 12), ("b.png", 31)):
+        assert np.array_equal(load(work / "out" / name), network.run(picture(side, 20)).image)
+
+
+def test_a_video_goes_frame_by_frame_through_a_board(work, restore, network):
+    frames = store_video(work / "a.mkv", 3)
+    run = restore(work / "a.mkv", "--board", "native", "--out", work / "b.mkv", "--stats", work / "s.json")
+    assert run.code == 0
+    for found, frame in zip(load_video(work / "b.mkv")[0], frames, strict=True):
+        assert np.array_equal(found, network.run(frame).image)
+    assert json.loads((work / "s.json").read_text())["frames"] == 3
+    assert_refused(restore(work / "a.mkv", "--board", "native", "--still", "3"), "--still is for the board sim")
+
+
+def test_an_unknown_board_is_answered_with_those_there_are(work, restore):
+    run = restore(store(work / "a.png", picture()), "--board", "atari", "--out", work / "b.png")
+    assert_refused(run, "no board called 'atari'; choose one of sim, reference, native")
+    assert names(work) == ["a.png"]
+
+
+@pytest.mark.parametrize("option", [["--threads", "1"], ["--tile", "32"]])
+def test_options_of_the_simulator_are_refused_for_boards(work, restore, option):
+    run = restore(store(work / "a.png", picture()), "--board", "native", *option)
+    assert_refused(run, option[0], "leave it out")
+
+
+def test_a_bundle_of_another_task_is_refused_and_the_board_closed(work, restore, monkeypatch):
+    closed = []
+    monkeypatch.setattr(Native, "close", lambda self: closed.append(1))
+    run = restore(store(work / "a.png", picture()), "--board", "native", "--task", "derain")
+    assert_refused(run, "is for denoise, not derain")
+    assert closed
+
+
+def test_a_board_that_fails_in_the_run_ends_it_with_a_sentence_and_is_closed(work, restore, monkeypatch):
+    closed = []
+
+    class Failing(Native):
+        def run(self, image):
+            raise BoardError("the cable has come off")
+
+        def close(self):
+            closed.append(1)
+
+    monkeypatch.setitem(boards.BOARDS, "failing", Failing)
+    run = restore(store(work / "a.png", picture()), "--board", "failing", "--out", work / "b.png")
+    assert_refused(run, "the cable has come off")
+    assert closed and names(work) == ["a.png"]

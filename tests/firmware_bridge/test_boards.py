@@ -1,0 +1,244 @@
+"""Every board gives the simulator's bits, and `compare` says so, or where it does not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from firmware_bridge import boards, build, compare
+from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
+from firmware_bridge.boards.core import Native
+from simulator.bundle import read_bundle, write_bundle
+from simulator.network import Network
+from tests.conformance.agreement import META, bundled
+from tests.random_graphs import random_network
+from tests.simulator.networks import random_image
+
+ROOT = Path(__file__).parents[2]
+DENOISE = ROOT / "edge" / "bundles" / "denoise.safetensors"
+
+
+@pytest.fixture(params=list(BOARDS))
+def board(request):
+    missing = BOARDS[request.param].missing()
+    if missing:
+        pytest.skip(missing)
+    with open_board(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    path = tmp_path / "a.png"
+    whole = cv2.imread(str(ROOT / "edge" / "samples" / "noisy.png"))
+    cv2.imwrite(str(path), whole[100:143, 200:258])
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    path = tmp_path / "denoise.safetensors"
+    write_bundle(path, *random_network(5), META)
+    return path
+
+
+def test_a_board_gives_the_pixels_and_counts_of_the_simulator(board, picture):
+    bundle = read_bundle(DENOISE)
+    board.load(bundle)
+    image = compare.read(picture)
+    found = board.run(image)
+    assert compare.compare(bundle.analysis, Network(bundle).run(image), found.image, found.counts).equal
+    assert 0 < found.seconds and 0 < found.end_to_end_s and found.overhead == 1
+    assert board.clock and board.about
+
+
+def test_a_board_loads_one_network_after_the_other(board):
+    rng = np.random.default_rng(0)
+    for seed in (2, 7):
+        bundle = bundled(*random_network(seed))
+        board.load(bundle)
+        image = random_image(rng, 9, 14, 3)
+        found = board.run(image)
+        assert compare.compare(bundle.analysis, Network(bundle).run(image), found.image, found.counts).equal
+
+
+@pytest.mark.parametrize(("kilobytes", "tiled"), [(5000, False), (2900, False), (2200, True)])
+def test_what_does_not_fit_at_once_goes_by_rows_and_then_in_tiles_with_the_same_bits(kilobytes, tiled):
+    class Small(Native):
+        memory_bytes = kilobytes << 10
+
+    bundle = read_bundle(DENOISE)
+    image = random_image(np.random.default_rng(1), 200, 200, 3)
+    with Small() as small:
+        small.load(bundle)
+        found = small.run(image)
+    assert compare.compare(bundle.analysis, Network(bundle).run(image), found.image, found.counts).equal
+    assert found.memory <= Small.memory_bytes
+    assert (found.overhead > 1) == tiled
+
+
+def test_a_board_too_small_for_any_tile_says_so():
+    class Tiny(Native):
+        name = "tiny"
+        memory_bytes = 160 << 10
+
+    with Tiny() as tiny:
+        tiny.load(read_bundle(DENOISE))
+        with pytest.raises(BoardError, match="tiny has too little memory for the smallest tile"):
+            tiny.run(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_an_unknown_board_is_answered_with_those_there_are():
+    with pytest.raises(BoardError, match="no board called 'qemu'; choose one of sim, reference, native"):
+        open_board("qemu")
+
+
+def test_a_board_without_its_tools_names_the_packages(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(BoardError, match="qemu-arm cannot be used yet: apt-get install gcc-arm-linux.* qemu-user"):
+        open_board("qemu-arm")
+
+
+def test_the_list_of_boards_has_every_one_of_them():
+    done = subprocess.run(
+        [sys.executable, "-m", "firmware_bridge.boards"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        *BOARDS, "tcp://HOST:PORT", "link://HOST:PORT", "serial:///DEV?baud=115200",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["link://", "link://host", "link://host:port", "link://host:99999", "link://h:1/x"])
+def test_an_address_that_is_none_says_what_one_looks_like(name):
+    with pytest.raises(BoardError, match="expected something like link://127.0.0.1:7701"):
+        open_board(name)
+
+
+@pytest.mark.parametrize("name", ["serial:x", "serial://host/dev", "serial:///dev/x?baud=fast", "serial:///dev/x?b=1"])
+def test_a_serial_port_that_is_none_says_what_one_looks_like(name):
+    with pytest.raises(BoardError, match="expected something like serial:///dev/ttyACM0"):
+        open_board(name)
+
+
+def test_a_board_where_nobody_listens_is_named(capsys):
+    from firmware_bridge.boards.__main__ import main
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert main([f"link://127.0.0.1:{port}"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bundle):
+    daemon = subprocess.Popen(
+        [str(build.link_program(build.MACHINES["host"])), "--listen", "0", "--memory", "64"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert daemon.stdout is not None
+        name = "link://" + daemon.stdout.readline().split()[-1]
+        image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+        network, found = read_bundle(bundle), []
+        for _ in range(2):
+            with open_board(name) as board:
+                board.load(network)
+                found.append(board.run(image))
+        with open_board("reference") as reference:
+            reference.load(network)
+            wanted = reference.run(image)
+        for result in found:
+            assert np.array_equal(result.image, wanted.image) and np.array_equal(result.counts, wanted.counts)
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def test_compare_finds_a_sound_board_equal(bundle, picture, capsys):
+    assert compare.main(["--board", "native", "--bundle", str(bundle), str(picture)]) == 0
+    assert "a.png: equal: 2,494 pixels" in capsys.readouterr().out
+
+
+class Damaged(Native):
+    """A board with one wrong weight in its memory."""
+
+    weight = ""
+
+    def load(self, bundle):
+        tensors = {name: np.array(tensor, np.int32) for name, tensor in bundle.tensors.items()}
+        tensors[self.weight].flat[tensors[self.weight].size // 2] += 37
+        super().load(bundled(bundle.graph, tensors))
+
+
+@pytest.fixture
+def damaged(monkeypatch):
+    weight = "encoder1.1.conv1.weight"
+    monkeypatch.setattr(Damaged, "weight", weight)
+    monkeypatch.setitem(boards.BOARDS, "damaged", Damaged)
+    return weight.rpartition(".")[0]
+
+
+def test_compare_names_the_first_difference_of_a_board_with_one_damaged_weight(picture, damaged, capsys):
+    assert compare.main(["--board", "damaged", "--bundle", str(DENOISE), str(picture)]) == 1
+    out = capsys.readouterr().out
+    assert "DIFFERENT: " in out and "of 2,494 pixels (first at row" in out and "SyOps instead of" in out
+    assert f"first difference: layer '{damaged}', step " in out
+    assert "differs from the simulator on 1 of 1 pictures" in out
+
+
+def test_compare_falls_back_on_counts_where_a_board_lets_nobody_look(picture, damaged, capsys, monkeypatch):
+    monkeypatch.setattr(Damaged, "tracer", lambda self: None)
+    assert compare.main(["--board", "damaged", "--bundle", str(DENOISE), str(picture)]) == 1
+    assert "does not let one look into its layers" in capsys.readouterr().out
+
+
+def test_compare_says_when_layers_agree_one_by_one_and_the_picture_does_not(bundle, picture, monkeypatch, capsys):
+    class Fused(Native):
+        def run(self, image):
+            found = super().run(image)
+            found.image[3, 4, 1] ^= 1
+            return found
+
+    monkeypatch.setitem(boards.BOARDS, "fused", Fused)
+    assert compare.main(["--board", "fused", "--bundle", str(bundle), str(picture)]) == 1
+    out = capsys.readouterr().out
+    assert "DIFFERENT: 1 of 2,494 pixels (first at row 3, column 4, channel 1: " in out
+    assert "no layer differs when each is computed by itself" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--board", "x"], "no board called 'x'"),
+        (["--bundle", "missing.safetensors"], "missing.safetensors"),
+        (["nothing.png"], "there is no image at nothing.png"),
+        ([os.devnull], "there is no image at"),
+        ([__file__], "cannot be read as an image"),
+    ],
+)
+def test_compare_answers_bad_input_with_one_sentence(bundle, picture, options, complaint, capsys):
+    arguments = ["--board", "native", "--bundle", str(bundle)]
+    arguments += [str(picture)] if options[0].startswith("--") else []
+    assert compare.main([*arguments, *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and complaint in err and len(err.splitlines()) == 1
+
+
+def test_a_board_whose_answer_has_another_form_is_refused(bundle):
+    loaded = read_bundle(bundle)
+    image = np.zeros((8, 8, 3), np.uint8)
+    expected = Network(loaded).run(image)
+    with pytest.raises(ValueError, match="the board gave a uint8 picture"):
+        compare.compare(loaded.analysis, expected, image[:4], np.zeros(3))
+
+
+def test_every_board_is_closed_after_use(board: Board):
+    board.load(bundled(*random_network(1)))
+    board.close()
+    board.close()
