@@ -17,7 +17,8 @@ from tests.simulator.networks import small_network
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "edge" / "bundles").glob("*.safetensors"))
-SMALL = [path for path in SHIPPED if not path.stem.endswith("-fine")]  # those at full resolution are for larger machines
+# Those at full resolution are for larger machines.
+SMALL = [path for path in SHIPPED if not path.stem.endswith("-fine")]
 
 
 def plan_of(seed: int, fuse: bool = True) -> Plan:
