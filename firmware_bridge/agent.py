@@ -1,8 +1,7 @@
-"""`python -m firmware_bridge.agent` on a Linux board: runs the C core there for clients elsewhere.
+"""`python -m firmware_bridge.agent` on a Linux board: lends it to `--board tcp://HOST:PORT` on other machines.
 
-`edge-restore --board tcp://HOST:PORT` on another machine is such a client; `wire.py` says what they exchange. By
-default only programs on the board itself reach the agent; with `--listen` on another address clients prove a secret
-first (`secret.py`). Ctrl-C ends it.
+It speaks the link (PROTOCOL.md), as firmware does, with the same C; what it adds is several clients, a secret that they
+prove first (`secret.py`), and power. By default only programs on the board itself reach it. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -15,86 +14,56 @@ import socket
 import struct
 import sys
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
-from firmware_bridge import wire
+from firmware_bridge import protocol
 from firmware_bridge.build import BuildError
-from firmware_bridge.native import TILE_FIELDS, Core, CoreError, Tile
-from firmware_bridge.plan import HASH_AT, HASH_BYTES
+from firmware_bridge.inside import Inside
 from firmware_bridge.power.meter import NotMeasured
 from firmware_bridge.power.recording import Recording, open_recording
+from firmware_bridge.protocol import ANSWER, MOST_BODY, Frame, Kind, Power, Why
 from firmware_bridge.secret import FILE_VARIABLE, VARIABLE, SecretError, read_secret
-from firmware_bridge.server import ListenError, Server, parse_address
+from firmware_bridge.server import MOST_CONNECTIONS, ListenError, Server, parse_address
 from simulator.network import _installed_memory
 
 ADDRESS = "127.0.0.1:7700"
 IDLE_CONNECTION_S = 900.0
-MOST_PLANS = 8
-LARGEST_PLAN = 1 << 24  # bytes
-TRACE, BY_ROWS, PROBE = 1, 2, 4
-RUN = struct.Struct("<I10I3I")
-
-
-class Refused(RuntimeError):
-    """A request that cannot be carried out. str() is a sentence for the client."""
+FRAME_S = 30.0  # within which a frame that has begun must have come, and an answer must be taken
+ALIVE_S = 0.25  # between signs of life while a client waits
+LONGEST = MOST_BODY + MOST_BODY // 254 + 16  # bytes of an encoded frame
+LEAST_ROOM = 16 << 20  # bytes for one client
 
 
 class Device:
-    """What all connections share: plans by hash, and the machine, which runs one picture at a time."""
+    """What all clients share: the machine, which runs one picture at a time, and its memory.
 
-    def __init__(self, recording: Callable[[], Recording] = lambda: open_recording("auto"), memory: int | None = None):
+    room: bytes that each client has for plan, picture and work; by default all together have half of what is installed.
+    """
+
+    def __init__(self, recording: Callable[[], Recording] = lambda: open_recording("auto"), room: int | None = None):
         self.recording = recording
-        self.memory = memory or (_installed_memory() or 1 << 30) // 2
+        self.room = room or max((_installed_memory() or 1 << 30) // 2 // MOST_CONNECTIONS, LEAST_ROOM)
         self.busy = threading.Lock()
         self.runs = 0
         self._lock = threading.Lock()
-        self._plans: OrderedDict[bytes, bytearray | Core] = OrderedDict()
+        self._free: list[Inside] = []
 
-    def held(self, key: bytes, size: int) -> int:
-        """How many bytes of a plan are here; a plan not yet known is expected from now on."""
-        if not 0 < size <= LARGEST_PLAN:
-            raise Refused(f"a plan of {size} bytes; {LARGEST_PLAN} is the most")
+    @contextlib.contextmanager
+    def board(self, write: Callable[[bytes], object]) -> Iterator[Inside]:
+        """A board of the client's own; the one given back last, so that who comes again finds the plan still there."""
         with self._lock:
-            plan = self._plans.setdefault(key, bytearray())
-            self._plans.move_to_end(key)
-            while len(self._plans) > MOST_PLANS:
-                self._plans.popitem(last=False)
-            return size if isinstance(plan, Core) else len(plan)
-
-    def add(self, key: bytes, offset: int, data: bytes) -> int:
-        """More of a plan, which is opened when its header says that it is whole; returns as `held`."""
-        with self._lock:
-            plan = self._plans.get(key)
-            if plan is None:
-                raise Refused("this plan is not expected any more; begin again")
-            if isinstance(plan, Core):
-                return offset + len(data)
-            if offset != len(plan):
-                return len(plan)
-            if offset + len(data) > LARGEST_PLAN:
-                raise Refused(f"a plan of more than {LARGEST_PLAN} bytes")
-            plan += data
-            if len(plan) < 16 or len(plan) < struct.unpack_from("<I", plan, 12)[0]:
-                return len(plan)
-            del self._plans[key]
-            if bytes(plan[HASH_AT : HASH_AT + HASH_BYTES]) != key:
-                raise Refused("the plan is not the one that was announced")
-            self._plans[key] = Core(bytes(plan))
-            return len(plan)
-
-    def core(self, key: bytes) -> Core:
-        """An open plan."""
-        with self._lock:
-            plan = self._plans.get(key)
-            if not isinstance(plan, Core):
-                raise Refused("this plan is not here; send it first")
-            self._plans.move_to_end(key)
-            return plan
+            board = self._free.pop() if self._free else None
+        board = board or Inside(self.room, write, build=b"agent")
+        board.write = write
+        try:
+            yield board
+        finally:
+            board.take(b"\0")
+            with self._lock:
+                self._free.append(board)
 
 
 class Session:
@@ -106,86 +75,117 @@ class Session:
         self._recording: Recording | None = None
         self._runs = 0
         self._before = 0, 0  # runs of the device and of this session when measuring began
+        self._told: Frame | None = None  # about power: a request that is repeated is answered again, not done again
+        self._lost: OSError | None = None
 
     def serve(self) -> None:
         """Answers until the client hangs up; raises OSError where it does so in the middle of something."""
-        answers: dict[int, Callable[[bytes], bytes]] = {
-            wire.HELLO: self._hello, wire.PLAN: self._plan, wire.DATA: self._data, wire.RUN: self._run,
-            wire.POWER: self._power, wire.PING: bytes,
-        }  # fmt: skip
-        with self._measuring:
-            while frame := wire.receive(self._connection, IDLE_CONNECTION_S):
-                if frame.type not in answers:
-                    raise wire.WireError(f"a request of the unknown type {frame.type}")
-                self._answer(frame, answers[frame.type])
+        with self._measuring, self._device.board(self._write) as board:
+            for encoded in self._arriving():
+                frame = protocol.decode(encoded)
+                if frame is None:  # TCP repairs what a line breaks, so it is a fault of a program
+                    raise OSError("it sent what is no frame of this version of the link")
+                if frame.kind == Kind.POWER:
+                    self._power(frame)
+                elif frame.kind == Kind.RUN:
+                    self._run(frame, board, encoded)
+                else:
+                    board.take(encoded + b"\0")
+                if self._lost:
+                    raise self._lost
 
-    def _answer(self, frame: wire.Frame, answer: Callable[[bytes], bytes]) -> None:
-        """Works in a thread of its own, so that the client hears meanwhile that the board is alive."""
-        found = wire.ERROR, b"the agent failed"
-
-        def work() -> None:
-            nonlocal found
+    def _arriving(self) -> Iterator[bytes]:
+        """Frames, encoded, without the zeros between them."""
+        pending, until = bytearray(), 0.0
+        while True:
+            left = until - time.monotonic() if pending else IDLE_CONNECTION_S
+            if left <= 0:
+                raise OSError("a frame broke off")
+            self._connection.settimeout(left)
             try:
-                found = frame.type, answer(frame.payload)
-            except (Refused, CoreError) as error:
-                found = wire.ERROR, str(error).encode()
-            except (struct.error, UnicodeError):
-                found = wire.ERROR, b"the request is too short or too long"
-            except MemoryError:
-                found = wire.ERROR, b"the board has too little memory for this"
+                received = self._connection.recv(1 << 16)
+            except TimeoutError as error:
+                raise OSError("a frame broke off" if pending else f"nothing came for {left:.0f} s") from error
+            if not received:
+                if pending:
+                    raise OSError("it hung up in the middle of a frame")
+                return
+            *ended, rest = received.split(b"\0")
+            for piece in ended:
+                pending += piece
+                if len(pending) > LONGEST:
+                    break
+                if pending:
+                    yield bytes(pending)
+                pending.clear()
+            if rest and not pending:
+                until = time.monotonic() + FRAME_S
+            pending += rest
+            if len(pending) > LONGEST:
+                raise OSError(f"it sent a frame of more than {LONGEST} bytes")
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(wire.BUSY_S)
-        while thread.is_alive():
-            wire.send(self._connection, wire.Frame(wire.BUSY, frame.sequence, b""))
-            thread.join(wire.BUSY_S)
-        wire.send(self._connection, wire.Frame(found[0], frame.sequence, found[1]))
+    def _write(self, data: bytes) -> None:
+        """May be called from C, which cannot be left by an exception."""
+        if self._lost:
+            return
+        try:
+            self._connection.settimeout(FRAME_S)
+            self._connection.sendall(data)
+        except OSError as error:
+            self._lost = error
 
-    def _hello(self, request: bytes) -> bytes:
-        return struct.pack("<HQ", wire.VERSION, self._device.memory) + self._device.recording().source.encode()
+    def _alive(self, frame: Frame) -> None:
+        self._write(Frame(Kind.PROGRESS + ANSWER, frame.sequence, bytes(4)).encode())
 
-    def _plan(self, request: bytes) -> bytes:
-        key, size = struct.unpack("<32sI", request)
-        return struct.pack("<I", self._device.held(key, size))
-
-    def _data(self, request: bytes) -> bytes:
-        key, offset = struct.unpack_from("<32sI", request)
-        return struct.pack("<I", self._device.add(key, offset, request[36:]))
-
-    def _run(self, request: bytes) -> bytes:
-        key, words = request[:HASH_BYTES], RUN.unpack_from(request, HASH_BYTES)
-        flags, tile, probe = words[0], Tile(*words[1 : 1 + len(TILE_FIELDS)]), words[11:]
-        pixels = np.frombuffer(request, np.uint8, offset=HASH_BYTES + RUN.size)
-        if pixels.size != 3 * tile.height * tile.width:
-            raise Refused(f"{pixels.size} bytes of picture came for {tile.width}x{tile.height} pixels")
-        picture = pixels.reshape(tile.height, tile.width, 3)
-        core, by_rows = self._device.core(key), bool(flags & BY_ROWS)
-        memory = core.memory_size(tile, by_rows)
-        if memory > self._device.memory:
-            raise Refused(
-                f"{memory >> 20} MB of working memory were asked for, and {self._device.memory >> 20} are there"
-            )
-        with self._device.busy:
-            found = core.run(picture, tile, trace=bool(flags & TRACE), by_rows=by_rows)
-            numbers = core.look(picture, *probe) if flags & PROBE else np.zeros(0, np.int32)
+    def _run(self, frame: Frame, board: Inside, encoded: bytes) -> None:
+        while not self._device.busy.acquire(timeout=ALIVE_S):
+            self._alive(frame)
+            if self._lost:
+                return
+        try:
+            board.take(encoded + b"\0")
             self._device.runs += 1
             self._runs += 1
-        head = struct.pack("<QQI", round(found.seconds * 1e9), memory, len(numbers))
-        trace = b"" if found.trace is None else found.trace.astype("<u8").tobytes()
-        return b"".join((head, found.image.tobytes(), found.counts.tobytes(), trace, numbers.astype("<i4").tobytes()))
+        finally:
+            self._device.busy.release()
 
-    def _power(self, request: bytes) -> bytes:
-        (end,) = struct.unpack("<B", request)
-        if not end:
-            self._measuring.close()
-            self._recording = self._device.recording()
-            with self._device.busy:  # or idle would not be idle
-                self._measuring.enter_context(self._recording.run())
-                self._before = self._device.runs, self._runs
-            return b"{}"
+    def _power(self, frame: Frame) -> None:
+        if self._told is None or self._told.sequence != frame.sequence:
+            answers = {Power.SENSOR: self._sensor, Power.BEGIN: self._begin, Power.END: self._end}
+            what = int.from_bytes(frame.body, "little")
+            if len(frame.body) != 4 or what not in answers:
+                why = Why.BAD_LENGTH if len(frame.body) != 4 else Why.BAD_VALUE
+                self._write(Frame(Kind.ERROR + ANSWER, frame.sequence, struct.pack("<3I", Kind.POWER, why, 0)).encode())
+                return
+            said = b""
+
+            def work() -> None:
+                nonlocal said
+                said = answers[Power(what)]().encode()[:MOST_BODY]
+
+            thread = threading.Thread(target=work, daemon=True)  # idle is measured for a while
+            thread.start()
+            thread.join(ALIVE_S)
+            while thread.is_alive():
+                self._alive(frame)
+                thread.join(ALIVE_S)
+            self._told = Frame(Kind.POWER + ANSWER, frame.sequence, said)
+        self._write(self._told.encode())
+
+    def _sensor(self) -> str:
+        return self._device.recording().source
+
+    def _begin(self) -> str:
+        self._measuring.close()
+        self._recording = self._device.recording()
+        with self._device.busy:  # or idle would not be idle
+            self._measuring.enter_context(self._recording.run())
+            self._before = self._device.runs, self._runs
+        return "{}"
+
+    def _end(self) -> str:
         if self._recording is None:
-            raise Refused("no measurement has begun")
+            return json.dumps({"power_reason": "no measurement has begun"})
         self._measuring.close()
         try:
             if self._device.runs - self._before[0] != self._runs - self._before[1]:
@@ -193,7 +193,7 @@ class Session:
             answer: dict[str, Any] = {"power": self._recording.power(1).report()}
         except NotMeasured as error:
             answer = {"power_reason": str(error)}
-        return json.dumps(answer).encode()
+        return json.dumps(answer)
 
 
 def _ended(number: int, frame: object) -> NoReturn:
@@ -212,7 +212,12 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         help=f"clients must know what is in it; else {VARIABLE} or {FILE_VARIABLE}",
     )
+    parser.add_argument(
+        "--memory", metavar="MIB", type=int, help="for each client; default: all together half of this machine's"
+    )
     args = parser.parse_args(argv)
+    if args.memory is not None and not 1 <= args.memory <= 1 << 16:
+        parser.error(f"--memory {args.memory}: 1 to 65536 MiB can be lent to a client")
 
     def say(line: str) -> None:
         print(f"agent: {line}", flush=True)
@@ -220,9 +225,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _ended)
     signal.signal(signal.SIGINT, _ended)  # also where a shell started it with the signal ignored
     try:
-        with contextlib.suppress(CoreError):
-            Core(b"")  # is compiled by now, or never
-        device = Device()
+        device = Device(room=args.memory and args.memory << 20)
+        with device.board(lambda data: None):
+            pass  # is compiled by now, or never
         host, port = parse_address(args.listen)
 
         def serve(connection: socket.socket, name: str) -> None:

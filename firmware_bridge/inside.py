@@ -39,22 +39,26 @@ def _library() -> ctypes.CDLL:
 
 
 class Inside:
-    """A board without a line. memory_bytes: for plan, pictures and work. write: gets what the board sends.
+    """A board without a line. memory_bytes: for plan, pictures and work. write: gets what the board sends; it must not
+    raise. build: what the hello says of the firmware.
 
     Raises `BuildError` if the C library cannot be built, ValueError if the memory does not even hold the frames.
     """
 
-    def __init__(self, memory_bytes: int, write: Callable[[bytes], object], most_body: int = MOST_BODY):
+    def __init__(
+        self, memory_bytes: int, write: Callable[[bytes], object], most_body: int = MOST_BODY, build: bytes = b"inside"
+    ):
         self._library = _library()
+        self.write = write
         self._memory = (ctypes.c_uint64 * (memory_bytes // 8))()
         self._link = (ctypes.c_uint64 * (_LINK_BYTES // 8))()
         self._port = _Port(
             None,
-            _WRITE(lambda _, data, count: write(ctypes.string_at(data, count)) and None),
+            _WRITE(lambda _, data, count: self._written(ctypes.string_at(data, count))),
             _TICKS(lambda _: time.perf_counter_ns()),
             10**9,
             0,
-            b"inside",
+            build,
         )
         self._most_body = most_body
         self.start()
@@ -64,6 +68,9 @@ class Inside:
         size = ctypes.sizeof(self._memory)
         if not self._library.snn_link_start(self._link, ctypes.byref(self._port), self._memory, size, self._most_body):
             raise ValueError(f"{size} bytes do not hold the frames of a link with bodies of {self._most_body} bytes")
+
+    def _written(self, data: bytes) -> None:
+        self.write(data)
 
     def take(self, received: bytes) -> None:
         """Bytes from the host, in pieces of any size; answers are written before it returns."""

@@ -7,15 +7,31 @@ within the time that the settings give.
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge import protocol
 from firmware_bridge.native import COUNTS, STATUSES, Tile
-from firmware_bridge.protocol import ANSWER, Frame, Frames, Hello, Kind, ProtocolError, Ran, Result, Upload, Why
+from firmware_bridge.protocol import (
+    ANSWER,
+    Frame,
+    Frames,
+    Hello,
+    How,
+    Kind,
+    Power,
+    ProtocolError,
+    Ran,
+    Result,
+    Upload,
+    Why,
+)  # fmt: skip
 from firmware_bridge.runner import Measured
 from firmware_bridge.transport import Transport, TransportError
 
@@ -55,7 +71,8 @@ class Link:
 
     def __init__(self, transport: Transport, patience: Patience | None = None):
         self._transport, self._patience = transport, patience or Patience()
-        self._frames, self._sequence, self._job = Frames(), 0, 0
+        self._frames, self._sequence = Frames(), 0
+        self._job = secrets.randbits(32)  # or a result of another host would be taken for one's own
         self._waiting: list[Frame] = []
         self._piece = 0
         self.repeated = 0
@@ -89,18 +106,59 @@ class Link:
         self.plan = plan
         self._upload(Upload.PLAN, plan)
 
-    def run(self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, by_rows: bool = False) -> Measured:
-        """Restores uint8 [height, width, 3], as `native.Core.run`; the ticks are the board's. A board that was reset in
-        between is given the plan again."""
-        tile = tile or Tile.whole(*picture.shape[:2])
+    def run(
+        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, *, trace: bool = False, by_rows: bool = False
+    ) -> Measured:
+        """Restores uint8 [height, width, 3], as `native.Core.run`; the ticks are the board's."""
+        how = How.TRACED * trace | How.BY_ROWS * by_rows
+        found, looked = self._job_of(picture, tile or Tile.whole(*picture.shape[:2]), How(how))
+        if not trace:
+            return found
+        hashes = self._numbers(looked, "<u8")
+        if hashes.size != self._layers() * self._time_steps():
+            raise LinkError(f"{self._transport.name} gave a trace of {hashes.size} hashes")
+        return replace(found, trace=hashes.reshape(self._layers(), -1))
+
+    def look(self, picture: npt.NDArray[np.uint8], layer: int, step: int, channel: int) -> npt.NDArray[np.int32]:
+        """One step and channel of a layer's output, as `native.Core.look`."""
+        whole = Tile.whole(*picture.shape[:2])
+        return self._numbers(self._job_of(picture, whole, How.LOOK, (layer, step, channel))[1], "<i4")
+
+    def sensor(self) -> str:
+        """The power sensor of the board, or nothing."""
+        try:
+            return self._ask(Kind.POWER, protocol.power(Power.SENSOR)).decode(errors="replace")
+        except Refused:
+            return ""
+
+    def begin_power(self, patience_s: float) -> None:
+        """Has the board measure its idle power, which takes a while, and from then on all that it takes."""
+        self._patient(Kind.POWER, protocol.power(Power.BEGIN), patience_s)
+
+    def end_power(self) -> dict[str, object]:
+        """What the board took since: {"power": as `Power.report`} or {"power_reason": why there is no figure}."""
+        answer = self._ask(Kind.POWER, protocol.power(Power.END))
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise LinkError(f"{self._transport.name} gave a measurement of another form")
+        return found
+
+    def _job_of(
+        self, picture: npt.NDArray[np.uint8], tile: Tile, how: How, look: tuple[int, int, int] = (0, 0, 0)
+    ) -> tuple[Measured, bytes]:
+        """Uploads, runs and reads everything; a board that was reset in between is given the plan again."""
         data = np.ascontiguousarray(picture).tobytes()
         for left in reversed(range(self._patience.tries)):
-            self._job = self._job % 0xFFFFFFFE + 1
+            self._job = (self._job + 1) & 0xFFFFFFFF
             try:
                 self._upload(Upload.PICTURE, data)
-                ran = self._ran(protocol.run(self._job, by_rows, tile.fields()))
+                ran = self._ran(protocol.run(self._job, how, tile.fields(), look))
                 restored = self._read(Result.RESTORED, len(data), ran.restored)
                 counted = self._read(Result.COUNTED, self._layers() * COUNTS.itemsize, ran.counted)
+                looked = self._looked(ran, 4 * tile.height * tile.width) if how & (How.TRACED | How.LOOK) else b""
             except Refused as error:
                 lost = error.why in (Why.NO_PLAN, Why.NO_PICTURE, Why.NO_RESULT)
                 if not (lost and self.plan and left):
@@ -109,8 +167,22 @@ class Link:
                 continue
             image = np.frombuffer(restored, np.uint8).reshape(picture.shape)
             seconds = ran.ticks / self.hello.ticks_per_second
-            return Measured(image, np.frombuffer(counted, COUNTS), None, seconds, ran.ticks, ran.memory)
+            return Measured(image, np.frombuffer(counted, COUNTS), None, seconds, ran.ticks, ran.memory), looked
         raise LinkError(f"{self._transport.name} forgot its plan {self._patience.tries} times")
+
+    def _looked(self, ran: Ran, numbers: int) -> bytes:
+        most = max(numbers, 8 * self._layers() * self._time_steps())
+        if ran.looked_bytes > most:
+            raise LinkError(f"{self._transport.name} announced {ran.looked_bytes} bytes where at most {most} belong")
+        return self._read(Result.LOOKED, ran.looked_bytes, ran.looked)
+
+    def _numbers(self, looked: bytes, kind: str) -> npt.NDArray[Any]:
+        if len(looked) % np.dtype(kind).itemsize:
+            raise LinkError(f"{self._transport.name} gave {len(looked)} bytes that are no numbers")
+        return np.frombuffer(looked, kind)
+
+    def _time_steps(self) -> int:
+        return int.from_bytes(self.plan[80:84], "little")
 
     def _layers(self) -> int:
         return int.from_bytes(self.plan[96:100], "little")
@@ -150,32 +222,31 @@ class Link:
         )
 
     def _ran(self, body: bytes) -> Ran:
-        """The answer to a run: it may take long, as long as the board says that it is alive."""
-        sequence = self._send(Kind.RUN, body)
-        begun = time.monotonic()
-        silent = 0
-        end = begun + self._patience.answer_s
-        while time.monotonic() - begun < self._patience.run_s:
-            frame = self._next(end)
+        try:
+            return protocol.parse_ran(self._patient(Kind.RUN, body, self._patience.run_s))
+        except ProtocolError as error:
+            raise LinkError(f"{self._transport.name}: {error}") from error
+
+    def _patient(self, kind: Kind, body: bytes, longest_s: float) -> bytes:
+        """The answer to what may take long, as long as the board says that it is alive."""
+        doing = "restoring a picture" if kind == Kind.RUN else "measuring its power"
+        sequence = self._send(kind, body)
+        begun = heard = time.monotonic()
+        while time.monotonic() - begun < longest_s:
+            frame = self._next(time.monotonic() + self._patience.answer_s)
             if frame is None:
-                silent += 1
-                longest = max(self._patience.tries, self._patience.silence_s / max(self._patience.answer_s, 1e-3))
-                if silent > longest:
-                    raise LinkError(f"{self._transport.name} fell silent while it was restoring a picture")
-                self._send(Kind.RUN, body, sequence)  # it is not run twice
+                silence = max(self._patience.silence_s, self._patience.tries * self._patience.answer_s)
+                if time.monotonic() - heard > silence:
+                    raise LinkError(f"{self._transport.name} fell silent while it was {doing}")
+                self._send(kind, body, sequence)  # it is not done twice
                 self.repeated += 1
             elif frame.sequence == sequence:
-                if frame.kind == Kind.RUN + ANSWER:
-                    try:
-                        return protocol.parse_ran(frame.body)
-                    except ProtocolError as error:
-                        raise LinkError(f"{self._transport.name}: {error}") from error
-                if frame.kind == Kind.PROGRESS + ANSWER:
-                    silent = 0
-                else:
+                heard = time.monotonic()
+                if frame.kind == kind + ANSWER:
+                    return frame.body
+                if frame.kind != Kind.PROGRESS + ANSWER:
                     self._refused(frame)
-            end = time.monotonic() + self._patience.answer_s
-        raise LinkError(f"{self._transport.name} has worked on one picture for {self._patience.run_s:g} s; given up")
+        raise LinkError(f"{self._transport.name} has been {doing} for {longest_s:g} s; given up")
 
     def _refused(self, frame: Frame) -> None:
         if frame.kind == Kind.ERROR + ANSWER:

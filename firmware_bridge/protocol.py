@@ -6,14 +6,14 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
-VERSION = 1
+VERSION = 2
 LEAST_BODY, MOST_BODY = 64, 1 << 16
 ANSWER = 0x80
 _HEADER = struct.Struct("<BBH")
 _HELLO = struct.Struct("<2I2QI16s")
-_RAN = struct.Struct("<I2Q8s8s")
+_RAN = struct.Struct("<I2Q8s8sI8s")
 
 
 class Kind(IntEnum):
@@ -27,6 +27,7 @@ class Kind(IntEnum):
     RUN = 6
     READ = 7
     STATISTICS = 8
+    POWER = 9
     PROGRESS = 0x70
     ERROR = 0x7F
 
@@ -53,6 +54,22 @@ class Upload(IntEnum):
 class Result(IntEnum):
     RESTORED = 0
     COUNTED = 1
+    LOOKED = 2
+
+
+class How(IntFlag):
+    """How a job is run: by rows, with a trace, or with a look into a layer."""
+
+    AT_ONCE = 0
+    BY_ROWS = 1
+    TRACED = 2
+    LOOK = 4
+
+
+class Power(IntEnum):
+    SENSOR = 0
+    BEGIN = 1
+    END = 2
 
 
 CLOCKS = ("ns", "cycles", "instructions")  # what ticks count
@@ -91,14 +108,16 @@ class Hello:
 
 @dataclass(frozen=True)
 class Ran:
-    """ticks: of the board's clock, of the network alone. memory: bytes of working memory. restored, counted: BLAKE2b-64
-    of the picture and of the counts."""
+    """ticks: of the board's clock, of the network alone. memory: bytes of working memory. restored, counted, looked:
+    BLAKE2b-64 of the picture, of the counts and of the `looked_bytes` of trace or numbers."""
 
     job: int
     ticks: int
     memory: int
     restored: bytes
     counted: bytes
+    looked_bytes: int
+    looked: bytes
 
 
 def cobs(data: bytes) -> bytes:
@@ -106,12 +125,14 @@ def cobs(data: bytes) -> bytes:
     out = bytearray()
     runs = data.split(b"\0")
     for last, run in enumerate(runs, 1 - len(runs)):
-        while len(run) >= 254:
-            out += b"\xff" + run[:254]
-            run = run[254:]
-            if not run and not last:
+        at = 0
+        while len(run) - at >= 254:
+            out += b"\xff" + run[at : at + 254]
+            at += 254
+            if at == len(run) and not last:
                 return bytes(out)
-        out += bytes((len(run) + 1,)) + run
+        out.append(len(run) - at + 1)
+        out += run[at:]
     return bytes(out)
 
 
@@ -182,12 +203,17 @@ def data(what: Upload, offset: int, piece: bytes) -> bytes:
     return struct.pack("<2I", what, offset) + piece
 
 
-def run(job: int, by_rows: bool, tile: tuple[int, ...]) -> bytes:
-    return struct.pack("<12I", job, by_rows, *tile)
+def run(job: int, how: How, tile: tuple[int, ...], look: tuple[int, int, int] = (0, 0, 0)) -> bytes:
+    """look: layer, step and channel."""
+    return struct.pack("<15I", job, how, *tile, *look)
 
 
 def read(what: Result, job: int, offset: int, count: int) -> bytes:
     return struct.pack("<4I", what, job, offset, count)
+
+
+def power(what: Power) -> bytes:
+    return struct.pack("<I", what)
 
 
 def digest(data: bytes) -> bytes:

@@ -5,29 +5,28 @@ from __future__ import annotations
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
 from firmware_bridge.boards.core import Native
 from firmware_bridge.boards.linked import Arm64, ArmV7, CortexM7, CortexM55, by_address
-from firmware_bridge.boards.remote import Remote
+from firmware_bridge.boards.remote import SCHEME, Remote
 from firmware_bridge.boards.simulated import Reference, Simulator
 
 __all__ = ["BOARDS", "Board", "BoardError", "BoardResult", "open_board"]
 
 _KINDS: tuple[type[Board], ...] = (Simulator, Reference, Native, Arm64, ArmV7, CortexM7, CortexM55)
 BOARDS = {kind.name: kind for kind in _KINDS}
-TCP = "tcp://"
 
 
 def open_board(name: str) -> Board:
-    """The board called `name`, or at an address: tcp://HOST:PORT of an agent, serial:///DEVICE?baud=N, link://HOST:PORT.
+    """The board called `name`, or at an address: tcp://HOST:PORT of an agent, serial:///DEVICE?baud=N.
 
     To be used as a context manager; raises `BoardError`.
     """
-    if name.startswith(TCP):
+    if name.startswith(SCHEME):
         return Remote(name)
-    if name.startswith(("link:", "serial:")):
+    if name.startswith("serial:"):
         return by_address(name)
     if name not in BOARDS:
         raise BoardError(
-            f"there is no board called {name!r}; choose one of {', '.join(BOARDS)}, {TCP}HOST:PORT, "
-            "link://HOST:PORT or serial:///dev/ttyACM0?baud=115200"
+            f"there is no board called {name!r}; choose one of {', '.join(BOARDS)}, {SCHEME}HOST:PORT "
+            "or serial:///dev/ttyACM0?baud=115200"
         )
     missing = BOARDS[name].missing()
     if missing:

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from firmware_bridge.boards import BOARDS, TCP, BoardError, open_board
+from firmware_bridge.boards import BOARDS, BoardError, open_board
 from firmware_bridge.boards.linked import BAUD, Linked
-from firmware_bridge.boards.remote import Remote
+from firmware_bridge.boards.remote import SCHEME, Remote
+from firmware_bridge.link import LinkError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,21 +21,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, kind in BOARDS.items():
             missing = kind.missing()
             print(f"{name:26} {kind.about}" + (f"; missing: {missing}" if missing else ""))
-        print(f"{TCP + 'HOST:PORT':26} {Remote.about}")
-        print(f"{'link://HOST:PORT':26} a board whose link is carried by TCP, such as snn-link --listen")
+        print(f"{SCHEME + 'HOST:PORT':26} {Remote.about}")
         print(f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link, by pyserial")
         return 0
     try:
         with open_board(options.name) as board:
-            hello = board.link.hello if isinstance(board, Linked) else None
             print(f"{board.name}: {board.about}")
             print(f"clock     {board.clock}")
-            if hello is not None:
+            if isinstance(board, Linked):
+                hello = board.link.hello
                 print(f"firmware  {hello.build.rstrip(bytes(1)).decode(errors='replace')}, protocol {hello.version}")
                 print(f"room      {hello.room:,} bytes for plan, picture and work")
                 print(f"frames    of up to {hello.most_body:,} bytes")
                 print(f"ticks     {hello.ticks_per_second:,} a second")
-    except BoardError as error:
+                counted = board.link.statistics()
+                print(
+                    "link      " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counted.items())
+                )
+    except (BoardError, LinkError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -44,7 +44,7 @@ class CoreBoard(Board):
 
     memory_bytes = 1 << 30
     most_columns = 1 << 16
-    unit_ns = 0
+    unit_ns = 0.0
 
     @abstractmethod
     def _open(self, plan: bytes) -> Running:

@@ -1,4 +1,4 @@
-"""Boards at the end of a link: a serial port, TCP, or firmware in an emulator that this machine starts and stops."""
+"""Boards at the end of a link: a serial port, or firmware in an emulator that this machine starts and stops."""
 
 from __future__ import annotations
 
@@ -7,21 +7,47 @@ import shutil
 from abc import abstractmethod
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+import numpy.typing as npt
+
 from firmware_bridge.boards.base import BoardError
 from firmware_bridge.boards.core import CoreBoard
 from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError
-from firmware_bridge.link import Link, LinkError
-from firmware_bridge.runner import Runner
-from firmware_bridge.transport import Pipe, Serial, Tcp, Transport, TransportError
+from firmware_bridge.link import Link, LinkError, Patience
+from firmware_bridge.native import Tile
+from firmware_bridge.runner import Measured
+from firmware_bridge.transport import Pipe, Serial, Transport, TransportError
 
 BAUD = 115_200
 
 
+class OnLink:
+    """A plan that a board has opened, as `native.Core`; a board holds one, so another may have to make room for it."""
+
+    def __init__(self, link: Link, plan: bytes):
+        self._link, self._plan = link, plan
+        self._there()
+
+    def run(
+        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, *, trace: bool = False, by_rows: bool = False
+    ) -> Measured:
+        return self._there().run(picture, tile, trace=trace, by_rows=by_rows)
+
+    def look(self, picture: npt.NDArray[np.uint8], layer: int, step: int, channel: int) -> npt.NDArray[np.int32]:
+        return self._there().look(picture, layer, step, channel)
+
+    def _there(self) -> Link:
+        if self._link.plan is not self._plan:
+            self._link.load(self._plan)
+        return self._link
+
+
 class Linked(CoreBoard):
-    """Its memory is what its hello says. It does not let one look into layers."""
+    """Its memory is what its hello says."""
 
     here = False
     most_columns = 1 << 16
+    patience = Patience()
 
     def __init__(self) -> None:
         self._link: Link | None = None
@@ -35,34 +61,25 @@ class Linked(CoreBoard):
         """Open from the first use on; raises `BoardError`."""
         if self._link is None:
             try:
-                self._link = Link(self._connect())
+                self._link = Link(self._connect(), self.patience)
             except (TransportError, BuildError, LinkError) as error:
                 raise BoardError(f"{self.name}: {error}") from error
-            self.memory_bytes = self._link.hello.room
+            hello = self._link.hello
+            self.memory_bytes = hello.room
+            if not self.unit and hello.clock != "ns":
+                self.unit, self.unit_ns = hello.clock, 1e9 / hello.ticks_per_second
         return self._link
 
-    def _open(self, plan: bytes) -> Link:
-        self.link.load(plan)
-        return self.link
+    def _open(self, plan: bytes) -> OnLink:
+        return OnLink(self.link, plan)
+
+    def _look(self, plan: bytes) -> OnLink:
+        return self._open(plan)
 
     def close(self) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None
-
-
-class Network(Linked):
-    """link://HOST:PORT: the daemon of firmware/link, or whatever carries the link over TCP."""
-
-    about = "a board whose link is carried by TCP"
-    clock = "the board's own"
-
-    def __init__(self, host: str, port: int, name: str):
-        super().__init__()
-        self.name, self._host, self._port = name, host, port
-
-    def _connect(self) -> Transport:
-        return Tcp(self._host, self._port)
 
 
 class SerialPort(Linked):
@@ -79,17 +96,9 @@ class SerialPort(Linked):
         return Serial(self._device, self._baud)
 
 
-def by_address(name: str) -> Linked:
-    """The board at an address; raises `BoardError` for one that is none."""
-    try:
-        parts = urlsplit(name)
-        port = parts.port
-    except ValueError:
-        raise BoardError(f"{name!r} is no address of a board; expected something like link://127.0.0.1:7701") from None
-    if parts.scheme == "link":
-        if not parts.hostname or port is None or parts.path.strip("/") or parts.query:
-            raise BoardError(f"{name!r} is no address of a board; expected something like link://127.0.0.1:7701")
-        return Network(parts.hostname, port, name)
+def by_address(name: str) -> SerialPort:
+    """The board at a serial port; raises `BoardError` for what is none."""
+    parts = urlsplit(name)
     options = parse_qs(parts.query, keep_blank_values=True)
     text = options.get("baud", [str(BAUD)])[-1]
     if (
@@ -106,11 +115,7 @@ def by_address(name: str) -> Linked:
 
 
 class Emulated(Linked):
-    """One of build.MACHINES, in its emulator, by its fast path. Another program of the same core looks into layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._runner: Runner | None = None
+    """One of build.MACHINES, in its emulator, by its fast path."""
 
     @classmethod
     def missing(cls) -> str:
@@ -127,17 +132,6 @@ class Emulated(Linked):
 
     def _connect(self) -> Transport:
         return Pipe(MACHINES[self.name].link_command())
-
-    def _look(self, plan: bytes) -> Runner:
-        self._runner = self._runner or Runner(MACHINES[self.name])
-        self._runner.open(plan)
-        return self._runner
-
-    def close(self) -> None:
-        super().close()
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
 
 
 class Arm64(Emulated):

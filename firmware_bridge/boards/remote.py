@@ -1,166 +1,53 @@
-"""A Linux board on the network, where `python -m firmware_bridge.agent` runs: tcp://HOST:PORT."""
+"""A board whose link is carried by TCP, tcp://HOST:PORT: the agent on a Linux board, or the C daemon snn-link."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import socket
-import struct
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
-
-from firmware_bridge import wire
-from firmware_bridge.agent import BY_ROWS, PROBE, RUN, TRACE
 from firmware_bridge.boards.base import BoardError
-from firmware_bridge.boards.core import CoreBoard
-from firmware_bridge.native import COUNTS, Tile
-from firmware_bridge.plan import HASH_AT, HASH_BYTES
+from firmware_bridge.boards.linked import Linked
+from firmware_bridge.link import Link, LinkError
 from firmware_bridge.power.meter import NotMeasured
 from firmware_bridge.power.recording import Power, Recording
-from firmware_bridge.runner import Measured
-from firmware_bridge.secret import SecretError, prove, read_secret
+from firmware_bridge.secret import FILE_VARIABLE, VARIABLE, SecretError, prove, read_secret
 from firmware_bridge.server import ListenError, parse_address
+from firmware_bridge.transport import Tcp
 
+SCHEME = "tcp://"
 CONNECT_S = 5.0
-SILENCE_S = 10.0  # an agent that works says so every second
-_HEAD = struct.Struct("<QQI")
-
-
-class Client:
-    """A connection to an agent. memory: bytes that it has; sensor: its power sensor, or empty. Raises `BoardError`."""
-
-    def __init__(self, name: str):
-        self.name, self._sequence = name, 0
-        try:
-            self._connection = socket.create_connection(parse_address(name.removeprefix("tcp://")), CONNECT_S)
-        except (ListenError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise BoardError(
-                f"{name} cannot be reached: {why}; does `python -m firmware_bridge.agent` run there?"
-            ) from error
-        try:
-            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            secret = read_secret()
-            if secret is not None:
-                prove(self._connection, secret)
-            try:
-                answer = self.ask(wire.HELLO, b"")
-            except BoardError as error:
-                if secret is None:
-                    raise BoardError(f"{error}; if the agent wants a secret, set SPIKERIR_SECRET or _FILE") from error
-                raise
-            self.memory: int = struct.unpack_from("<HQ", answer)[1]
-            self.sensor = answer[10:].decode()
-        except SecretError as error:
-            self.close()
-            raise BoardError(f"{name}: {error}") from error
-        except (struct.error, UnicodeError) as error:
-            self.close()
-            raise BoardError(f"{name} answers like no agent of this version") from error
-        except BoardError:
-            self.close()
-            raise
-
-    def ask(self, kind: int, *parts: bytes) -> bytes:
-        """The answer to a request; raises `BoardError`, at the latest `SILENCE_S` after the last sign of life."""
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        try:
-            wire.send(self._connection, wire.Frame(kind, self._sequence, b"".join(parts)))
-            while True:
-                frame = wire.receive(self._connection, SILENCE_S)
-                if frame is None:
-                    raise BoardError(f"{self.name} hung up")
-                if frame.sequence != self._sequence or frame.type not in (kind, wire.BUSY, wire.ERROR):
-                    raise BoardError(f"{self.name} answers what was not asked")
-                if frame.type == wire.ERROR:
-                    raise BoardError(f"{self.name}: {frame.payload.decode(errors='replace')}")
-                if frame.type == kind:
-                    return frame.payload
-        except OSError as error:
-            raise BoardError(f"{self.name} is lost: {error}") from error
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class RemoteCore:
-    """A plan that an agent has opened; looks like `native.Core`. Raises `BoardError`."""
-
-    def __init__(self, client: Client, plan: bytes):
-        self._client, self._hash = client, plan[HASH_AT : HASH_AT + HASH_BYTES]
-        (self.time_steps,), (self.layers,) = (struct.unpack_from("<I", plan, at) for at in (80, 96))
-        held = self._held(client.ask(wire.PLAN, self._hash, struct.pack("<I", len(plan))), plan)
-        while held < len(plan):
-            offset, part = struct.pack("<I", held), plan[held : held + wire.CHUNK]
-            now = self._held(client.ask(wire.DATA, self._hash, offset, part), plan)
-            if now <= held:
-                raise BoardError(f"{client.name} does not take the network; another client sends the same: try again")
-            held = now
-
-    def run(
-        self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
-    ) -> Measured:
-        """As `native.Core.run`."""
-        found, _ = self._run(picture, tile or Tile.whole(*picture.shape[:2]), TRACE * trace | BY_ROWS * by_rows)
-        return found
-
-    def look(self, picture: npt.NDArray[np.uint8], layer: int, step: int, channel: int) -> npt.NDArray[np.int32]:
-        """As `native.Core.look`."""
-        return self._run(picture, Tile.whole(*picture.shape[:2]), PROBE, (layer, step, channel))[1]
-
-    def _run(
-        self, picture: npt.NDArray[np.uint8], tile: Tile, flags: int, probe: tuple[int, int, int] = (0, 0, 0)
-    ) -> tuple[Measured, npt.NDArray[np.int32]]:
-        words = RUN.pack(flags, *tile.fields(), *probe)
-        answer = self._client.ask(wire.RUN, self._hash, words, np.ascontiguousarray(picture).tobytes())
-        traced = self.layers * self.time_steps if flags & TRACE else 0
-        try:
-            nanoseconds, memory, count = _HEAD.unpack_from(answer)
-            sizes = _HEAD.size, picture.size, self.layers * COUNTS.itemsize, 8 * traced, 4 * count
-            if len(answer) != sum(sizes):
-                raise ValueError
-            starts = np.cumsum(sizes).tolist()
-        except (struct.error, ValueError) as error:
-            raise BoardError(f"{self._client.name} gave {len(answer)} bytes that are no result") from error
-        image = np.frombuffer(answer, np.uint8, picture.size, starts[0]).reshape(picture.shape)
-        counts = np.frombuffer(answer, COUNTS, self.layers, starts[1])
-        hashes = np.frombuffer(answer, np.uint64, traced, starts[2]).reshape(self.layers, -1) if traced else None
-        numbers = np.frombuffer(answer, np.int32, count, starts[3])
-        return Measured(image, counts, hashes, nanoseconds * 1e-9, nanoseconds, memory), numbers
-
-    def _held(self, answer: bytes, plan: bytes) -> int:
-        if len(answer) != 4 or struct.unpack("<I", answer)[0] > len(plan):
-            raise BoardError(f"{self._client.name} answers like no agent of this version")
-        return int.from_bytes(answer, "little")
+IDLE_S = 120.0  # within which a board has measured what it takes when idle, whatever runs there
 
 
 class RemoteRecording(Recording):
-    """Power that an agent measures on its board."""
+    """Power that a board measures by itself. sensor: its name, or nothing."""
 
-    def __init__(self, client: Client):
-        super().__init__(missing=f"{client.name} has no power sensor that speaks for the board")
-        self._client = client
+    def __init__(self, link: Link, name: str, sensor: str):
+        super().__init__(missing=f"{name} has no power sensor that speaks for the board")
+        self._link, self._name, self._sensor = link, name, sensor
         self._answer: dict[str, object] = {}
 
     @property
     def source(self) -> str:
-        return f"{self._client.sensor} of {self._client.name}" if self._client.sensor else ""
+        return f"{self._sensor} of {self._name}" if self._sensor else ""
 
     @contextlib.contextmanager
     def run(self) -> Iterator[None]:
-        if not self._client.sensor:
+        if not self._sensor:
             yield
             return
-        self._client.ask(wire.POWER, b"\0")
+        try:
+            self._link.begin_power(IDLE_S)
+        except LinkError as error:
+            raise BoardError(f"{self._name}: {error}") from error
         try:
             yield
         finally:
             try:
-                self._answer = json.loads(self._client.ask(wire.POWER, b"\1"))
-            except (BoardError, ValueError) as error:
+                self._answer = self._link.end_power()
+            except LinkError as error:
                 self._answer = {"power_reason": str(error)}
 
     def power(self, frames: int) -> Power:
@@ -172,29 +59,52 @@ class RemoteRecording(Recording):
             power = Power(**{name: value for name, value in found.items() if name in names})
             return dataclasses.replace(power, joules_per_frame=power.joules_per_frame / frames)
         except TypeError as error:
-            raise NotMeasured(f"{self._client.name} gave a measurement of another form") from error
+            raise NotMeasured(f"{self._name} gave a measurement of another form") from error
 
 
-class Remote(CoreBoard):
-    """Named by its address."""
+class Remote(Linked):
+    """Named by its address; proves the secret of the environment if there is one."""
 
-    about = "a Linux board where `python -m firmware_bridge.agent` runs"
+    about = "a board whose link is carried by TCP: a Linux board where the agent or snn-link runs"
     clock = "wall time on the board"
-    here = False
 
     def __init__(self, name: str):
+        super().__init__()
         self.name = name
-        self._client = Client(name)
-        self.memory_bytes = self._client.memory
+        self._secret: bytes | None = None
+        _ = self.link  # who is not there is named at once
 
-    def _open(self, plan: bytes) -> RemoteCore:
-        return RemoteCore(self._client, plan)
+    @property
+    def link(self) -> Link:
+        try:
+            return super().link
+        except BoardError as error:
+            if self._secret is None and isinstance(error.__cause__, LinkError):
+                raise BoardError(
+                    f"{error}; if the agent there wants a secret, set {VARIABLE} or {FILE_VARIABLE}"
+                ) from error
+            raise
 
-    def _look(self, plan: bytes) -> RemoteCore:
-        return self._open(plan)
+    def _connect(self) -> Tcp:
+        try:
+            host, port = parse_address(self.name.removeprefix(SCHEME))
+            connection = socket.create_connection((host, port), CONNECT_S)
+        except (ListenError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise BoardError(
+                f"{self.name} cannot be reached: {why}; does `python -m firmware_bridge.agent` run there?"
+            ) from error
+        try:
+            self._secret = read_secret()
+            if self._secret is not None:
+                prove(connection, self._secret)
+        except SecretError as error:
+            connection.close()
+            raise BoardError(f"{self.name}: {error}") from error
+        return Tcp(host, port, connected=connection)
 
     def recording(self) -> Recording:
-        return RemoteRecording(self._client)
-
-    def close(self) -> None:
-        self._client.close()
+        try:
+            return RemoteRecording(self.link, self.name, self.link.sensor())
+        except LinkError as error:
+            raise BoardError(f"{self.name}: {error}") from error

@@ -16,18 +16,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_bridge import agent, wire
+from firmware_bridge import agent, protocol
 from firmware_bridge.agent import Device, Session
 from firmware_bridge.boards import BoardError, open_board
-from firmware_bridge.boards.remote import Client, Remote
+from firmware_bridge.boards.linked import Linked
+from firmware_bridge.boards.remote import Remote
 from firmware_bridge.compare import compare
+from firmware_bridge.link import Link, Patience, Refused
 from firmware_bridge.locate import NetworkTracer, first_place
 from firmware_bridge.plan import compile_bundle
 from firmware_bridge.power import recording
 from firmware_bridge.power.recording import Recording
 from firmware_bridge.power.sensors import Sensor
+from firmware_bridge.protocol import ANSWER, Frame, Kind, Upload, Why
 from firmware_bridge.secret import FILE_VARIABLE, VARIABLE
-from firmware_bridge.server import Server
+from firmware_bridge.server import MOST_CONNECTIONS, Server
+from firmware_bridge.transport import Tcp
 from simulator.bundle import read_bundle
 from simulator.network import Network
 from tests.conformance.agreement import bundled
@@ -119,105 +123,108 @@ def test_two_clients_at_once_with_networks_of_their_own_do_not_disturb_each_othe
     assert not faults
 
 
-def test_a_plan_is_sent_once_and_goes_on_where_an_upload_broke_off(monkeypatch):
+def client(name: str, patience: Patience | None = None) -> Link:
+    return Link(Tcp("127.0.0.1", int(name.rpartition(":")[2])), patience)
+
+
+def test_who_comes_again_finds_the_plan_and_an_upload_goes_on_where_it_broke_off():
     bundle = read_bundle(DENOISE)
     plan = compile_bundle(bundle).data
-    key = plan[16:48]
-    sent = []
     with serving() as name:
-        first = Client(name)
-        assert first.ask(wire.PLAN, key, struct.pack("<I", len(plan))) == struct.pack("<I", 0)
-        assert first.ask(wire.DATA, key, struct.pack("<I", 0), plan[:1000]) == struct.pack("<I", 1000)
+        first = client(name)
+        first._ask(Kind.BEGIN, protocol.begin(Upload.PLAN, 0, plan))
+        for offset in range(0, 100_000, 10_000):
+            first._ask(Kind.DATA, protocol.data(Upload.PLAN, offset, plan[offset : offset + 10_000]))
+        bytes_before = first.statistics()["bytes"]
         first.close()
-        ask = Client.ask
-
-        def count(self, kind, *parts):
-            sent.extend(len(parts[2]) for _ in range(kind == wire.DATA))
-            return ask(self, kind, *parts)
-
-        monkeypatch.setattr(Client, "ask", count)
-        for total in (len(plan) - 1000, len(plan) - 1000):  # and nothing the second time
+        for most in (len(plan) - 99_000, 1000):  # the rest, and nothing the second time
+            time.sleep(0.2)  # until the agent has heard that the client before has gone
             with open_board(name) as board:
                 board.load(bundle)
-                assert sum(sent) == total
+                bytes_now = board.link.statistics()["bytes"]
+                assert bytes_now - bytes_before < most
                 check(board, bundle, np.zeros((20, 20, 3), np.uint8))
+                bytes_before = board.link.statistics()["bytes"]
+
+
+def test_a_result_of_one_client_is_none_of_the_next_ones():
+    bundle, image = bundled(*random_network(1)), np.zeros((9, 9, 3), np.uint8)
+    with serving() as name:
+        first = client(name)
+        first.load(compile_bundle(bundle).data)
+        first.run(image)
+        job = first._job
+        first.close()
+        time.sleep(0.2)
+        second = client(name)
+        assert second._job != job
+        second.load(compile_bundle(bundle).data)
+        with pytest.raises(Refused, match="no result"):
+            second._ask(Kind.READ, protocol.read(protocol.Result.RESTORED, second._job, 0, 10))
+        second.close()
+
+
+def test_boards_are_used_again_and_not_made_for_every_client():
+    device = Device(no_sensor, 1 << 20)
+    with serving(device) as name:
+        for _ in range(3 * MOST_CONNECTIONS):
+            client(name).close()
+            time.sleep(0.02)
+    assert 1 <= len(device._free) <= MOST_CONNECTIONS
 
 
 def test_a_damaged_plan_is_refused_and_can_be_sent_again():
     plan = compile_bundle(read_bundle(DENOISE)).data
-    key, size = plan[16:48], struct.pack("<I", len(plan))
-    broken = plan[:-1] + bytes([plan[-1] ^ 1])
     with serving() as name:
-        client = Client(name)
-        client.ask(wire.PLAN, key, size)
-        with pytest.raises(BoardError, match="SNN_HASH"):
-            client.ask(wire.DATA, key, struct.pack("<I", 0), broken)
-        client.ask(wire.PLAN, key, size)
-        assert client.ask(wire.DATA, key, struct.pack("<I", 0), plan) == size
-        client.close()
-
-
-def test_the_plans_that_an_agent_keeps_are_bounded():
-    device = Device(no_sensor, 1 << 30)
-    for number in range(50):
-        device.held(bytes([number]) * 32, 100)
-        device.add(bytes([number]) * 32, 0, bytes(15))
-    assert len(device._plans) == agent.MOST_PLANS
-    with pytest.raises(agent.Refused, match="not expected any more"):
-        device.add(bytes(32), 15, b"x")
-    with pytest.raises(agent.Refused, match="16777216 is the most"):
-        device.held(bytes(32), 1 << 25)
+        link = client(name)
+        with pytest.raises(Refused, match="SNN_HASH"):
+            link.load(plan[:-1] + bytes([plan[-1] ^ 1]))
+        link.load(plan)
+        link.close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "payload", "complaint"),
+    ("kind", "body", "why"),
     [
-        (wire.PLAN, b"short", "too short or too long"),
-        (wire.RUN, b"", "too short or too long"),
-        (wire.RUN, bytes(32 + agent.RUN.size), "this plan is not here"),
-        (wire.RUN, bytes(32 + agent.RUN.size + 1), "1 bytes of picture came for 0x0 pixels"),
-        (wire.POWER, b"\1", "no measurement has begun"),
-        (wire.POWER, b"", "too short or too long"),
+        (Kind.POWER, b"", Why.BAD_LENGTH),
+        (Kind.POWER, struct.pack("<I", 3), Why.BAD_VALUE),
+        (Kind.RUN, bytes(60), Why.NO_PLAN),
+        (Kind.READ, bytes(16), Why.NO_RESULT),
+        (100, b"", Why.BAD_KIND),
     ],
 )
-def test_requests_that_make_no_sense_are_answered_with_an_error_and_the_connection_lives_on(kind, payload, complaint):
+def test_requests_that_make_no_sense_are_refused_and_the_connection_lives_on(kind, body, why):
     with serving() as name:
-        client = Client(name)
-        with pytest.raises(BoardError, match=complaint):
-            client.ask(kind, payload)
-        assert client.ask(wire.PING, b"still there") == b"still there"
-        client.close()
+        link = client(name)
+        with pytest.raises(Refused) as refused:
+            link._ask(kind, body)
+        assert refused.value.why == why
+        link.ping(b"still there")
+        link.close()
 
 
 def test_a_picture_that_would_take_too_much_memory_is_refused():
     plan = compile_bundle(read_bundle(DENOISE)).data
-    with serving(Device(no_sensor, 300 << 10)) as name:
-        client = Client(name)
-        client.ask(wire.PLAN, plan[16:48], struct.pack("<I", len(plan)))
-        client.ask(wire.DATA, plan[16:48], struct.pack("<I", 0), plan)
-        words = agent.RUN.pack(0, 64, 64, 0, 0, 64, 64, 0, 0, 64, 64, 0, 0, 0)
-        with pytest.raises(BoardError, match="of working memory were asked for"):
-            client.ask(wire.RUN, plan[16:48], words, bytes(3 * 64 * 64))
-        client.close()
+    with serving(Device(no_sensor, 500 << 10)) as name:
+        link = client(name)
+        link.load(plan)
+        with pytest.raises(Refused, match="no room"):
+            link.run(np.zeros((64, 64, 3), np.uint8))
+        link.close()
 
 
 def test_random_requests_in_sound_frames_are_answered_and_leave_the_agent_working():
-    plan = compile_bundle(bundled(*random_network(1))).data
-    key, rng = plan[16:48], np.random.default_rng(0)
+    plan, rng = compile_bundle(bundled(*random_network(1))).data, np.random.default_rng(0)
     with serving() as name:
-        client = Client(name)
-        client.ask(wire.PLAN, key, struct.pack("<I", len(plan)))
-        client.ask(wire.DATA, key, struct.pack("<I", 0), plan)
-        for _ in range(150):
-            kind = int(rng.choice([wire.HELLO, wire.PLAN, wire.DATA, wire.RUN]))
-            words = rng.choice([0, 1, 2, 4, 7, 8, 16, 1 << 16, (1 << 32) - 1], 14).astype("<u4")
-            size = 3 * int(words[5]) * int(words[6])
-            payload = (key if rng.random() < 0.7 else rng.bytes(32)) + words[: rng.integers(0, 15)].tobytes()
-            payload += rng.bytes(size if size < 1 << 16 and rng.random() < 0.8 else 5)
-            with suppress(BoardError):
-                client.ask(kind, payload)
-            assert client.ask(wire.PING, b"!") == b"!"
-        client.close()
+        link = client(name)
+        link.load(plan)
+        for _ in range(300):
+            kind = int(rng.choice([Kind.HELLO, Kind.BEGIN, Kind.DATA, Kind.RUN, Kind.READ, Kind.POWER, 77]))
+            words = rng.choice([0, 1, 2, 4, 7, 8, 16, 1 << 16, (1 << 32) - 1], 15).astype("<u4")
+            with suppress(Refused):
+                link._ask(kind, words[: rng.integers(0, 16)].tobytes())
+            link.ping(b"!")
+        link.close()
 
 
 def raw(name: str) -> socket.socket:
@@ -240,23 +247,32 @@ def test_garbage_ends_a_connection_and_leaves_the_agent_working():
     with serving() as name:
         for number in range(100):
             with raw(name) as connection:
-                connection.sendall(rng.bytes(40) if number % 2 else bytes([1, 1, 0, 0]) + b"\xff" * 36)
+                connection.sendall(rng.bytes(40) + b"\0" if number % 2 else b"GET / HTTP/1.1\r\n\r\n\0")
                 with suppress(OSError):  # hung up already
                     connection.shutdown(socket.SHUT_WR)
                 assert is_hung_up(connection)
-        Client(name).close()
+        client(name).close()
 
 
 def test_a_frame_with_a_wrong_checksum_ends_the_connection():
+    damaged = bytearray(Frame(Kind.PING, 1, b"abcd").encode())
+    damaged[5] ^= 1
     with serving() as name, raw(name) as connection:
-        connection.sendall(wire.HEADER.pack(wire.PING, wire.VERSION, 1, 4) + b"abcd" + bytes(4))
+        connection.sendall(damaged)
+        assert is_hung_up(connection)
+
+
+def test_a_frame_without_end_ends_the_connection():
+    with serving() as name, raw(name) as connection:
+        with suppress(OSError):
+            connection.sendall(b"\1" * (1 << 20))
         assert is_hung_up(connection)
 
 
 def test_a_frame_that_never_ends_is_cut_off(monkeypatch):
-    monkeypatch.setattr(wire, "FRAME_S", 0.3)
+    monkeypatch.setattr(agent, "FRAME_S", 0.3)
     with serving() as name, raw(name) as connection:
-        connection.sendall(wire.HEADER.pack(wire.PING, wire.VERSION, 1, 1000))
+        connection.sendall(Frame(Kind.PING, 1, bytes(1000)).encode()[:100])
         begin = time.monotonic()
         assert is_hung_up(connection)
         assert time.monotonic() - begin < 3
@@ -291,29 +307,34 @@ def test_a_board_that_is_not_there_is_named():
 
 
 def faulty(kind: int, answer):
-    """A session whose answers of one kind come from `answer(connection, frame)`."""
-    device = Device(no_sensor, 1 << 30)
+    """An agent whose answers of one kind come from `answer(connection, frame)`."""
+    device = Device(no_sensor, 1 << 20)
 
-    class Faulty(Session):
-        def _answer(self, frame, work):
-            if frame.type == kind:
-                answer(self._connection, frame)
-            else:
-                super()._answer(frame, work)
+    def serve(connection, name):
+        class Faulty(Session):
+            def _arriving(self):
+                for encoded in super()._arriving():
+                    frame = protocol.decode(encoded)
+                    if frame.kind == kind:
+                        answer(connection, frame)
+                    else:
+                        yield encoded
 
-    return lambda connection, name: Faulty(device, connection).serve()
+        Faulty(device, connection).serve()
+
+    return serve
 
 
 def garbled(connection, frame):
-    connection.sendall(b"x" * 100)
+    connection.sendall(b"x" * 100 + b"\0")
 
 
 def short(connection, frame):
-    wire.send(connection, wire.Frame(frame.type, frame.sequence, bytes(30)))
+    connection.sendall(Frame(frame.kind + ANSWER, frame.sequence, bytes(3)).encode())
 
 
 def foreign(connection, frame):
-    wire.send(connection, wire.Frame(frame.type, frame.sequence + 1 & 0xFFFF, b""))
+    connection.sendall(Frame(frame.kind + ANSWER, frame.sequence + 1 & 0xFFFF, b"").encode())
 
 
 def vanishing(connection, frame):
@@ -321,39 +342,41 @@ def vanishing(connection, frame):
 
 
 def broken_off(connection, frame):
-    connection.sendall(wire.HEADER.pack(frame.type, wire.VERSION, frame.sequence, 5000) + bytes(100))
+    connection.sendall(Frame(frame.kind + ANSWER, frame.sequence, bytes(5000)).encode()[:100])
     connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(Linked, "patience", Patience(answer_s=0.05, tries=3, silence_s=0.5))
 
 
 @pytest.mark.parametrize(
     ("kind", "answer"),
     [
         (kind, answer)
-        for kind in (wire.HELLO, wire.PLAN, wire.DATA, wire.RUN)
+        for kind in (Kind.HELLO, Kind.BEGIN, Kind.DATA, Kind.RUN, Kind.READ)
         for answer in (garbled, short, foreign, vanishing, broken_off)
-        if (kind, answer) != (wire.HELLO, short)  # a hello may have any length
     ],
 )
-def test_an_agent_that_misbehaves_is_an_error_and_never_a_picture(kind, answer):
-    with serving(serve=faulty(kind, answer)) as name, pytest.raises(BoardError, match="tcp://"):
+def test_an_agent_that_misbehaves_is_an_error_and_never_a_picture(kind, answer, impatient):
+    with serving(serve=faulty(kind, answer)) as name, pytest.raises(BoardError, match="127.0.0.1"):
         with open_board(name) as board:
             board.load(bundled(*random_network(1)))
             board.run(np.zeros((9, 9, 3), np.uint8))
 
 
-def test_an_agent_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr("firmware_bridge.boards.remote.SILENCE_S", 0.3)
-    with serving(serve=faulty(wire.RUN, lambda connection, frame: None)) as name, open_board(name) as board:
+def test_an_agent_that_hangs_is_given_up(impatient):
+    with serving(serve=faulty(Kind.RUN, lambda connection, frame: None)) as name, open_board(name) as board:
         board.load(bundled(*random_network(1)))
         begin = time.monotonic()
-        with pytest.raises(BoardError, match="is lost: nothing came"):
+        with pytest.raises(BoardError, match="fell silent"):
             board.run(np.zeros((9, 9, 3), np.uint8))
         assert time.monotonic() - begin < 3
 
 
-def test_an_agent_that_takes_longer_says_that_it_is_alive(monkeypatch):
-    monkeypatch.setattr("firmware_bridge.boards.remote.SILENCE_S", 0.5)
-    monkeypatch.setattr(wire, "BUSY_S", 0.1)
+def test_a_client_that_has_to_wait_hears_that_the_agent_is_alive(monkeypatch, impatient):
+    monkeypatch.setattr(agent, "ALIVE_S", 0.02)
     device = Device(no_sensor, 1 << 30)
     bundle = bundled(*random_network(1))
     with serving(device) as name, open_board(name) as board:
@@ -393,6 +416,24 @@ def test_power_is_not_told_when_another_client_used_the_board_meanwhile(monkeypa
             check(other, bundle, np.zeros((9, 9, 3), np.uint8))
             time.sleep(0.1)
         assert recorded.report(1)["power_reason"] == "another client used the board meanwhile"
+
+
+def test_a_request_about_power_that_is_repeated_is_answered_again_and_not_done_again(monkeypatch):
+    monkeypatch.setattr("firmware_bridge.power.meter.IDLE_S", 0.05)
+    begun = []
+
+    device = Device(
+        lambda: begun.append(1) or Recording(Sensor("ina226@1-0040", "rail", lambda: 2.0, interval_s=0.01)), 1 << 20
+    )
+    with serving(device) as name:
+        link = client(name)
+        for _ in range(3):
+            link._sequence = 500
+            link.begin_power(5)
+        assert len(begun) == 1
+        time.sleep(0.1)
+        assert link.end_power()["power"]["idle_w"] == pytest.approx(2.0)
+        link.close()
 
 
 def test_a_board_without_a_sensor_has_no_power_and_a_reason():

@@ -15,6 +15,7 @@ import pytest
 from firmware_bridge import boards, build, compare
 from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
 from firmware_bridge.boards.core import Native
+from firmware_bridge.locate import NetworkTracer, first_place
 from simulator.bundle import read_bundle, write_bundle
 from simulator.network import Network
 from tests.conformance.agreement import META, bundled
@@ -47,6 +48,14 @@ def bundle(tmp_path) -> Path:
     path = tmp_path / "denoise.safetensors"
     write_bundle(path, *random_network(5), META)
     return path
+
+
+def test_a_board_can_be_looked_into_between_two_pictures(board):
+    bundle, image = bundled(*random_network(5)), random_image(np.random.default_rng(3), 13, 18, 3)
+    board.load(bundle)
+    before = board.run(image)
+    assert first_place(NetworkTracer(Network(bundle)), board.tracer(), image) is None
+    assert np.array_equal(board.run(image).counts, before.counts)
 
 
 def test_a_board_gives_the_pixels_and_counts_of_the_simulator(board, picture):
@@ -111,13 +120,13 @@ def test_the_list_of_boards_has_every_one_of_them():
         [sys.executable, "-m", "firmware_bridge.boards"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        *BOARDS, "tcp://HOST:PORT", "link://HOST:PORT", "serial:///DEV?baud=115200",
+        *BOARDS, "tcp://HOST:PORT", "serial:///DEV?baud=115200",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["link://", "link://host", "link://host:port", "link://host:99999", "link://h:1/x"])
+@pytest.mark.parametrize("name", ["tcp://", "tcp://host", "tcp://host:port", "tcp://host:99999", "tcp://h:1/x"])
 def test_an_address_that_is_none_says_what_one_looks_like(name):
-    with pytest.raises(BoardError, match="expected something like link://127.0.0.1:7701"):
+    with pytest.raises(BoardError, match="expected something like 127.0.0.1:7700"):
         open_board(name)
 
 
@@ -132,8 +141,8 @@ def test_a_board_where_nobody_listens_is_named(capsys):
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert main([f"link://127.0.0.1:{port}"]) == 2
-    assert "does not answer" in capsys.readouterr().err
+    assert main([f"tcp://127.0.0.1:{port}"]) == 2
+    assert "cannot be reached: Connection refused" in capsys.readouterr().err
 
 
 def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bundle):
@@ -143,7 +152,7 @@ def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bu
     )  # fmt: skip
     try:
         assert daemon.stdout is not None
-        name = "link://" + daemon.stdout.readline().split()[-1]
+        name = "tcp://" + daemon.stdout.readline().split()[-1]
         image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
         network, found = read_bundle(bundle), []
         for _ in range(2):

@@ -13,7 +13,7 @@ from firmware_bridge.fuzz import seed_plans
 from firmware_bridge.inside import Loop
 from firmware_bridge.link import Link, LinkError, Patience, Refused
 from firmware_bridge.native import Core, CoreError, Tile
-from firmware_bridge.protocol import Frame, Frames, Kind, Result, Upload, Why
+from firmware_bridge.protocol import Frame, Frames, How, Kind, Result, Upload, Why
 from firmware_bridge.transport import Pipe, Transport, TransportError
 
 PLAN = seed_plans()[0]
@@ -64,7 +64,7 @@ def test_stuffing_has_no_zeros_and_can_be_undone(size, fill):
 
 
 def test_a_frame_is_what_protocol_md_says():
-    assert Frame(Kind.PING, 0x1234, b"\0\xff").encode().hex(" ") == "05 01 02 34 12 06 ff 03 d6 b7 4d 00"
+    assert Frame(Kind.PING, 0x1234, b"\0\xff").encode().hex(" ") == "05 02 02 34 12 06 ff ad a4 23 cb 00"
 
 
 def test_every_damage_of_a_frame_is_noticed_and_the_next_one_is_read():
@@ -195,14 +195,14 @@ class Scripted(Transport):
         return received
 
 
-def hello(version=1, body=256, room=MEMORY, rate=1000, clock=0) -> bytes:
+def hello(version=2, body=256, room=MEMORY, rate=1000, clock=0) -> bytes:
     return struct.pack("<2I2QI16s", version, body, room, rate, clock, b"x")
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (hello(version=2), "version 2 of the protocol"),
+        (hello(version=1), "version 1 of the protocol"),
         (hello()[:-1], "matching versions"),
         (b"", "version None"),
         (hello(body=4), "hold 4 bytes"),
@@ -224,7 +224,7 @@ def test_lies_end_in_an_error_and_never_in_a_picture(lie):
             have = 1 << 30 if lie == "have" else 0 if lie == "endless" else len(PLAN)
             body = struct.pack("<3I", 0, have, lie not in ("have", "endless"))[: 12 if frame.kind == Kind.BEGIN else 8]
         if frame.kind == Kind.RUN:
-            body = struct.pack("<I2Q8s8s", 1, 1, 1, b"wrong", b"wrong")[: 8 if lie == "short" else None]
+            body = struct.pack("<I2Q8s8sI8s", 1, 1, 1, b"wrong", b"wrong", 0, b"")[: 8 if lie == "short" else None]
             if lie == "progress":
                 return Frame(Kind.PROGRESS + 0x80, frame.sequence, bytes(4)).encode()
         if frame.kind == Kind.READ:
@@ -247,7 +247,7 @@ def test_lies_end_in_an_error_and_never_in_a_picture(lie):
         (255, b"", Why.BAD_KIND),
         (Kind.HELLO, b"x", Why.BAD_LENGTH),
         (Kind.DATA, bytes(8), Why.BAD_LENGTH),
-        (Kind.RUN, bytes(47), Why.BAD_LENGTH),
+        (Kind.RUN, bytes(59), Why.BAD_LENGTH),
         (Kind.BEGIN, struct.pack("<3I", 2, 0, 8) + bytes(32), Why.BAD_VALUE),
         (Kind.BEGIN, struct.pack("<3I", 0, 0, 0) + bytes(32), Why.BAD_VALUE),
         (Kind.BEGIN, struct.pack("<3I", 0, 0, MEMORY) + bytes(32), Why.NO_ROOM),
@@ -255,7 +255,10 @@ def test_lies_end_in_an_error_and_never_in_a_picture(lie):
         (Kind.BEGIN, struct.pack("<3I", 1, 0, 3) + bytes(32), Why.NO_PLAN),
         (Kind.DATA, struct.pack("<2I", 0, 0) + b"x", Why.NO_PLAN),
         (Kind.DATA, struct.pack("<2I", 1, 0) + b"x", Why.NO_PICTURE),
-        (Kind.RUN, bytes(48), Why.NO_PLAN),
+        (Kind.RUN, bytes(60), Why.NO_PLAN),
+        (Kind.RUN, struct.pack("<2I", 0, 8) + bytes(52), Why.BAD_VALUE),
+        (Kind.RUN, struct.pack("<2I", 0, How.TRACED | How.LOOK) + bytes(52), Why.BAD_VALUE),
+        (Kind.POWER, bytes(4), Why.BAD_KIND),
         (Kind.READ, bytes(16), Why.NO_RESULT),
         (Kind.READ, struct.pack("<4I", 7, 0, 0, 0), Why.BAD_VALUE),
     ],
@@ -284,7 +287,7 @@ def test_a_tile_that_does_not_fit_its_picture_is_refused(change, why):
     link._upload(Upload.PICTURE, picture().tobytes())
     fields = {**dict(zip(Tile.__annotations__, Tile.whole(8, 8).fields(), strict=True)), **change}
     with pytest.raises(Refused) as refused:
-        link._ran(protocol.run(5, False, tuple(fields.values())))
+        link._ran(protocol.run(5, How.AT_ONCE, tuple(fields.values())))
     assert refused.value.why == why
 
 

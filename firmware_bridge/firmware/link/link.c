@@ -181,61 +181,84 @@ static int alive(void *context) {
     return 0;
 }
 
-/* job, flags, tile[10] -> job, ticks[2], bytes of memory[2], 8 bytes of hash of the picture, 8 of the counts.
- * A job that is done is not done again: the picture was restored in place. */
-static uint32_t run(snn_link *link, const uint8_t *body, uint16_t sequence, uint32_t *detail) {
-    const uint32_t job = get32(body), flags = get32(body + 4);
+/* Runs the picture that is here; -> why not. */
+static uint32_t carry_out(snn_link *link, const uint8_t *body, uint16_t sequence, uint32_t *detail) {
+    const uint32_t flags = get32(body + 4);
     uint32_t *fields = (uint32_t *)(void *)&link->tile;
-    if (flags > 1 || get32(body + 24) > 1u << 20 || get32(body + 28) > 1u << 20) return SNN_BAD_VALUE; /* height, width */
+    for (int i = 0; i < 10; i++) fields[i] = get32(body + 8 + 4 * i);
+    const uint64_t pixels = (uint64_t)link->tile.height * link->tile.width;
+    if (pixels * 3 != link->upload[SNN_PICTURE].size) return SNN_BAD_VALUE;
+    const snn_mode mode = flags & SNN_ROWS ? SNN_BY_ROWS : SNN_AT_ONCE;
+    size_t needed = 0;
+    snn_status status = snn_memory_size(&link->plan, &link->tile, mode, &needed);
+    link->looked = link->counts + round_up((size_t)link->plan.layers * sizeof(snn_counts));
+    const size_t room = link->pool_bytes - (size_t)(link->looked - link->pool);
+    const uint64_t looked = flags & SNN_TRACED ? (uint64_t)link->plan.layers * link->plan.time_steps * sizeof(uint64_t)
+                            : flags & SNN_LOOK ? pixels * sizeof(int32_t)
+                                               : 0;
+    if (!status && (looked > room || needed > room - round_up((size_t)looked))) return SNN_NO_ROOM;
+    snn_probe probe = {get32(body + 48), get32(body + 52), get32(body + 56), (int32_t *)(void *)link->looked, (size_t)looked / sizeof(int32_t)};
+    const snn_job job = {
+        .mode = mode,
+        .picture = link->picture,
+        .restored = link->picture,
+        .memory = link->looked + round_up((size_t)looked),
+        .memory_bytes = needed,
+        .counts = (snn_counts *)(void *)link->counts,
+        .trace = flags & SNN_TRACED ? (uint64_t *)(void *)link->looked : NULL,
+        .poll = alive,
+        .context = link,
+        .probe = flags & SNN_LOOK ? &probe : NULL,
+    };
+    link->running = sequence;
+    if (!status) {
+        const uint64_t start = link->progress = link->port->ticks(link->port->context);
+        status = snn_run(&link->plan, &link->tile, &job);
+        link->took = link->port->ticks(link->port->context) - start;
+    }
+    if (status) {
+        link->upload[SNN_PICTURE].state = EMPTY; /* it may be half restored */
+        *detail = status;
+        return SNN_REFUSED;
+    }
+    link->used_memory = needed;
+    link->looked_bytes = flags & SNN_LOOK ? probe.count * sizeof(int32_t) : (size_t)looked;
+    link->result = 1;
+    link->statistics[4]++;
+    return 0;
+}
+
+/* job, flags, tile[10], layer, step, channel -> job, ticks[2], bytes of memory[2], 8 bytes of hash of the picture, 8 of
+ * the counts, bytes that were looked at, 8 of their hash. A job that is done is not done again: the picture was restored
+ * in place. */
+static uint32_t run(snn_link *link, const uint8_t *body, uint16_t sequence, uint32_t *detail) {
+    const uint32_t job = get32(body), flags = get32(body + 4), both = SNN_TRACED | SNN_LOOK;
+    if (flags > 7 || (flags & both) == both || get32(body + 24) > 1u << 20 || get32(body + 28) > 1u << 20) /* height, width */
+        return SNN_BAD_VALUE;
     if (!link->plan.layers) return SNN_NO_PLAN;
     if (link->upload[SNN_PICTURE].state != WHOLE || link->job != job) return SNN_NO_PICTURE;
-    const size_t counts = (size_t)link->plan.layers * sizeof(snn_counts);
     if (!link->result) {
-        for (int i = 0; i < 10; i++) fields[i] = get32(body + 8 + 4 * i);
-        const snn_mode mode = flags ? SNN_BY_ROWS : SNN_AT_ONCE;
-        if ((uint64_t)link->tile.height * link->tile.width * 3 != link->upload[SNN_PICTURE].size) return SNN_BAD_VALUE;
-        size_t needed = 0;
-        snn_status status = snn_memory_size(&link->plan, &link->tile, mode, &needed);
-        uint8_t *work = link->counts + round_up(counts);
-        if (!status && needed > link->pool_bytes - (size_t)(work - link->pool)) return SNN_NO_ROOM;
-        snn_job work_of = {
-            .mode = mode,
-            .picture = link->picture,
-            .restored = link->picture,
-            .memory = work,
-            .memory_bytes = needed,
-            .counts = (snn_counts *)(void *)link->counts,
-            .poll = alive,
-            .context = link,
-        };
-        link->running = sequence;
-        if (!status) {
-            const uint64_t start = link->progress = link->port->ticks(link->port->context);
-            status = snn_run(&link->plan, &link->tile, &work_of);
-            link->took = link->port->ticks(link->port->context) - start;
-        }
-        if (status) {
-            link->upload[SNN_PICTURE].state = EMPTY; /* it may be half restored */
-            *detail = status;
-            return SNN_REFUSED;
-        }
-        link->used_memory = needed;
-        link->result = 1;
-        link->statistics[4]++;
+        const uint32_t why = carry_out(link, body, sequence, detail);
+        if (why) return why;
     }
     uint8_t *at = put64(put64(put32(link->answer + HEADER, job), link->took), link->used_memory);
-    digest8(digest8(at, link->picture, link->upload[SNN_PICTURE].size), link->counts, counts);
+    at = digest8(at, link->picture, link->upload[SNN_PICTURE].size);
+    at = digest8(at, link->counts, (size_t)link->plan.layers * sizeof(snn_counts));
+    digest8(put32(at, (uint32_t)link->looked_bytes), link->looked, link->looked_bytes);
     return 0;
 }
 
 /* what, job, offset, length -> what, offset, bytes; `body` becomes the answer's length */
 static uint32_t read_result(snn_link *link, const uint8_t *body, size_t *length) {
     const uint32_t what = get32(body), job = get32(body + 4), offset = get32(body + 8), count = get32(body + 12);
-    if (what > SNN_COUNTED) return SNN_BAD_VALUE;
+    if (what > SNN_LOOKED) return SNN_BAD_VALUE;
     if (!link->result || job != link->job) return SNN_NO_RESULT;
-    const size_t size = what ? (size_t)link->plan.layers * sizeof(snn_counts) : link->upload[SNN_PICTURE].size;
+    const uint8_t *from = what == SNN_RESTORED ? link->picture : what == SNN_COUNTED ? link->counts : link->looked;
+    const size_t size = what == SNN_RESTORED  ? link->upload[SNN_PICTURE].size
+                        : what == SNN_COUNTED ? (size_t)link->plan.layers * sizeof(snn_counts)
+                                              : link->looked_bytes;
     if (offset > size || count > size - offset || count > link->most_body - 8) return SNN_BAD_VALUE;
-    memcpy(put32(put32(link->answer + HEADER, what), offset), (what ? link->counts : link->picture) + offset, count);
+    memcpy(put32(put32(link->answer + HEADER, what), offset), from + offset, count);
     *length = 8 + (size_t)count;
     return 0;
 }
@@ -255,7 +278,7 @@ static void serve(snn_link *link, size_t count) {
     const uint8_t kind = frame[1];
     const uint16_t sequence = (uint16_t)(frame[2] | frame[3] << 8);
     const size_t length = count - HEADER - CRC;
-    static const uint8_t exactly[] = {[SNN_HELLO] = 0, [SNN_RESET] = 0, [SNN_BEGIN] = 44, [SNN_RUN] = 48, [SNN_READ] = 16, [SNN_STATISTICS] = 0};
+    static const uint8_t exactly[] = {[SNN_HELLO] = 0, [SNN_RESET] = 0, [SNN_BEGIN] = 44, [SNN_RUN] = 60, [SNN_READ] = 16, [SNN_STATISTICS] = 0};
     uint32_t why = 0, detail = 0;
     size_t answered = 0;
     if (frame[0] != SNN_LINK_VERSION || !kind || kind > SNN_STATISTICS) {
@@ -269,7 +292,7 @@ static void serve(snn_link *link, size_t count) {
         case SNN_RESET: forget(link); break;
         case SNN_BEGIN: why = begin(link, body, &detail), answered = 12; break;
         case SNN_DATA: why = data(link, body, length), answered = 8; break;
-        case SNN_RUN: why = run(link, body, sequence, &detail), answered = 36; break;
+        case SNN_RUN: why = run(link, body, sequence, &detail), answered = 48; break;
         case SNN_READ: why = read_result(link, body, &answered); break;
         default:
             memcpy(link->answer + HEADER, link->statistics, answered = sizeof link->statistics);

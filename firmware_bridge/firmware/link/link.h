@@ -13,7 +13,7 @@
 
 #include "snn.h"
 
-enum { SNN_LINK_VERSION = 1, SNN_LINK_LEAST_BODY = 64, SNN_LINK_MOST_BODY = 1 << 16, SNN_LINK_BUILD = 16 };
+enum { SNN_LINK_VERSION = 2, SNN_LINK_LEAST_BODY = 64, SNN_LINK_MOST_BODY = 1 << 16, SNN_LINK_BUILD = 16 };
 
 /* Kinds of frames. An answer has its request's kind plus SNN_ANSWER. Never renumber. */
 enum {
@@ -21,7 +21,8 @@ enum {
     SNN_PROGRESS = 0x70, SNN_ERROR = 0x7F, SNN_ANSWER = 0x80
 };
 enum { SNN_PLAN = 0, SNN_PICTURE = 1 };              /* what is uploaded */
-enum { SNN_RESTORED = 0, SNN_COUNTED = 1 };          /* what is read */
+enum { SNN_RESTORED = 0, SNN_COUNTED = 1, SNN_LOOKED = 2 }; /* what is read */
+enum { SNN_ROWS = 1, SNN_TRACED = 2, SNN_LOOK = 4 }; /* how a job is run: by rows; with a trace, or a look into a layer */
 enum { SNN_WALL_NS = 0, SNN_CYCLES = 1, SNN_INSTRUCTIONS = 2 }; /* what ticks count */
 
 /* Why a request is not answered as asked. */
@@ -67,8 +68,8 @@ typedef struct {
     snn_tile tile;
     uint32_t job, result; /* number of the job that the picture is for; whether its result is here */
     uint64_t took, progress;
-    size_t used_memory;
-    uint8_t *picture, *counts;
+    size_t used_memory, looked_bytes;
+    uint8_t *picture, *counts, *looked; /* looked: the trace, or the numbers of a layer */
     uint16_t running;
     uint32_t statistics[6]; /* frames, bad frames, bytes[2], runs, errors */
 } snn_link;
