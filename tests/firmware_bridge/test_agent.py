@@ -432,7 +432,7 @@ def test_a_request_about_power_that_is_repeated_is_answered_again_and_not_done_a
             link.begin_power(5)
         assert len(begun) == 1
         time.sleep(0.1)
-        assert link.end_power()["power"]["idle_w"] == pytest.approx(2.0)
+        assert "read 2 W in the run and 2 W before it" in str(link.end_power())
         link.close()
 
 
