@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -35,14 +36,19 @@ class Transport(ABC):
 
 
 class Pipe(Transport):
-    """A program's standard input and output, such as an emulator's. It is killed when the pipe is closed."""
+    """A program's standard input and output, such as an emulator's. It is killed when the pipe is closed.
 
-    def __init__(self, command: Sequence[str]):
+    one_processor: all its threads share one. That is what an emulated machine without an operating system wants: it and
+    its UART wake each other up for every byte, which between two processors takes three times as long.
+    """
+
+    def __init__(self, command: Sequence[str], one_processor: bool = False):
         self.name = command[0]
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-            )
+            with _on_one_processor() if one_processor else contextlib.nullcontext():
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                )
         except OSError as error:
             raise TransportError(f"{self.name} cannot be started: {error.strerror}") from error
         assert self._process.stdin and self._process.stdout
@@ -87,6 +93,20 @@ class Pipe(Transport):
             if stream:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+@contextlib.contextmanager
+def _on_one_processor() -> Iterator[None]:
+    """Programs that this thread starts meanwhile."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {random.choice(sorted(allowed))})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 class Tcp(Transport):

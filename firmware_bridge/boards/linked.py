@@ -131,7 +131,8 @@ class Emulated(Linked):
         return f"apt-get install {' '.join(packages)}" if packages else ""
 
     def _connect(self) -> Transport:
-        return Pipe(MACHINES[self.name].link_command())
+        machine = MACHINES[self.name]
+        return Pipe(machine.link_command(), one_processor=bool(machine.linker_script))
 
 
 class Arm64(Emulated):

@@ -1,5 +1,6 @@
 """The link: frames, a board behind lines of every sort of badness, and the same firmware on emulated machines."""
 
+import os
 import random
 import shutil
 import struct
@@ -325,6 +326,16 @@ def test_a_picture_that_does_not_fit_the_memory_is_refused_and_a_smaller_one_is_
     assert same(link.run(picture()), picture())
 
 
+def test_a_program_is_kept_on_one_processor_if_it_wants_so_and_this_one_is_not():
+    allowed = os.sched_getaffinity(0)
+    show = ["sh", "-c", "grep Cpus_allowed_list /proc/self/status; cat"]
+    pipe = Pipe(show, one_processor=True)
+    try:
+        assert pipe.receive(5).split()[1].isdigit() and os.sched_getaffinity(0) == allowed
+    finally:
+        pipe.close()
+
+
 LINES = [
     (name, uart)
     for name, machine in build.MACHINES.items()
@@ -338,7 +349,7 @@ def test_emulated_boards_answer_with_the_same_bits(name, uart):
     for tool in (machine.target.compiler, *machine.emulator[:1]):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    link = Link(Pipe(machine.link_command(uart)))
+    link = Link(Pipe(machine.link_command(uart), one_processor=uart))
     try:
         link.load(PLAN)
         for size in ((8, 8), (30, 21)):
