@@ -113,8 +113,8 @@ def test_by_rows_nothing_shares_memory(seed):
 
 def test_the_command_writes_the_plan_and_says_what_sets_its_memory(tmp_path, capsys):
     out = tmp_path / "denoise.plan"
-    assert planning.main([str(SHIPPED[0]), "--out", str(out), "--size", "64x64"]) == 0
-    plan = compile_bundle(read_bundle(SHIPPED[0]))
+    assert planning.main([str(SMALL[0]), "--out", str(out), "--size", "64x64"]) == 0
+    plan = compile_bundle(read_bundle(SMALL[0]))
     assert out.read_bytes() == plan.data
     said = capsys.readouterr().out
     assert plan.hash in said and f"{plan.units(64, 64) * plan.unit:,} bytes for 64x64" in said
