@@ -64,7 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", metavar="SOURCE", nargs="?", type=_name, help="what to restore, see below")
     parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
-    parser.add_argument("--bundle", metavar="FILE", type=_path, help="the network; default: the one that ships")
+    parser.add_argument(
+        "--bundle",
+        metavar="FILE",
+        type=_bundle,
+        help=f"the network, or a shipped one by name ({', '.join(_shipped())}); default: that of the task",
+    )
     parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
@@ -206,8 +211,9 @@ def shipped_bundle(task: str) -> Path:
     """The bundle that ships for `task`. Raises UserError if there is none."""
     path = BUNDLES / f"{task}.safetensors"
     if not path.is_file():
-        tasks = ", ".join(sorted(bundle.stem for bundle in BUNDLES.glob("*.safetensors"))) or "none yet"
-        raise UserError(f"no bundle ships for {task} (those that do: {tasks}); give one with --bundle FILE.")
+        raise UserError(
+            f"no bundle ships for {task} (those that do: {', '.join(_shipped()) or 'none yet'}); give one with --bundle."
+        )
     return path
 
 
@@ -318,6 +324,16 @@ def _name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty name was given; is a shell variable not set?")
     return text
+
+
+def _shipped() -> list[str]:
+    return sorted(bundle.stem for bundle in BUNDLES.glob("*.safetensors"))
+
+
+def _bundle(text: str) -> Path:
+    """A file, or else a shipped bundle's name."""
+    path = _path(text)
+    return BUNDLES / f"{text}.safetensors" if text in _shipped() and not path.exists() else path
 
 
 def _path(text: str) -> Path:

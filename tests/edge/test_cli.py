@@ -576,6 +576,14 @@ def test_a_nearly_full_disk_ends_a_video_while_it_can_still_be_closed(work, rest
     assert names(work) == ["a.mkv", "b.mkv"]
 
 
+def test_a_shipped_bundle_goes_by_its_name_unless_a_file_is_called_so(work, restore, monkeypatch):
+    monkeypatch.chdir(work)
+    assert restore("sample", "--bundle", "denoise-lean", "--stats", work / "s.json").code == 0
+    assert simulator.load(cli.BUNDLES / "denoise-lean.safetensors").bundle_hash in (work / "s.json").read_text()
+    (work / "denoise-lean").write_bytes(b"no bundle")
+    assert_refused(restore("sample", "--bundle", "denoise-lean", "--out", work / "b.png"), "denoise-lean")
+
+
 def test_a_missing_bundle(work, restore):
     assert_refused(restore("sample", "--bundle", work / "x.safetensors", "--out", work / "b.png"), "x.safetensors")
     assert names(work) == []
