@@ -211,9 +211,8 @@ def shipped_bundle(task: str) -> Path:
     """The bundle that ships for `task`. Raises UserError if there is none."""
     path = BUNDLES / f"{task}.safetensors"
     if not path.is_file():
-        raise UserError(
-            f"no bundle ships for {task} (those that do: {', '.join(_shipped()) or 'none yet'}); give one with --bundle."
-        )
+        names = ", ".join(_shipped()) or "none yet"
+        raise UserError(f"no bundle ships for {task} (those that do: {names}); give one with --bundle.")
     return path
 
 
