@@ -13,10 +13,10 @@ from export.onnx import check_image
 from simulator.analysis import FLOAT_LIMIT, analyse, tensor_shapes
 from simulator.bundle import Bundle, read_bundle
 from simulator.graph import KINDS, Builder, Graph
+from simulator.random_networks import random_network
 from simulator.reference import window_sums
 from simulator.trace import first_difference
 from tests.conformance.agreement import bundled, check, guaranteed
-from tests.random_graphs import random_network
 from tests.simulator.networks import observed, random_image
 from train.architectures import edge, paper
 from train.student import Student

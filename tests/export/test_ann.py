@@ -13,8 +13,8 @@ from export.ann.to_torch import TorchAnn
 from export.files import ExportError
 from simulator.analysis import Analysis, analyse
 from simulator.graph import Builder
+from simulator.random_networks import narrow_paper_network
 from simulator.statistics import count
-from tests.random_graphs import narrow_paper_network
 from tests.simulator.networks import random_image, random_network
 from train.architectures import build_graph
 

@@ -15,8 +15,8 @@ from simulator.analysis import analyse
 from simulator.bundle import read_bundle, write_bundle
 from simulator.graph import Builder
 from simulator.network import Network
+from simulator.random_networks import random_tensors
 from tests.export.conftest import META
-from tests.random_graphs import random_tensors
 from tests.simulator.networks import random_image
 from train.architectures import paper
 from train.student import Student

@@ -34,8 +34,8 @@ from firmware_bridge.server import MOST_CONNECTIONS, Server
 from firmware_bridge.transport import Tcp
 from simulator.bundle import read_bundle
 from simulator.network import Network
+from simulator.random_networks import random_network
 from tests.conformance.agreement import bundled
-from tests.random_graphs import random_network
 from tests.simulator.networks import random_image
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from firmware_bridge.boards.core import Native
 from firmware_bridge.locate import NetworkTracer, first_place
 from simulator.bundle import read_bundle, write_bundle
 from simulator.network import Network
+from simulator.random_networks import random_network
 from tests.conformance.agreement import META, bundled
-from tests.random_graphs import random_network
 from tests.simulator.networks import random_image
 
 ROOT = Path(__file__).parents[2]

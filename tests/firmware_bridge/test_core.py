@@ -17,10 +17,10 @@ from simulator.analysis import analyse
 from simulator.bundle import Bundle, read_bundle
 from simulator.graph import KINDS
 from simulator.network import Network
+from simulator.random_networks import narrow_paper_network, random_network
 from simulator.statistics import Population
 from simulator.trace import first_difference
 from tests.conformance.agreement import bundled
-from tests.random_graphs import narrow_paper_network, random_network
 from tests.simulator.networks import observed, random_image, small_network
 
 ROOT = Path(__file__).parents[2]

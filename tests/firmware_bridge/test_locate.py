@@ -12,8 +12,8 @@ from firmware_bridge.plan import compile_bundle, compile_plan
 from firmware_bridge.runner import Runner
 from simulator.analysis import analyse
 from simulator.network import Network
+from simulator.random_networks import random_network
 from tests.conformance.agreement import bundled
-from tests.random_graphs import random_network
 from tests.simulator.networks import observed, random_image
 
 

@@ -17,7 +17,7 @@ from firmware_bridge.plan import compile_bundle, compile_plan
 from firmware_bridge.runner import Runner, RunnerError
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle
-from tests.random_graphs import random_network
+from simulator.random_networks import random_network
 
 ROOT = Path(__file__).parents[2]
 EMULATED = [name for name in MACHINES if name.startswith("qemu")]

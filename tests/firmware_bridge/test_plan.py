@@ -12,7 +12,7 @@ from firmware_bridge.native import Core, Tile, tiles
 from firmware_bridge.plan import Plan, compile_bundle, compile_plan, sealed
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle
-from tests.random_graphs import random_network
+from simulator.random_networks import random_network
 from tests.simulator.networks import small_network
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from simulator.engine import Engine, available_threads, compiled, vectors
 from simulator.engine.plan import Layout, build_plan
 from simulator.engine.roofline import measure
 from simulator.graph import KINDS, Builder, Graph
+from simulator.random_networks import Tensors, narrow_paper_network, random_network, random_tensors
 from simulator.reference import Reference
-from tests.random_graphs import Tensors, narrow_paper_network, random_network, random_tensors
 
 Pixels = npt.NDArray[np.int16]
 

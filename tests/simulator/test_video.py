@@ -13,9 +13,9 @@ import simulator.engine
 from simulator import bench_video
 from simulator.engine import video as engine_video
 from simulator.network import Network
+from simulator.random_networks import narrow_paper_network, random_network
 from simulator.video import VideoStream
 from tests.conformance.agreement import bundled
-from tests.random_graphs import narrow_paper_network, random_network
 from tests.simulator import networks
 
 ROOT = Path(__file__).parents[2]

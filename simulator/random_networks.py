@@ -1,4 +1,4 @@
-"""Random networks for the conformance suite: every kind of node with every attribute, seeded, valid under `analyse`."""
+"""Random networks for conformance: every kind of node with every attribute, seeded, valid under `analyse`."""
 
 from __future__ import annotations
 
