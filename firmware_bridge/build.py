@@ -1,16 +1,21 @@
 """Compiles the C core with the machine's compiler or a cross compiler; results are kept and used again.
 
+`python -m firmware_bridge.build` puts everything that goes onto boards into a folder.
+
 A build is named by its sources and flags, so that a changed source is a new build, and lies in the user's cache folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,3 +207,50 @@ def _version(compiler: str) -> str:
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikerir-edge" / "firmware"
+
+
+def programs() -> dict[str, Callable[[], Path]]:
+    """What `python -m firmware_bridge.build` makes: file names, and what compiles each."""
+    made: dict[str, Callable[[], Path]] = {"libsnn.so": shared_library}
+    for name, machine in MACHINES.items():
+        if name == "sanitized":
+            continue
+        short = name.removeprefix("qemu-")
+        if machine.linker_script:
+            made[f"snn-link-{short}.elf"] = functools.partial(link_program, machine, True)
+            made[f"snn-link-{short}-semihosting.elf"] = functools.partial(link_program, machine)
+        else:
+            made[f"snn-link-{short}"] = functools.partial(link_program, machine)
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0; 2 if a compiler is missing, or the folder cannot be written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m firmware_bridge.build",
+        description="Builds the board's end of the link for every processor, and the core as a library.",
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=Path("build/firmware"), help="build/firmware")
+    out = parser.parse_args(argv).out
+    failed = 0
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, compile_it in programs().items():
+            try:
+                built = compile_it()
+            except BuildError as error:
+                print(f"firmware_bridge.build: {name}: {error}", file=sys.stderr)
+                failed = 2
+                continue
+            fresh = out / f".{name}.{os.getpid()}"
+            shutil.copy2(built, fresh)
+            os.replace(fresh, out / name)
+            print(f"{out / name}: {built.stat().st_size:,} bytes")
+    except OSError as error:
+        print(f"firmware_bridge.build: {error.filename or out} cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

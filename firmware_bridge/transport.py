@@ -155,22 +155,26 @@ class Serial(Transport):
         except ImportError as error:
             raise TransportError("serial ports need pyserial: pip install pyserial") from error
         try:
-            self._port: Any = serial.Serial(device, baud, timeout=0, write_timeout=10)
+            self._port: Any = serial.Serial(device, baud, timeout=0.05, write_timeout=5, exclusive=True)
         except (OSError, ValueError) as error:
-            raise TransportError(f"{device} cannot be opened: {error}") from error
+            known = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            raise TransportError(f"{device} cannot be opened as a serial port: {known}") from error
+
+    # Timeouts of a port are set once: pyserial configures all of it anew when they change.
 
     def send(self, data: bytes, timeout_s: float) -> None:
-        self._port.write_timeout = timeout_s
         try:
             self._port.write(data)
         except OSError as error:
             raise TransportError(f"{self.name} has gone: {error}") from error
 
     def receive(self, timeout_s: float) -> bytes:
-        self._port.timeout = timeout_s
+        end = time.monotonic() + timeout_s
         try:
-            first: bytes = self._port.read(1)
-            return first + self._port.read(self._port.in_waiting) if first else b""
+            while not (first := self._port.read(1)):
+                if time.monotonic() >= end:
+                    return b""
+            return bytes(first) + bytes(self._port.read(self._port.in_waiting))
         except OSError as error:
             raise TransportError(f"{self.name} has gone: {error}") from error
 

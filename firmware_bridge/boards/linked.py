@@ -91,6 +91,9 @@ class SerialPort(Linked):
     def __init__(self, device: str, baud: int, name: str):
         super().__init__()
         self.name, self._device, self._baud = name, device, baud
+        # Not more on its way than the line carries in half a second and a board keeps; time for two frames of 1 KiB.
+        window = min(max(baud // 20, 1 << 11), 1 << 14)
+        self.patience = Patience(answer_s=1 + 20 * 1100 / baud, window=window)
 
     def _connect(self) -> Transport:
         return Serial(self._device, self._baud)

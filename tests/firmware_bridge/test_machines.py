@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from firmware_bridge import build, inner_loop
 from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError, Machine, runner
 from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import compile_bundle, compile_plan
@@ -86,6 +87,41 @@ def test_a_cortex_m7_takes_less_than_two_instructions_per_synaptic_operation(boa
     ticks = [runner.accumulate(current, weight, runs, plain=False)[1] for runs in (few, many)]
     assert instructions(machine, ticks[1] - ticks[0]) / (200 * 32) < 2
     assert instructions(machine, ticks[0]) / (10 * 32) < 4  # the call included, ten spikes at a position
+
+
+def test_one_command_builds_everything_that_goes_onto_boards(tmp_path, capsys, monkeypatch):
+    for tool in {machine.target.compiler for machine in MACHINES.values()}:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    assert build.main(["--out", str(tmp_path)]) == 0
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == set(build.programs()) and {"snn-link-mps2-an500.elf", "snn-link-aarch64"} <= made
+    for name in ("snn-link-mps2-an500.elf", "snn-link-mps3-an547.elf"):
+        said = subprocess.run(
+            ["arm-none-eabi-size", tmp_path / name], capture_output=True, text=True, check=True
+        ).stdout
+        text, data, _ = (int(number) for number in said.splitlines()[1].split()[:3])
+        assert text + data <= 64 << 10
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert build.main(["--out", str(tmp_path)]) == 2
+    assert "snn-link-arm: the compiler arm-linux-gnueabihf-gcc is not installed" in capsys.readouterr().err
+    assert build.main(["--out", "/proc/nowhere"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_command_counts_instructions(capsys):
+    name = "qemu-mps2-an500"
+    if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("the emulator or its compiler is not installed")
+    assert inner_loop.main([name]) == 0
+    rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 2 * len(inner_loop.CHANNELS)
+    of_core, plain = (next(row for row in rows if row[1:3] == [loop, "32"]) for loop in ("the core", "plain C"))
+    assert float(of_core[-1]) < 2 < float(plain[-1])  # one spike more
+    assert float(of_core[4]) < 4  # three spikes at a position, the call included
+    with pytest.raises(SystemExit) as ended:
+        inner_loop.main(["host"])
+    assert ended.value.code == 2 and "instructions are not counted on host" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("board", BARE, indirect=True)
