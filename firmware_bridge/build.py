@@ -26,6 +26,9 @@ STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
 
+FUZZERS = ("plans", "frames")
+
+
 class BuildError(RuntimeError):
     """A compiler that is missing or fails. str() is a sentence and what the compiler said."""
 
@@ -155,9 +158,9 @@ def _digest(sources: tuple[Path, ...]) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def fuzzer(target: Target = SANITIZED) -> Path:
-    """The program that damages plans and pictures and has the core read them (firmware/fuzz)."""
-    return compile_program(target, "fuzz", (*CORE, *_files("fuzz/fuzz.c")))
+def fuzzer(what: str, target: Target = SANITIZED, link: Path = FIRMWARE / "link" / "link.c") -> Path:
+    """The program that tries hostile plans or frames (FUZZERS) on the core and on the board's end of the `link`."""
+    return compile_program(target, what, (*CORE, link, *_files(f"fuzz/{what}.c")))
 
 
 def compile_program(
@@ -175,6 +178,7 @@ def compile_program(
         f"-I{FIRMWARE / 'core'}",
         f"-I{FIRMWARE / 'runner'}",
         f"-I{FIRMWARE / 'link'}",
+        f"-I{FIRMWARE / 'fuzz'}",
         *more,
     )
     key = hashlib.sha256("\0".join((_version(compiler), name, *flags)).encode())

@@ -1,7 +1,8 @@
-"""`python -m firmware_bridge.fuzz [--minutes M | --count N] [--seed S]`: hostile plans and pictures for the C core.
+"""`python -m firmware_bridge.fuzz [plans|frames] [--minutes M | --count N] [--seed S]`: hostile input for the C code.
 
-The core is compiled with the address and undefined-behaviour sanitizers; the plans that are damaged come from small
-networks that together have every kind of node. Exit code 0: no crash and nothing out of bounds; 1: the seed to look at
+plans: damaged plans and tiles for the core. frames: damaged, impossible and sound frames for the board's end of the
+link. Both are compiled with the address and undefined-behaviour sanitizers; the plans come from small networks that
+together have every kind of node. Exit code 0: no crash, nothing out of bounds, no answer amiss; 1: the seed to look at
 is printed, and `--seed S --count 1` repeats it.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firmware_bridge.build import BuildError, fuzzer
+from firmware_bridge.build import FUZZERS, BuildError, fuzzer
 from firmware_bridge.plan import compile_plan
 from simulator.analysis import analyse, tensor_shapes, weight_tensors
 from simulator.graph import Builder, Graph
@@ -95,36 +96,58 @@ def _single_step() -> Graph:
     return b.finish(b.sum("add", x, y))
 
 
-def fuzz(seed: int, count: int, seconds: float) -> tuple[bool, str]:
-    """Runs `count` plans or for `seconds`, whichever ends first (0: no limit); (clean?, what the program said)."""
-    program = fuzzer()
+def fuzz(what: str, seed: int, count: int, seconds: float, program: Path | None = None) -> tuple[bool, str]:
+    """Runs `count` plans or frames, or for `seconds`, whichever ends first (0: no limit); (clean?, what it said).
+
+    program: of another build than this project's. Long runs say every half minute how far they are.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for index, data in enumerate(seed_plans()):
             paths.append(Path(folder) / f"{index}.plan")
             paths[-1].write_bytes(data)
-        command = [str(program), str(seed), str(count), str(seconds), *map(str, paths)]
-        done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode == 0, done.stdout + done.stderr
+        command = [str(program or fuzzer(what)), str(seed), str(count), str(seconds), *map(str, paths)]
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert running.stdout and running.stderr
+        complaints = []
+        with running:
+            try:
+                for line in running.stderr:
+                    if line.startswith("..."):
+                        print(line.rstrip(), flush=True)
+                    else:
+                        complaints.append(line)
+                said = running.stdout.read()
+            except BaseException:
+                running.kill()
+                raise
+    return running.returncode == 0, said + "".join(complaints)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m firmware_bridge.fuzz", description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--minutes", type=float, help="stop after so long")
-    parser.add_argument("--count", type=int, help="stop after so many plans (100,000 without --minutes)")
-    parser.add_argument("--seed", type=int, default=0, help="the first one; every plan has the next")
+    parser.add_argument("what", nargs="?", choices=FUZZERS, help="default: one after the other")
+    parser.add_argument("--minutes", type=float, help="stop after so long, each")
+    parser.add_argument("--count", type=int, help="stop after so many plans or frames (100,000 without --minutes)")
+    parser.add_argument("--seed", type=int, default=0, help="the first one; every plan or session has the next")
     options = parser.parse_args(arguments)
     given = [number for number in (options.minutes, options.count) if number is not None]
     if min(given, default=1) <= 0 or options.seed < 0:
         parser.error("--minutes and --count must be larger than 0 and --seed not negative")
     count = options.count or (0 if options.minutes else 100_000)
+    clean = True
     try:
-        clean, said = fuzz(options.seed, count, 60 * (options.minutes or 0))
+        for what in [options.what] if options.what else FUZZERS:
+            fine, said = fuzz(what, options.seed, count, 60 * (options.minutes or 0))
+            print(said.strip())
+            print(f"{what}: no crash, nothing out of bounds" if fine else f"{what}: misbehaved; see above", flush=True)
+            clean = clean and fine
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(said.strip())
-    print("no crash, nothing out of bounds" if clean else "the core misbehaved; see above")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0 if clean else 1
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import numpy as np
 import pytest
 
-from firmware_bridge import fuzz, native
+from firmware_bridge import build, fuzz, native
 from firmware_bridge.build import MACHINES
 from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import HEADER_WORDS, NONE, OPERATION_WORDS, compile_plan, sealed
@@ -143,12 +144,44 @@ def test_the_networks_that_are_fuzzed_have_every_kind_of_node():
     assert {node.kind for graph in fuzz.small_networks() for node in graph.nodes} == set(KINDS)
 
 
+SECONDS = 30.0 if os.environ.get("CI") else 4.0
+
+
 def test_fuzzed_plans_and_pictures_never_leave_their_bounds():
-    clean, said = fuzz.fuzz(seed=0, count=12_000, seconds=0)
+    clean, said = fuzz.fuzz("plans", seed=0, count=0, seconds=SECONDS)
     assert clean, said
-    tally = {name: int(number) for name, number in (line.split() for line in said.splitlines()[1:])}
-    assert sum(tally.values()) == 12_000
-    assert tally["SNN_OK"] > 1000 and tally["SNN_OPERATION"] > 1000 and tally["SNN_TERM"] > 100
+    tally = {name: int(count) for name, count in (line.split() for line in said.splitlines()[1:])}
+    assert set(tally) == set(native.STATUSES)
+    assert all(tally[name] for name in ("SNN_OK", "SNN_HASH", "SNN_VALUE", "SNN_OPERATION", "SNN_TERM", "SNN_SIZE"))
+
+
+def test_fuzzed_frames_never_leave_their_bounds_and_are_answered_soundly():
+    clean, said = fuzz.fuzz("frames", seed=0, count=0, seconds=SECONDS)
+    assert clean, said
+    frames, sessions, pictures = (int(said.split()[at]) for at in (0, 3, 8))
+    assert frames > 5_000 and sessions > 50 and pictures > 100
+
+
+@pytest.mark.parametrize(
+    ("sound", "faulty"),
+    [
+        ("&& count <= upload->size - upload->have", ""),
+        ("count > link->most_body - 8", "0"),
+        ("if (link->filled == link->frame_room) link->lost = 1;\n                else ", ""),
+    ],
+    ids=["a piece too long", "an answer too long", "a frame too long"],
+)
+def test_a_check_that_is_missing_from_the_link_is_found_and_the_seed_repeats_it(sound, faulty, tmp_path, monkeypatch):
+    source = (build.FIRMWARE / "link" / "link.c").read_text()
+    assert source.count(sound) == 1
+    (tmp_path / "link.c").write_text(source.replace(sound, faulty))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program = build.fuzzer("frames", link=tmp_path / "link.c")
+    clean, said = fuzz.fuzz("frames", seed=0, count=2_000_000, seconds=60, program=program)
+    assert not clean
+    seed = int(said.rpartition("seed ")[2].split()[0])
+    again, said = fuzz.fuzz("frames", seed=seed, count=1, seconds=60, program=program)
+    assert not again and f"seed {seed}" in said
 
 
 def test_the_fuzzer_answers_a_bad_command_with_exit_code_2():
