@@ -33,7 +33,8 @@ class BoardNetwork:
             raise UserError(sentence(error)) from error
         self.task, self.bundle_hash, self.backend = self._bundle.task, self._bundle.content_hash, name
         self._end_to_end_ms = array("d")
-        self._ticks = self._synops = 0
+        self._ticks = self._synops = self._pixels = 0
+        self._computed = 0.0
 
     def run(self, image: Pixels, tile: int | None = None) -> Result:
         """As `simulator.network.Network.run`; the board cuts pictures as its memory needs. Raises UserError."""
@@ -45,6 +46,8 @@ class BoardNetwork:
             raise UserError(sentence(error)) from error
         self._end_to_end_ms.append(found.end_to_end_s * 1e3)
         self._ticks += found.ticks or 0
+        self._pixels += height * width
+        self._computed += height * width * found.overhead
         self._synops += int(found.counts["synops"].sum())
         stats = statistics(self._bundle.analysis, height, width, found.counts, found.seconds)
         return Result(as_given(image, found.image, alpha), stats)
@@ -53,6 +56,8 @@ class BoardNetwork:
         """What a `--stats` file has of a board besides: what its clock counts, and latency end to end."""
         latency = {name: float(np.percentile(self._end_to_end_ms, q)) for name, q in (("median", 50), ("p95", 95))}
         figures: dict[str, Any] = {"latency_clock": self.board.clock, "end_to_end_ms": latency}
+        if self._computed > self._pixels:
+            figures["computed_pixels_per_pixel"] = self._computed / self._pixels
         if self.board.unit and self._synops:
             figures[f"{self.board.unit}_per_synop"] = self._ticks / self._synops
         return figures

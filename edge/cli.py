@@ -269,10 +269,11 @@ def summary(figures: dict[str, Any]) -> str:
 
 def board_line(figures: dict[str, Any]) -> str:
     """Which board it was, what its clock counts, and what the whole way took."""
-    latency = figures["end_to_end_ms"]
+    latency, computed = figures["end_to_end_ms"], figures.get("computed_pixels_per_pixel")
     return (
         f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
         f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+        + (f"; in tiles, {computed:.2f} pixels computed for each of the picture" if computed else "")
     )
 
 

@@ -89,3 +89,11 @@ def test_a_board_that_fails_in_the_run_ends_it_with_a_sentence_and_is_closed(wor
     run = restore(store(work / "a.png", picture()), "--board", "failing", "--out", work / "b.png")
     assert_refused(run, "the cable has come off")
     assert closed and names(work) == ["a.png"]
+
+
+def test_a_board_with_little_memory_says_how_many_pixels_it_computed(work, restore, monkeypatch):
+    monkeypatch.setattr(Native, "memory_bytes", 2200 << 10)
+    run = restore("sample", "--board", "native", "--bundle", "denoise", "--stats", work / "s.json")
+    assert run.code == 0, run.err
+    computed = json.loads((work / "s.json").read_text())["computed_pixels_per_pixel"]
+    assert computed > 1 and f"in tiles, {computed:.2f} pixels computed" in run.out

@@ -15,18 +15,19 @@ size_t snn_link_overhead(uint32_t most_body) {
     return 2 * round_up(frame) + round_up(encoded(frame));
 }
 
-/* CRC-32 of IEEE 802.3, four bits at a time: 64 bytes of table. */
+/* CRC-32 of IEEE 802.3, a byte at a time. The table is linear: an entry is the sum of those of its bits. */
+#define BIT(i, bit, of_bit) ((i) & (bit) ? of_bit : 0u)
+#define ENTRY(i)                                                                                             \
+    (BIT(i, 1, 0x77073096u) ^ BIT(i, 2, 0xEE0E612Cu) ^ BIT(i, 4, 0x076DC419u) ^ BIT(i, 8, 0x0EDB8832u) ^     \
+     BIT(i, 16, 0x1DB71064u) ^ BIT(i, 32, 0x3B6E20C8u) ^ BIT(i, 64, 0x76DC4190u) ^ BIT(i, 128, 0xEDB88320u))
+#define FOUR(i) ENTRY(i), ENTRY((i) + 1), ENTRY((i) + 2), ENTRY((i) + 3)
+#define SIXTEEN(i) FOUR(i), FOUR((i) + 4), FOUR((i) + 8), FOUR((i) + 12)
+#define SIXTY_FOUR(i) SIXTEEN(i), SIXTEEN((i) + 16), SIXTEEN((i) + 32), SIXTEEN((i) + 48)
+
 static uint32_t crc32(const uint8_t *bytes, size_t count) {
-    static const uint32_t table[16] = {
-        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
-        0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
-    };
+    static const uint32_t table[256] = {SIXTY_FOUR(0), SIXTY_FOUR(64), SIXTY_FOUR(128), SIXTY_FOUR(192)};
     uint32_t crc = 0xFFFFFFFFu;
-    while (count--) {
-        crc ^= *bytes++;
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
-    }
+    while (count--) crc = crc >> 8 ^ table[(crc ^ *bytes++) & 255];
     return ~crc;
 }
 
@@ -330,9 +331,21 @@ void snn_link_take(snn_link *link, const uint8_t *bytes, size_t count) {
             }
             link->block = *bytes;
             link->left = (uint8_t)(*bytes - 1);
-        } else {
-            if (link->filled == link->frame_room) link->lost = 1;
-            else link->frame[link->filled++] = *bytes, link->left--;
+        } else { /* bytes of the block, as many as are here */
+            size_t run = link->frame_room - link->filled;
+            if (run > link->left) run = link->left;
+            if (run > count + 1) run = count + 1;
+            uint8_t *to = link->frame + link->filled;
+            size_t at = 0;
+            while (at < run && bytes[at]) to[at] = bytes[at], at++;
+            link->filled += at;
+            link->left = (uint8_t)(link->left - at);
+            if (!at) {
+                link->lost = 1;
+            } else { /* the loop takes one more */
+                bytes += at - 1;
+                count -= at - 1;
+            }
         }
     }
 }
