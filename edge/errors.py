@@ -6,5 +6,6 @@ class UserError(Exception):
 
 
 def sentence(error: Exception) -> str:
-    """What an exception of a library or of another part of the project says, with a full stop at its end."""
-    return str(error).rstrip(".") + "."
+    """What an exception of a library or of another part of the project says, ended by a full stop unless it asks."""
+    text = str(error).rstrip(".")
+    return text if text.endswith("?") else text + "."

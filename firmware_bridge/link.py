@@ -217,7 +217,7 @@ class Link:
                         return frame.body
                     self._refused(frame)
         raise LinkError(
-            f"{self._transport.name} has not answered {self._patience.tries} times in {self._patience.answer_s:g} s "
+            f"{self._transport.name} has not answered {self._patience.tries} times in {self._patience.answer_s:.2g} s "
             "each; is it running, and is this its port?"
         )
 

@@ -157,7 +157,10 @@ class Serial(Transport):
         try:
             self._port: Any = serial.Serial(device, baud, timeout=0.05, write_timeout=5, exclusive=True)
         except (OSError, ValueError) as error:
-            known = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            cause = error.__context__.args if error.__context__ else ()  # termios.error: (number, text)
+            known = (
+                os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str((cause or [error])[-1])
+            )
             raise TransportError(f"{device} cannot be opened as a serial port: {known}") from error
 
     # Timeouts of a port are set once: pyserial configures all of it anew when they change.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             missing = kind.missing()
             print(f"{name:26} {kind.about}" + (f"; missing: {missing}" if missing else ""))
         print(f"{SCHEME + 'HOST:PORT':26} {Remote.about}")
-        print(f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link, by pyserial")
+        missing = "" if importlib.util.find_spec("serial") else "; missing: pip install pyserial"
+        print(f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link at a serial port{missing}")
         return 0
     try:
         with open_board(options.name) as board:

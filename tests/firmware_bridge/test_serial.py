@@ -111,7 +111,7 @@ def test_two_programs_do_not_share_a_port(cable):
 
 @pytest.mark.parametrize(
     ("device", "why"),
-    [("/dev/nowhere", "No such file or directory"), ("/dev/null", "Could not configure port|Inappropriate ioctl")],
+    [("/dev/nowhere", "No such file or directory"), ("/dev/null", "port: Inappropriate ioctl for device$")],
 )
 def test_what_is_no_serial_port_is_named(device, why, capsys):
     from firmware_bridge.boards.__main__ import main
