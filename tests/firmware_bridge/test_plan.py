@@ -33,7 +33,7 @@ def test_the_same_network_gives_the_same_bytes_and_another_one_does_not():
 
 
 def test_a_plan_names_the_bundle_that_it_was_compiled_from():
-    bundle = read_bundle(SHIPPED[0])
+    bundle = read_bundle(SMALL[0])
     assert compile_bundle(bundle).data[48:80].hex() == bundle.content_hash
 
 
@@ -74,20 +74,20 @@ def test_a_64x64_picture_fits_a_microcontroller(path):
 @pytest.mark.parametrize("by_rows", [False, True], ids=["at once", "by rows"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (64, 64), (900, 64)])
 def test_the_core_asks_for_the_planned_arena_and_little_more(size, by_rows):
-    plan = compile_bundle(read_bundle(SHIPPED[0]))
+    plan = compile_bundle(read_bundle(SMALL[0]))
     arena = plan.arena_bytes(*size, by_rows)
     assert 0 <= Core(plan.data).memory_size(Tile.whole(*size), by_rows) - arena <= 4096
 
 
 def test_by_rows_memory_does_not_grow_with_the_height():
-    plan = compile_bundle(read_bundle(SHIPPED[0]))
+    plan = compile_bundle(read_bundle(SMALL[0]))
     core = Core(plan.data)
     assert core.memory_size(Tile.whole(4000, 64), True) == core.memory_size(Tile.whole(64, 64), True)
     assert core.memory_size(Tile.whole(480, 640), True) < core.memory_size(Tile.whole(480, 640)) / 3
 
 
 def test_the_overhead_of_tiles_is_that_of_the_tiles_that_are_run():
-    plan, analysis = compile_bundle(read_bundle(SHIPPED[0])), read_bundle(SHIPPED[0]).analysis
+    plan, analysis = compile_bundle(read_bundle(SMALL[0])), read_bundle(SMALL[0]).analysis
     for height, width, side in ((300, 200, 64), (64, 64, 64), (65, 500, 16), (1, 1, 16)):
         parts = tiles(analysis, height, width, side)
         computed = sum(part.height * part.width for part in parts)
