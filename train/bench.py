@@ -6,7 +6,6 @@ weights are compared. Then single steps are timed in turn, so that whatever else
 
     ours, float32                     the same arithmetic as SpikingJelly's
     ours, bfloat16 currents           as the bundles were trained (--bfloat16)
-    ours, a process per thread        the same in --threads processes that share the batch, as under torchrun
     SpikingJelly                      the same neuron, a SimpleBaseNode of its torch backend; the faster of two memory
                                       formats is what the ratios refer to
     SpikingJelly, bfloat16 autocast   its convolutions in bfloat16, membranes in float32
@@ -16,11 +15,7 @@ weights are compared. Then single steps are timed in turn, so that whatever else
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import multiprocessing
-import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +34,7 @@ from train import hkd
 from train.architectures import build_graph
 from train.data import DataError, PatchSampler, load_images, to_network
 from train.losses import restoration_loss
-from train.processes import World, join
+from train.processes import World
 from train.run import TrainingError, cosine_rate
 from train.student import Student
 
@@ -48,10 +43,9 @@ if TYPE_CHECKING:
 
 Batch = tuple[Tensor, Tensor]  # degraded and clean, uint8 [B, 3, P, P]
 Step = Callable[[Batch], float]  # one training step; its loss
-OURS, FAST, TEAM, PEER, PEER_LAST, PEER_HALF, PEER_OWN = (
+OURS, FAST, PEER, PEER_LAST, PEER_HALF, PEER_OWN = (
     "ours, float32",
     "ours, bfloat16 currents",
-    "ours, bfloat16 currents, a process per thread",
     "SpikingJelly, contiguous",
     "SpikingJelly, channels_last",
     "SpikingJelly, bfloat16 autocast",
@@ -100,59 +94,6 @@ def peer_step(peer: SpikingJellyStudent, settings: hkd.Settings, last: bool = Fa
     return step
 
 
-class Team:
-    """`count` processes of one thread that share every batch, as under torchrun. A context manager."""
-
-    def __init__(self, settings: hkd.Settings, count: int):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        spawn = multiprocessing.get_context("spawn")
-        self._lines, self._workers = [], []
-        for rank in range(count):
-            line, theirs = spawn.Pipe()
-            worker = spawn.Process(target=_work, args=(settings, rank, count, port, theirs), daemon=True)
-            worker.start()
-            theirs.close()
-            self._lines.append(line)
-            self._workers.append(worker)
-
-    def step(self, batch: Batch) -> float:
-        """The training step of train.hkd; its loss. Raises TrainingError if a process has ended."""
-        shares = (
-            tuple(part.numpy() for part in parts)
-            for parts in zip(*(whole.chunk(len(self._lines)) for whole in batch), strict=True)
-        )
-        try:
-            for line, share in zip(self._lines, shares, strict=True):
-                line.send(share)
-            return float(np.mean([line.recv() for line in self._lines]))
-        except (EOFError, OSError) as error:
-            raise TrainingError("A process of `a process per thread` has ended; see what it printed.") from error
-
-    def __enter__(self) -> Team:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for line in self._lines:
-            with contextlib.suppress(OSError):
-                line.send(None)
-        for worker in self._workers:
-            worker.join(10)
-            worker.kill()
-
-
-def _work(settings: hkd.Settings, rank: int, count: int, port: int, line: Any) -> None:
-    """One process of a Team."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in place.items()})
-    torch.set_num_threads(1)
-    world = join("cpu")
-    step = our_step(hkd.Run(settings, world))
-    while (share := line.recv()) is not None:
-        line.send(step((torch.from_numpy(share[0]), torch.from_numpy(share[1]))))
-    world.leave()
-
-
 def flat(weights: Mapping[str, Tensor]) -> Tensor:
     """All weights as one vector."""
     return torch.cat([weight.detach().flatten() for weight in weights.values()])
@@ -188,7 +129,7 @@ def time_in_turn(steps: dict[str, Step], batches: Sequence[Batch], repeats: int,
     return {name: median(times) for name, times in taken.items()}
 
 
-def contenders(settings: hkd.Settings, graph: Graph, team: Team | None) -> dict[str, Step]:
+def contenders(settings: hkd.Settings, graph: Graph) -> dict[str, Step]:
     """Everything that is timed, each with its own weights of the same seed."""
     from train.peers import SpikingJellyStudent
 
@@ -198,7 +139,6 @@ def contenders(settings: hkd.Settings, graph: Graph, team: Team | None) -> dict[
     return {
         OURS: our_step(our_run(settings)),
         FAST: our_step(our_run(replace(settings, bfloat16=True))),
-        **({TEAM: team.step} if team else {}),
         PEER: peer_step(SpikingJellyStudent(student()), settings),
         PEER_LAST: peer_step(SpikingJellyStudent(student()), settings, last=True),
         PEER_HALF: peer_step(SpikingJellyStudent(student()), settings, half=True),
@@ -265,9 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
         batches = [sampler.batch(step) for step in range(options.steps)]
         run = our_run(settings)
         curve = compare(run, SpikingJellyStudent(run.student), batches)
-        shared = options.threads > 1 and options.batch % options.threads == 0
-        with Team(replace(settings, bfloat16=True), options.threads) if shared else contextlib.nullcontext() as team:
-            seconds = time_in_turn(contenders(settings, graph, team), batches, options.repeats)
+        seconds = time_in_turn(contenders(settings, graph), batches, options.repeats)
     except (DataError, GraphError, TrainingError, ValueError) as error:
         print(f"train.bench: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,6 @@ from train import bench, hkd
 from train.architectures import build_graph
 from train.data import PatchSampler
 from train.peers import SpikingJellyStudent
-from train.run import TrainingError
 from train.student import Student
 
 TINY = (
@@ -49,17 +48,6 @@ def test_spikes_and_every_gradient_are_ours_up_to_float32_rounding(memory):
         found = other[name].grad.view_as(weight)
         assert weight.grad.abs().max() > 0, name
         assert (found - weight.grad).abs().max() <= 1e-4 * weight.grad.abs().max(), name
-
-
-def test_processes_that_share_a_batch_lose_what_one_loses(settings):
-    alone = bench.our_step(bench.our_run(settings))
-    with bench.Team(settings, 2) as team:
-        for batch in batches(3):
-            assert team.step(batch) == pytest.approx(alone(batch), rel=1e-4)
-        team._workers[1].terminate()
-        team._workers[1].join(5)
-        with pytest.raises(TrainingError, match="has ended"):
-            team.step(batch)
 
 
 def test_the_loss_curves_agree(settings):
