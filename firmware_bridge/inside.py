@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import time
 from collections.abc import Callable
 
@@ -50,7 +51,8 @@ class Inside:
     ):
         self._library = _library()
         self.write = write
-        self._memory = (ctypes.c_uint64 * (memory_bytes // 8))()
+        # Pages of it that no picture needs are never taken from the machine, nor filled with zeros.
+        self._memory = (ctypes.c_uint8 * (memory_bytes // 8 * 8)).from_buffer(mmap.mmap(-1, max(memory_bytes, 8)))
         self._link = (ctypes.c_uint64 * (_LINK_BYTES // 8))()
         self._port = _Port(
             None,

@@ -164,6 +164,19 @@ def test_a_result_of_one_client_is_none_of_the_next_ones():
         second.close()
 
 
+def test_memory_that_is_lent_is_taken_only_when_it_is_used():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    with serving(Device(no_sensor, 1 << 30)) as name:
+        link = client(name)
+        link.load(compile_bundle(bundled(*random_network(1))).data)
+        link.run(np.zeros((9, 9, 3), np.uint8))
+        assert link.hello.room > 1 << 29 and resident() - before < 1 << 26
+        link.close()
+
+
 def test_boards_are_used_again_and_not_made_for_every_client():
     device = Device(no_sensor, 1 << 20)
     with serving(device) as name:
