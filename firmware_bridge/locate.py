@@ -53,7 +53,7 @@ class NetworkTracer:
 
 
 class Looking(Protocol):
-    """The C core, in this process (`native.Core`) or on an emulated machine (`runner.Runner`)."""
+    """The C core: in this process (`native.Core`), on an emulated machine (`runner.Runner`) or at the end of a link."""
 
     def run(self, picture: npt.NDArray[np.uint8], *, trace: bool = False) -> Restored: ...
 
