@@ -197,7 +197,7 @@ def check_structure(graph: Graph) -> None:
         for key, (least, most) in ints.items():
             value = node[key]
             if type(value) is not int or not least <= value <= most:
-                raise GraphError(f"layer {node.name!r}: {key} = {str(value)[:40]}; {least} to {most} is supported")
+                raise GraphError(f"layer {node.name!r}: {key} = {repr(value)[:40]}; {least} to {most} is supported")
         for key, choices in words.items():
             if node[key] not in choices:
                 raise GraphError(f"layer {node.name!r}: {key} = {str(node[key])[:40]!r}; expected one of {choices}")

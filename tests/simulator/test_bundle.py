@@ -499,6 +499,7 @@ CONTENT_ATTACKS = {
     "name with escape codes": (_node(4, name="\x1b[2J"), "a node's name is not a short printable word"),
     "two nodes of one name": (_node(4, name="round"), "two nodes are called 'round'"),
     "reads a later node": (_node(4, inputs=["add"]), "reads 'add', which does not stand before it"),
+    "a factor beyond printing": (_node(1, factor="\x1b"), "layer 'pixels': factor = '\\x1b'; 2 to 8 is"),
     "grid too fine": (_node(5, q=15), "layer 'conv': q = 15; 0 to 14 is supported"),
     "groups that do not divide": (_node(5, groups=3), "do not divide into 3 groups"),
     "kernel too large": (_node(5, kernel=9), "layer 'conv': kernel = 9"),
