@@ -52,6 +52,7 @@ class World:
 
     def leave(self) -> None:
         if self.size > 1:
+            distributed.barrier()  # or one may pull down what another still talks through
             distributed.destroy_process_group()
 
 
