@@ -69,6 +69,9 @@ class _Layer:
 class _Plain(nn.Module):
     """Plain PyTorch, with the floor of the leak: what torch.compile can fuse."""
 
+    threshold: Tensor
+    scaled: Tensor
+
     def __init__(self, layer: _Layer):
         super().__init__()
         self.layer = layer
