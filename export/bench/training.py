@@ -185,14 +185,15 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(options, name) < least:
             parser.error(f"--{name} must be at least {least}, not {getattr(options, name)}")
     try:
-        import spikingjelly  # noqa: F401
-    except ImportError:
+        from export.bench.peers import SpikingJellyStudent
+    except ImportError as error:
+        lacking = "" if error.name == "spikingjelly" else f" (it lacks {error.name})"
         print(
-            "export.bench.training: SpikingJelly is not installed; `pip install 'spikerir-edge[bench]'` brings it.",
+            f"export.bench.training: SpikingJelly is not installed{lacking}; "
+            "`pip install 'spikerir-edge[bench]'` brings it.",
             file=sys.stderr,
         )
         return 2
-    from export.bench.peers import SpikingJellyStudent
 
     torch.set_num_threads(options.threads)
     passed = ["--task", "denoise", "--stages", "none", "--steps", "1000000", "--rate", "2e-3", "--weight-decay", "1e-4"]
