@@ -3,7 +3,12 @@
 import importlib.util
 import sys
 
-_NEEDS = {"export.bundle": ("torch", "train"), "export.compare": ("torch", "train"), "export.onnx": ("onnx", "export")}
+_NEEDS = {
+    "export.bundle": ("torch", "train"),
+    "export.compare": ("torch", "train"),
+    "export.bench.training": ("torch", "train"),
+    "export.onnx": ("onnx", "export"),
+}
 
 if sys.argv[:1] == ["-m"]:  # a command, `python -m export.bundle`: one sentence, no traceback
     for _command in _NEEDS.keys() & set(sys.orig_argv):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from export.files import ExportError, write_atomically
+from export.files import ExportError, check_words, no_form, write_atomically
 from simulator.analysis import (
     SPACE_KERNEL,
     Analysis,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # both are asked for only where they are used, so that their 
 OPSET = 18
 IR_VERSION = 8  # what opset 18 came with: older runtimes refuse newer files
 PRODUCER = "spikerir-edge"
+FORM = "ONNX form"
 
 # A value of the network: one tensor's name if it is static, else one per time step.
 Steps = tuple[str, ...]
@@ -159,7 +160,9 @@ class _Network:
             yield x
 
     def write(self, node: Node) -> Steps:
-        """Any node but `image` and `readout`."""
+        """Any node but `image` and `readout`. Raises ExportError for a kind, or a word of one, without a rule."""
+        if not node.inputs:  # the picture is the one source that is known
+            raise no_form(node.name, node.kind, FORM)
         w, x, kind = self.writer, self.values[node.inputs[0]], node.kind
         source, value = self.analysis.values[node.inputs[0]], self.analysis.values[node.name]
         w.scope = node.name
@@ -175,12 +178,13 @@ class _Network:
         if kind in ("sum", "concat"):
             return self.combine(node, [self.values[name] for name in node.inputs])
         if kind == "upsample":
+            check_words(node, FORM, mode=("nearest", "depth_to_space"))
             return self.each(node, x, lambda one: self.upsample(one, node["factor"], node["mode"]))
         if kind == "attend":
             return self.attend(node, x, source)
         if kind == "time_sum":
             return (w.times(x[0], self.steps) if len(x) == 1 else w.add(*x),)
-        raise ExportError(f"Layer {node.name!r} is of the kind {kind!r}, which has no ONNX form.")
+        raise no_form(node.name, kind, FORM)
 
     def space_to_depth(self, x: str, factor: int, channels: int) -> str:
         """ONNX orders the result's channels (dy, dx, c); the contract (c, dy, dx)."""
@@ -210,6 +214,7 @@ class _Network:
 
     def lif(self, node: Node, current: Steps, q: int) -> Steps:
         """v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0, so the first leak is none."""
+        check_words(node, FORM, leak=("shift", "decay"), reset=("zero", "subtract"))
         w = self.writer
         shifts, bias = self.tensor(node, "leak"), self.tensor(node, "bias")
         threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
@@ -239,6 +244,7 @@ class _Network:
 
     def attend(self, node: Node, x: Steps, source: Value) -> Steps:
         """x times a gate from pooled sums; `simulator.reference.attend` says what the gates are."""
+        check_words(node, FORM, over=("time", "channel", "space"))
         w, over, window = self.writer, node["over"], node["window"]
         q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
         shift = attend_pool_shift(node, source, self.steps)
@@ -314,7 +320,7 @@ def build_model(
 
     graph, tensors (int32 units), meta: as a bundle holds them. analysis: `analyse(graph, tensors)`.
     observe: names of nodes to have as further outputs, float32 real numbers k * 2^-q (their names: `observed_name`).
-    Raises ExportError if the onnx package is missing.
+    Raises ExportError if the onnx package is missing, and for a node of a kind that has no rule here.
     """
     try:
         import onnx

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-NEVER_SKIPPED = ("tests/export", "tests/conformance", "tests/firmware_bridge")
+# Of what speed is compared with, CI has no spiking frameworks: they are not part of the extra `dev`.
+NEVER_SKIPPED = ("tests/export/test_", "tests/export/bench/test_ann", "tests/conformance", "tests/firmware_bridge")
 
 
 @pytest.hookimpl(hookwrapper=True)

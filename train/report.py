@@ -30,11 +30,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from simulator.analysis import analyse
-from simulator.bench.pictures import noisy_picture
 from simulator.bundle import Bundle, BundleError
 from simulator.files import write_atomically
 from simulator.graph import Graph
 from simulator.network import Network
+from simulator.pictures import noisy_picture
 from simulator.statistics import BITS_32, Population, Statistics
 from train import hkd, published
 from train.architectures import build_graph

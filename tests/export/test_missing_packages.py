@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
         ("train.evaluate", "torch", "train"),
         ("export.bundle", "torch", "train"),
         ("export.compare", "torch", "train"),
+        ("export.bench.training", "torch", "train"),
         ("export.onnx", "onnx", "export"),
     ],
 )

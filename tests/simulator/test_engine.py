@@ -13,7 +13,6 @@ import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.engine import Engine, available_threads, compiled, vectors
 from simulator.engine.plan import Layout, build_plan
-from simulator.engine.roofline import measure
 from simulator.graph import KINDS, Builder, Graph
 from simulator.random_networks import Tensors, narrow_paper_network, random_network, random_tensors
 from simulator.reference import Reference
@@ -305,14 +304,3 @@ def test_the_memory_that_is_reckoned_with_is_what_a_tall_picture_takes(seed: int
     height, width = 2048 // analysis.stride * analysis.stride, 64 // analysis.stride * analysis.stride
     expected = Layout(build_plan(analysis, tensors), height, width, 1)
     assert 0.9 < engine.memory(height, width) / (expected.arena_size + 4 * expected.map_size) < 1.1
-
-
-def test_the_roofline_counts_what_the_kernel_does() -> None:
-    found = measure(0.1, inputs=16, outputs=32, side=32, repeats=2)
-    assert 0.08 < found.rate < 0.12
-    full = measure(1.0, inputs=16, outputs=32, side=32, repeats=2)
-    assert full.rate == 1 and full.synops == 4 * 16 * 32 * (3 * 32 - 2) ** 2
-    assert full.bytes_moved > found.bytes_moved > 2 * found.synops
-    assert found.synops_per_s > 0 and found.bound_synops_per_s > 0
-    with pytest.raises(ValueError, match="0 to 1"):
-        measure(1.5)

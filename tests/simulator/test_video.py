@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 import simulator
 import simulator.engine
-from simulator import bench_video
+from export.bench.video import moving_patch
 from simulator.engine import video as engine_video
 from simulator.network import Network
 from simulator.random_networks import narrow_paper_network, random_network
@@ -140,7 +139,7 @@ def test_two_hundred_frames_of_a_moving_sequence_without_and_with_noise(shipped:
         stream = shipped.video(still)
         used = None
         shares = []
-        for frame in bench_video.moving_patch(144, 192, 0.05, frames=200, sigma=sigma):
+        for frame in moving_patch(144, 192, 0.05, frames=200, sigma=sigma):
             moved = np.ones(frame.shape[:2], bool)
             if used is not None:
                 moved = (np.abs(frame.astype(int) - used) > still).any(2)
@@ -308,33 +307,3 @@ def test_the_state_is_no_larger_than_the_memory_allows(shipped: Network) -> None
         for _ in range(2):
             assert_same(stream, frame)
         assert stream.state_bytes == kept
-
-
-def test_the_bench_prints_a_row_for_every_change_and_the_memory(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "video.json"
-    assert bench_video.main(["--sizes", "100x80", "--repeats", "3", "--json", str(out)]) == 0
-    (size,) = json.loads(out.read_text())["sizes"]
-    rows = {row["change"]: row for row in size["changes"]}
-    printed = capsys.readouterr().out
-    assert "100x80 pixels" in printed and "MB kept between frames" in printed and size["state_bytes"] > 1 << 20
-    for kind in ("compact", "scattered"):
-        for share in (0, 1, 5, 20, 100):
-            assert f"{kind} {share} %" in printed
-        assert rows[f"{kind} 0 %"]["recomputed"] == 0 and rows[f"{kind} 100 %"]["recomputed"] == 1
-    assert all(len(row["times_ms"]["video"]) == 3 and row["ratio"] > 0 for row in rows.values())
-    assert any(name.startswith("film") for name in rows)
-
-
-@pytest.mark.parametrize("size", ["640", "0x5", "axb", "5000x8"])
-def test_the_bench_refuses_a_size_that_is_none(size: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        bench_video.main(["--sizes", size])
-    assert "WIDTHxHEIGHT" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("kind", ["compact", "scattered"])
-def test_the_benchs_changes_have_the_share_they_say(kind: str) -> None:
-    frame, after = bench_video.series(kind, bench_video.photograph(400, 500), 0.05, 1)
-    assert 0.04 < (frame != after).any(2).mean() < 0.06

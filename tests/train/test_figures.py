@@ -19,6 +19,7 @@ from train.figures.command import main
 from train.metrics import psnr
 
 BUNDLE = Path(__file__).parents[1] / "golden" / "edge.safetensors"
+REPORT = Path(__file__).parents[2] / "export" / "bench" / "results" / "bench.json"
 KINDS = BUNDLE.with_name("kinds.safetensors")
 
 
@@ -83,14 +84,17 @@ def test_growth_takes_medians_of_the_tenths():
     assert epochs.growth([1.0, 1.0, 9.0, *[5.0] * 24, 2.0, 2.0, 50.0]) == 2.0
 
 
-def test_time_against_resolution_is_measured_and_put_over_the_anns(tmp_path, capsys):
-    pytest.importorskip("onnxruntime")
-    command = ["--what", "resolution", "--bundle", str(BUNDLE), "--sizes", "32", "48", "--repeats", "1"]
-    assert main([*command, "--out", str(tmp_path)]) == 0
+def test_time_against_resolution_is_drawn_from_a_report_of_the_bench_and_put_over_the_anns(tmp_path, capsys):
+    assert main(["--what", "resolution", "--bench", str(REPORT), "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "48x48: multiples of the ANN's time: event-driven engine" in out and is_picture(tmp_path / "resolution.png")
-    rows = json.loads((tmp_path / "resolution.json").read_text())["sizes"][0]["contenders"]
-    assert [row["key"] for row in rows] == ["engine", "onnx", "ann-onnx"]
+    assert is_picture(tmp_path / "resolution.png")
+    for entry in json.loads(REPORT.read_text())["sizes"]:
+        engine, dense, ann = (
+            next(row["median_ms"] for row in entry["contenders"] if row["key"] == key)
+            for key in ("engine", "onnx", "ann-onnx")
+        )
+        size = f"{entry['width']}x{entry['height']}: multiples of the ANN's time: event-driven engine"
+        assert f"{size} {engine / ann:.2f}, the same network computed densely {dense / ann:.2f}" in out
 
 
 def test_without_the_ann_its_reason_is_given():
@@ -180,13 +184,13 @@ def test_strips_come_from_a_fixed_set_or_from_clean_images_with_the_same_pixels(
 
 
 def test_figures_without_input_are_named_and_left_out(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(resolution, "draw", lambda *_: ["measured"])
-    assert main(["--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(resolution, "draw", lambda *_: ["drawn"])
+    assert main(["--bench", str(REPORT), "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     for words in (
         "coxcomb: not drawn, it needs --scores",
         "membrane: not drawn, it needs --with-hints and",
-        "measured",
+        "drawn",
     ):
         assert words in out
     with pytest.raises(SystemExit) as stop:
@@ -199,6 +203,8 @@ def test_figures_without_input_are_named_and_left_out(tmp_path, monkeypatch, cap
     [
         (["--what", "coxcomb", "--scores", "{}/no.json"], "cannot be read"),
         (["--what", "coxcomb", "--scores", "{}/other.json"], "not a file that `train.evaluate --json` writes"),
+        (["--what", "resolution", "--bench", "{}/no.json"], "cannot be read"),
+        (["--what", "resolution", "--bench", "{}/other.json"], "not a file that `export.bench --json` writes"),
         (["--what", "epoch-time", "--runs", "{}/no"], "give the folder of a run"),
         (["--what", "epoch-time", "--runs", "{}/other.json"], "not the log.csv of a run"),
         (["--what", "membrane", "--with-hints", "{}/no.pt", "--without-hints", str(BUNDLE)], "not a checkpoint"),

@@ -10,7 +10,7 @@ import pytest
 
 import simulator
 from simulator.analysis import analyse
-from simulator.bench.pictures import noisy_picture
+from simulator.pictures import noisy_picture
 from train import hkd, report
 from train.architectures import build_graph
 from train.student import EquivalentAnn, ann_parameters

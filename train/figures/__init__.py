@@ -2,7 +2,7 @@
 
   coxcomb      Figure 1       PSNR over tasks and sets, from what `train.evaluate --json` wrote
   epoch-time   Figure 10a     seconds per epoch over a run, from its log.csv
-  resolution   Figure 10b     milliseconds against resolution, by `simulator.bench`
+  resolution   Figure 10b     milliseconds against resolution, from what `export.bench --json` wrote
   membrane     Figure 10c, d  membrane potentials with and without hints: maps, histograms, and figures
   strips       Figures 3-9    degraded, restored and clean pictures
 

@@ -31,7 +31,7 @@ def _figures(options: argparse.Namespace) -> dict[str, tuple[Needs, Callable[[],
     return {
         "coxcomb": (("scores",), lambda: coxcomb.draw(options.scores, out)),
         "epoch-time": (("runs",), lambda: epochs.draw(options.runs, out)),
-        "resolution": ((), lambda: resolution.draw(options.bundle[0], options.sizes, options.repeats, out)),
+        "resolution": (("bench",), lambda: resolution.draw(options.bench, out)),
         "membrane": (
             ("with_hints", "without_hints"),
             lambda: membrane.draw(
@@ -55,9 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--out", type=Path, default=Path("figures"), metavar="DIR", help="default: %(default)s")
     add("--scores", type=Path, nargs="+", metavar="FILE", help="coxcomb: what train.evaluate --json wrote")
     add("--runs", type=Path, nargs="+", metavar="RUN", help="epoch-time: folders of runs, or their log.csv")
-    add("--bundle", type=Path, nargs="+", default=[BUNDLE], metavar="FILE", help="strips; resolution takes the first")
-    add("--sizes", type=int, nargs="+", default=[128, 256, 512, 1024], metavar="N", help="resolution: sides, pixels")
-    add("--repeats", type=int, default=15, metavar="N", help="resolution: rounds in turn (default: %(default)s)")
+    add("--bundle", type=Path, nargs="+", default=[BUNDLE], metavar="FILE", help="strips: of these networks")
+    add("--bench", type=Path, metavar="FILE", help="resolution: what export.bench --json wrote")
     add("--with-hints", type=Path, metavar="RUN", help="membrane: run or bundle trained with hints")
     add("--without-hints", type=Path, metavar="RUN", help="membrane: the same without")
     add("--layer", metavar="NAME", help="membrane: which neurons (default: the decoder's first)")
@@ -70,9 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--limit", type=int, default=3, metavar="N", help="strips: pictures (default: %(default)s)")
     add("--seed", type=int, default=0, help="strips: of the degradation, for clean images")
     options = parser.parse_args(arguments)
-    for name in ("limit", "repeats"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+    if options.limit < 1:
+        parser.error(f"--limit must be at least 1, not {options.limit}")
     if not options.part > 0:
         parser.error(f"--part must be above zero, not {options.part:g}")
     figures = _figures(options)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from simulator.bench.pictures import noisy_picture
 from simulator.bundle import Bundle
+from simulator.pictures import noisy_picture
 from simulator.reference import Array, Reference, lif
 from train.data import load_image
 from train.figures.canvas import FigureError, caption, pyplot, save

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.ann import Ann, build_ann, evaluate
-from export.ann.to_torch import TorchAnn
+from export.bench.ann import Ann, build_ann, evaluate
+from export.bench.ann.to_torch import TorchAnn
 from export.files import ExportError
 from simulator.analysis import Analysis, analyse
 from simulator.graph import Builder
@@ -23,7 +23,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
-from export.ann import to_onnx, to_tflite  # noqa: E402
+from export.bench.ann import to_onnx, to_tflite  # noqa: E402
 
 
 def networks() -> dict[str, Analysis]:

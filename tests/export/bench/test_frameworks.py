@@ -11,7 +11,7 @@ from simulator.reference import Reference
 from tests.simulator.networks import observed, random_image, random_network
 
 torch = pytest.importorskip("torch")
-frameworks = pytest.importorskip("export.frameworks")
+frameworks = pytest.importorskip("export.bench.frameworks")
 
 PACKAGES = {
     "PyTorch": "torch",

@@ -1,4 +1,4 @@
-"""Who computes the equivalent ANN (`export/ann`): ReLU where the neurons are, one pass, random weights.
+"""Who computes the equivalent ANN (`export/bench/ann`): ReLU where the neurons are, one pass, random weights.
 
 Its pictures mean nothing; its time is what a dense network of the same structure takes.
 """
@@ -6,7 +6,6 @@ Its pictures mean nothing; its time is what a dense network of the same structur
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -14,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from simulator.bench.spiking import compiled, in_inference, torch_with
-from simulator.bench.timing import Call, Contender, Pixels
+from export.bench.ann import build_ann, to_onnx, to_tflite
+from export.bench.spiking import compiled, in_inference, torch_with
+from export.bench.timing import Call, Contender
+from export.onnx import missing_package
 from simulator.bundle import Bundle
+from simulator.pictures import Pixels
 
 SAMPLE_SIDE = 128  # pixels of the picture's corner from which activations get their scales
 
@@ -40,9 +42,9 @@ def _sample(bundle: Bundle, pixels: Pixels) -> Pixels:
 def onnx_session(model: Any, threads: int) -> Any:
     """An inference session on the CPU; ImportError, a sentence, where ONNX Runtime is missing."""
     try:
-        onnxruntime = importlib.import_module("onnxruntime")
+        import onnxruntime
     except ImportError as error:
-        raise ImportError(importlib.import_module("export.onnx").missing_package("onnxruntime")) from error
+        raise ImportError(missing_package("onnxruntime")) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = threads
@@ -50,10 +52,11 @@ def onnx_session(model: Any, threads: int) -> Any:
 
 
 def _onnx(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
-    ann = importlib.import_module("export.ann").build_ann(bundle.analysis)
-    writer = importlib.import_module("export.ann.to_onnx")
-    size = pixels.shape[1:]
-    model = writer.integer_model(ann, *size, _sample(bundle, pixels)) if integer else writer.float_model(ann, *size)
+    ann, (_, height, width) = build_ann(bundle.analysis), pixels.shape
+    if integer:
+        model = to_onnx.integer_model(ann, height, width, _sample(bundle, pixels))
+    else:
+        model = to_onnx.float_model(ann, height, width)
     session = onnx_session(model, threads)
 
     def call() -> Pixels:
@@ -64,13 +67,15 @@ def _onnx(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
 
 
 def _litert(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
-    ann = importlib.import_module("export.ann").build_ann(bundle.analysis)
-    writer = importlib.import_module("export.ann.to_tflite")
-    size = pixels.shape[1:]
-    model = writer.integer_model(ann, *size, _sample(bundle, pixels)) if integer else writer.float_model(ann, *size)
-    litert = importlib.import_module("ai_edge_litert.interpreter")
+    ann, (_, height, width) = build_ann(bundle.analysis), pixels.shape
+    if integer:
+        model = to_tflite.integer_model(ann, height, width, _sample(bundle, pixels))
+    else:
+        model = to_tflite.float_model(ann, height, width)
+    from ai_edge_litert.interpreter import Interpreter  # the writers have said so if it is missing
+
     with _quiet_stderr():
-        interpreter = litert.Interpreter(model_content=model, num_threads=threads)
+        interpreter = Interpreter(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     picture = np.ascontiguousarray(pixels.transpose(1, 2, 0))[None]
@@ -99,6 +104,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 def _torch(bundle: Bundle, compile_it: bool, pixels: Pixels, threads: int) -> Call:
     torch = torch_with(threads)
-    ann = importlib.import_module("export.ann").build_ann(bundle.analysis)
-    net = importlib.import_module("export.ann.to_torch").TorchAnn(ann).eval()
+    from export.bench.ann.to_torch import TorchAnn
+
+    net = TorchAnn(build_ann(bundle.analysis)).eval()
     return (compiled if compile_it else in_inference)(torch, net, torch.from_numpy(pixels)[None])

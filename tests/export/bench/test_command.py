@@ -1,4 +1,4 @@
-"""`python -m simulator.bench`: one table and one JSON file; what is missing is named, what differs is an error."""
+"""`python -m export.bench`: one table and one JSON file; what is missing is named, what differs is an error."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.bench import layers, processes, report, spiking, timing
+from export.bench.command import main
 from simulator.analysis import analyse
-from simulator.bench import layers, processes, report, spiking, timing
-from simulator.bench.command import main
-from simulator.bench.pictures import noisy_picture
 from simulator.bundle import read_bundle, write_bundle
 from simulator.reference import convolve
 from tests.simulator.networks import META, random_network
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAME = ["reference", "onnx", "torch"]  # compute the engine's pixels to the bit
 ANN = ["ann-onnx", "ann-onnx-int8", "ann-litert", "ann-litert-int8", "ann-torch"]
 
@@ -220,20 +219,6 @@ def test_ctrl_c_keeps_what_is_done(bundle_file, tmp_path, capsys, monkeypatch):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_the_picture_is_the_middle_of_the_sample_mirrored_on_where_it_ends():
-    what, small = noisy_picture(100, 100)
-    _, large = noisy_picture(1000, 1000)
-    assert what == "the noisy sample picture" and small.shape == (3, 100, 100) and large.shape == (3, 1000, 1000)
-    assert np.array_equal(large[:, 450:550, 450:550], small)
-    assert np.array_equal(large[:, :, 259], large[:, :, 260])  # the sample's left border
-    assert noisy_picture(30, 40)[1].shape == (3, 30, 40)
-
-
-def test_without_the_sample_the_picture_is_synthetic(tmp_path):
-    what, picture = noisy_picture(64, 64, tmp_path / "none.png")
-    assert "synthetic" in what and picture.shape == (3, 64, 64) and picture.std() > 25
-
-
 @pytest.mark.parametrize("wrong", ["--threads 0", "--repeats 0", "--sizes 0", "--sizes 5000", "--seconds 0"])
 def test_a_wrong_option_is_refused(wrong, bundle_file, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -257,7 +242,7 @@ def test_the_command_lists_its_contenders_without_torch_or_onnx():
         "import sys, runpy\n"
         "for name in ('torch', 'onnx', 'onnxruntime', 'ai_edge_litert', 'matplotlib'): sys.modules[name] = None\n"
         "sys.argv = ['bench', '--list']\n"
-        "runpy.run_module('simulator.bench', run_name='__main__')"
+        "runpy.run_module('export.bench', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "ann-litert-int8" in done.stdout, done

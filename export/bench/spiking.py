@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import shutil
@@ -12,15 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.bench.timing import Call, Contender, Pixels
+from export.bench.timing import Call, Contender
+from export.onnx import OnnxBackend
 from simulator.bundle import Bundle
+from simulator.pictures import Pixels
+from simulator.reference import Reference
 
 REFERENCE_LIMIT = 128  # side of the largest picture, pixels, that the reference is asked for
 FRAMEWORKS = ("SpikingJelly", "snnTorch", "Norse", "sinabs")
 
 
 def contenders(bundle: Bundle) -> list[Contender]:
-    """The engine first. SNN frameworks leave out the floor of the leak (`export/frameworks.py`)."""
+    """The engine first. SNN frameworks leave out the floor of the leak (`frameworks.py`)."""
     found = [
         Contender("engine", "event-driven engine", "spiking", partial(_engine, bundle), exact=True),
         Contender("reference", "NumPy reference", "spiking", partial(_reference, bundle), True, REFERENCE_LIMIT),
@@ -42,29 +44,26 @@ def signed(pixels: Pixels) -> npt.NDArray[np.int16]:
 
 
 def _engine(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
-    from simulator.engine import Engine
+    from simulator.engine import Engine  # brings Numba, which other contenders' memory does not include
 
     engine = Engine(bundle.analysis, bundle.tensors, threads)
     return lambda: engine.run_padded(signed(pixels))[0]
 
 
 def _reference(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
-    from simulator.reference import Reference
-
     reference = Reference(bundle.analysis, bundle.tensors, threads)
     return lambda: reference.run_padded(signed(pixels))[0]
 
 
 def _onnx(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
-    # The exporters are not part of what a board needs; simulator does not depend on them but here.
-    backend = importlib.import_module("export.onnx").OnnxBackend(bundle.analysis, bundle.tensors, threads)
+    backend = OnnxBackend(bundle.analysis, bundle.tensors, threads)
     return lambda: backend.run(pixels[None])[0]
 
 
 def torch_with(threads: int) -> Any:
     """PyTorch with so many threads; ImportError, a sentence, where it is missing."""
     try:
-        torch = importlib.import_module("torch")
+        import torch
     except ImportError as error:
         raise ImportError("PyTorch is not installed; `pip install 'spikerir-edge[train]'` brings it.") from error
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # that there is no GPU compiler is no news
@@ -74,8 +73,9 @@ def torch_with(threads: int) -> Any:
 
 def compiled(torch: Any, function: Any, tensor: Any) -> Call:
     """`torch.compile` for one size, weights frozen. ValueError, a sentence, where there is no C++ compiler."""
-    inductor: Any = importlib.import_module("torch._inductor.config")
-    dynamo: Any = importlib.import_module("torch._dynamo.config")
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
+
     if not any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name):
         raise ValueError("torch.compile needs a C++ compiler and finds none; `apt-get install g++` brings one.")
     inductor.freezing = True
@@ -103,7 +103,9 @@ def _real(torch: Any, pixels: Pixels) -> Any:
 
 def _student(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
     torch = torch_with(threads)
-    student = importlib.import_module("train.student").Student(bundle.graph)
+    from train.student import Student
+
+    student = Student(bundle.graph)
     student.thaw(bundle.tensors)
     student.rounded = True
     return in_inference(torch, student.restore, _real(torch, pixels))
@@ -111,6 +113,7 @@ def _student(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
 
 def _framework(bundle: Bundle, framework: str, compile_it: bool, pixels: Pixels, threads: int) -> Call:
     torch = torch_with(threads)
-    frameworks = importlib.import_module("export.frameworks")
-    net = frameworks.FrameworkNet(bundle.graph, bundle.tensors, framework).eval()
+    from export.bench.frameworks import FrameworkNet
+
+    net = FrameworkNet(bundle.graph, bundle.tensors, framework).eval()
     return (compiled if compile_it else in_inference)(torch, net.restore, _real(torch, pixels))

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
-from export.files import ExportError
+from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
+from export.files import ExportError, no_form
 from export.onnx import IR_VERSION, OPSET, PRODUCER, missing_package
 
 if TYPE_CHECKING:
     import onnx
 
+FORM = "ONNX form"
 MICROSOFT = "com.microsoft"  # the domain of QLinearAdd and QLinearConcat
 LEVELS = 255  # of uint8
 WEIGHT_LEVELS = 127
@@ -70,7 +71,7 @@ class _Writer:
         return name
 
     def float_op(self, op: Op, inputs: list[str]) -> str:
-        """Any op but input and output in float32."""
+        """Any op but input and output in float32. Raises ExportError for a kind that has no rule here."""
         kind, ann = op.kind, self.ann
         if kind == "conv":
             weight, bias = (self.constant(ann.weights[f"{op.name}.{part}"]) for part in ("weight", "bias"))
@@ -90,6 +91,8 @@ class _Writer:
             return self.op("AveragePool", x, kernel_shape=[w] * 2, strides=[w] * 2, output=op.name)
         if kind == "channel_mean":
             return self.op("ReduceMean", inputs[0], self.constant([1], np.int64), keepdims=1, output=op.name)
+        if kind != "gate":
+            raise no_form(op.name, kind, FORM)
         x, gate = inputs
         if op["factor"] > 1:
             gate = self.enlarged(gate, op["factor"])
@@ -114,6 +117,8 @@ class _Writer:
             return self.enlarged(x, op["factor"], output)
         if op.kind == "space_to_depth":
             return self.op("SpaceToDepth", x, blocksize=op["factor"], output=output)
+        if op.kind != "depth_to_space":
+            raise no_form(op.name, op.kind, FORM)
         return self.op("DepthToSpace", x, blocksize=op["factor"], mode="DCR", output=output)
 
     def enlarged(self, x: str, factor: int, output: str | None = None) -> str:

@@ -8,6 +8,8 @@ Importing this file needs SpikingJelly: `pip install 'spikerir-edge[bench]'`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -24,6 +26,8 @@ class Lif(neuron.SimpleBaseNode):
     Bias and threshold are trained per channel; d is fixed. The surrogate is a triangle with the threshold's width,
     and the reset is not differentiated through the spike, as in `train.neuron`.
     """
+
+    v: Tensor
 
     def __init__(self, bias: Tensor, threshold: Tensor, decay: Tensor):
         triangle = surrogate.PiecewiseQuadratic(alpha=1.0)
@@ -42,7 +46,8 @@ class Lif(neuron.SimpleBaseNode):
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         # The library stacks the steps, which would take channels_last memory apart.
-        return torch.cat([self.single_step_forward(x) for x in x_seq]).unflatten(0, (len(x_seq), -1))
+        spikes: Tensor = torch.cat([self.single_step_forward(x) for x in x_seq]).unflatten(0, (len(x_seq), -1))
+        return spikes
 
 
 class SpikingJellyStudent(nn.Module):
@@ -67,7 +72,8 @@ class SpikingJellyStudent(nn.Module):
             if module is not None:
                 self.parts[node.name.replace(".", "/")] = module
 
-    def _module(self, node: Node, student: Student, own_neuron: bool) -> nn.Module | None:
+    def _module(self, node: Node, student: Student, own_neuron: bool) -> Any:
+        """A module of the library's, None where plain operations do."""
         if node.kind == "lif":
             bias, threshold, leak = (student.tensor(node, part).detach() for part in ("bias", "threshold", "leak"))
             if node["leak"] != "decay" or node["reset"] != "subtract":
@@ -98,6 +104,7 @@ class SpikingJellyStudent(nn.Module):
         functional.reset_net(self)
         steps = self.graph.time_steps
         values: dict[str, Tensor] = {self.graph.nodes[0].name: pixels}
+        x = pixels
         for node in self.graph.nodes[1:]:
             inputs = [values[name] for name in node.inputs]
             name = node.name.replace(".", "/")

@@ -1,4 +1,4 @@
-"""The picture that all contenders restore."""
+"""A noisy photograph of any size: what speed is measured on, and operations are counted with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from simulator.bench.timing import Pixels
+Pixels = npt.NDArray[np.uint8]  # [3, H, W]
 
-SAMPLE = Path(__file__).parents[2] / "edge" / "samples" / "noisy.png"
+SAMPLE = Path(__file__).parents[1] / "edge" / "samples" / "noisy.png"
 
 
 def noisy_picture(height: int, width: int, sample: Path = SAMPLE) -> tuple[str, Pixels]:

@@ -11,15 +11,14 @@ ai-edge-litert, which is not needed to run the model: any TFLite runtime reads i
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
-from export.files import ExportError
+from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
+from export.files import ExportError, no_form
 
 WEIGHT_LEVELS = 127
 SIGNED = 128  # int8 zero points are the uint8 ones less this
@@ -30,10 +29,11 @@ VERSION = 3
 def _schema() -> Any:
     """The classes of the format; ExportError where they are missing."""
     try:
-        importlib.import_module("flatbuffers")
-        return importlib.import_module("ai_edge_litert.schema_py_generated")
+        import flatbuffers  # noqa: F401
+        from ai_edge_litert import schema_py_generated
     except ImportError as error:
         raise ExportError(missing_package()) from error
+    return schema_py_generated
 
 
 def missing_package() -> str:
@@ -202,7 +202,7 @@ class _AnnWriter:
             self.attention(op, inputs)
 
     def attention(self, op: Op, inputs: list[int]) -> None:
-        """Always float32."""
+        """Always float32. Raises ExportError for a kind that has no rule here."""
         kind = op.kind
         target = self.output(op.name, None)
         if kind == "clip":
@@ -217,6 +217,8 @@ class _AnnWriter:
                 x = self.padded(x, (0, below, 0, right), (1, rows + below, columns + right, c), None)
             settings = {"padding": 1, "strideH": w, "strideW": w, "filterHeight": w, "filterWidth": w}
             self.w.op("AVERAGE_POOL_2D", [x], target, "Pool2DOptions", **settings)
+        elif kind != "gate":
+            raise no_form(op.name, kind, "TFLite form")
         else:
             x, gate = inputs
             shape = self.shape(op.name)

@@ -8,7 +8,6 @@ same layer densely in float32 over all T steps at once.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -17,9 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.bench.dense import onnx_session
+from export.bench.roofline import measure
+from export.onnx import missing_package
 from simulator.analysis import analyse
-from simulator.bench.dense import onnx_session
 from simulator.bundle import Bundle
+from simulator.engine import Engine
+from simulator.engine.plan import Pass
 from simulator.graph import Builder, Node
 from simulator.statistics import projections
 
@@ -42,9 +45,6 @@ class SpikingLayer:
     """A small network of which only the pass of one convolution is run, on spikes that are put in front of it."""
 
     def __init__(self, bundle: Bundle, node: Node, side: int, threads: int):
-        from simulator.engine import Engine
-        from simulator.engine.plan import Pass
-
         inputs = bundle.analysis.values[node.inputs[0]].channels
         b = Builder(bundle.graph.time_steps)
         spikes = b.lif("lif", b.dense_conv("encode", b.image(), inputs, 1, q=4))
@@ -104,7 +104,7 @@ def dense_convolution(bundle: Bundle, node: Node, side: int, threads: int) -> An
     try:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
-        raise ImportError(importlib.import_module("export.onnx").missing_package("onnx")) from error
+        raise ImportError(missing_package("onnx")) from error
     weight = bundle.tensors[f"{node.name}.weight"].astype(np.float32)
     spikes = [bundle.graph.time_steps, weight.shape[1] * node["groups"], side, side]
     conv = helper.make_node(
@@ -176,9 +176,8 @@ def _timed(call: Any) -> float:
 
 
 def roofline(bundle: Bundle, repeats: int) -> list[dict[str, Any]]:
-    """The accumulate kernel against the processor's bound for the same instructions (`simulator.engine.roofline`),
+    """The accumulate kernel against the processor's bound for the same instructions (`export.bench.roofline`),
     one thread: at 10 % spikes with 32 channels and both accumulators, then for the bundle's own shapes."""
-    measure = importlib.import_module("simulator.engine.roofline").measure
     wanted = [(32, 32, 3, accumulator) for accumulator in ("int16", "int32")]
     for inputs, outputs, kernel, stride, _, groups, accumulator in shapes(bundle):
         one = (inputs // groups, outputs // groups, kernel, accumulator)

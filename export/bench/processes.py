@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from simulator.bench.pictures import noisy_picture
+from export.bench import dense, spiking
+from simulator.bundle import read_bundle
+from simulator.network import Network
+from simulator.pictures import noisy_picture
 
 ROOT = Path(__file__).parents[2]
 PICTURE = (321, 481)  # height and width for start-up times: a photograph of BSDS500
@@ -34,7 +37,7 @@ print(time.time())
 PEAK = """
 import sys
 from pathlib import Path
-from simulator.bench.processes import peak_bytes, prepared
+from export.bench.processes import peak_bytes, prepared
 before = peak_bytes()
 prepared(*sys.argv[1:])()
 print(before, peak_bytes())
@@ -97,10 +100,6 @@ def peak_memory(bundle: Path, key: str, height: int, width: int, threads: int) -
 def prepared(bundle: str, key: str, height: str, width: str, threads: str) -> Any:
     """In the child process: the contender's call for a picture of that size; the engine's as `Network.run` does it,
     which cuts large pictures into tiles."""
-    from simulator.bench import dense, spiking
-    from simulator.bundle import read_bundle
-    from simulator.network import Network
-
     one = read_bundle(bundle)
     rows, columns = one.analysis.padded(int(height), int(width))
     if key == "engine":

@@ -16,16 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export.files import check_words, no_form
 from simulator.analysis import SPACE_KERNEL, Analysis
 from simulator.graph import Node
 from simulator.statistics import arrivals, real_size
 
 Array = npt.NDArray[np.float32]
+Value = npt.NDArray[Any]  # float32, but for the output
 Picture = npt.NDArray[np.uint8]
+
+FORM = "equivalent in an ANN"
 
 INPUT_SCALE = 1 / 128  # a pixel enters as (u8 - 128) / 128, and so it leaves
 ZERO_PIXEL = 128
@@ -131,7 +136,7 @@ class _Builder:
         )  # fmt: skip
 
     def node(self, node: Node) -> str:
-        """The op that computes this node, or that computed what it passes on."""
+        """The op that computes this node, or that computed what it passes on; ExportError for an unknown kind."""
         inputs = tuple(self.alias[name] for name in node.inputs)
         value = self.analysis.values[node.name]
         c, scale, kind = value.channels, value.scale, node.kind
@@ -143,13 +148,18 @@ class _Builder:
         if kind == "attend":
             return self.attend(node, inputs[0], c, scale)
         if kind in ("space_to_depth", "upsample"):
+            if kind == "upsample":
+                check_words(node, FORM, mode=("nearest", "depth_to_space"))
             word = node["mode"] if kind == "upsample" else kind
             return self.add(node.name, word, inputs, c, scale, factor=node["factor"])
         words = {"image": "input", "lif": "relu", "sum": "add", "concat": "concat", "readout": "output"}
+        if kind not in words:
+            raise no_form(node.name, kind, FORM)
         return self.add(node.name, words[kind], inputs, c, scale)
 
     def attend(self, node: Node, x: str, channels: int, scale: int) -> str:
         """Gates of `simulator.reference.attend`; (a + 2) / 4 is left to the random weights before the clip."""
+        check_words(node, FORM, over=("channel", "space"))
         name = node.name
         if node["over"] == "space":
             mean = self.add(f"{name}.mean", "channel_mean", (x,), 1, scale, True)
@@ -183,16 +193,16 @@ class _Builder:
 
 
 def build_ann(analysis: Analysis, seed: int = 0) -> Ann:
-    """The equivalent ANN of a graph, the same one for the same seed."""
+    """The equivalent ANN of a graph, the same one for the same seed. Raises ExportError for a kind without one."""
     b = _Builder(analysis, seed)
     for node in analysis.graph.nodes:
         b.alias[node.name] = b.node(node)
     return Ann(tuple(b.ops), b.weights, b.channels, b.scales, analysis.stride)
 
 
-def evaluate(ann: Ann, pixels: Picture) -> dict[str, Array]:
+def evaluate(ann: Ann, pixels: Picture) -> dict[str, Value]:
     """Every op's output, float32 [C, h, w] ("output": uint8), on uint8 [3, H, W]. Plain NumPy, for tests and ranges."""
-    values: dict[str, Array] = {}
+    values: dict[str, Value] = {}
     for op in ann.ops:
         inputs = [values[name] for name in op.inputs]
         values[op.name] = _evaluate(ann, op, inputs, pixels)
@@ -207,7 +217,7 @@ def ranges(ann: Ann, pixels: Picture) -> dict[str, tuple[float, float]]:
     }
 
 
-def _evaluate(ann: Ann, op: Op, inputs: list[Array], pixels: Picture) -> Array:
+def _evaluate(ann: Ann, op: Op, inputs: list[Value], pixels: Picture) -> Value:
     if op.kind == "input":
         return (pixels.astype(np.float32) - ZERO_PIXEL) * np.float32(INPUT_SCALE)
     x = inputs[0]
@@ -238,16 +248,19 @@ def _evaluate(ann: Ann, op: Op, inputs: list[Array], pixels: Picture) -> Array:
     if op.kind == "pool":
         w = op["window"]
         y = np.pad(x, ((0, 0), (0, -height % w), (0, -width % w)))
-        return y.reshape(c, y.shape[1] // w, w, y.shape[2] // w, w).mean((2, 4), dtype=np.float32)
+        means: Array = y.reshape(c, y.shape[1] // w, w, y.shape[2] // w, w).mean((2, 4), dtype=np.float32)
+        return means
     if op.kind == "channel_mean":
-        return x.mean(0, keepdims=True, dtype=np.float32)
+        mean: Array = x.mean(0, keepdims=True, dtype=np.float32)
+        return mean
     if op.kind == "gate":
         gate = inputs[1].repeat(op["factor"], 1).repeat(op["factor"], 2)
         return x * gate[:, :height, :width]
     if op.kind == "output":
         change = np.rint(x * np.float32(1 / INPUT_SCALE))
-        return np.clip(pixels.astype(np.float32) + change, 0, 255).astype(np.uint8)  # type: ignore[return-value]
-    raise AssertionError(f"no meaning of {op.kind}")
+        restored: Picture = np.clip(pixels.astype(np.float32) + change, 0, 255).astype(np.uint8)
+        return restored
+    raise no_form(op.name, op.kind, "meaning in NumPy")
 
 
 def _convolve(x: Array, weight: Array, op: Op) -> Array:

@@ -1,7 +1,7 @@
-"""`python -m train.bench`: training speed beside SpikingJelly's, with the loss curves of both.
+"""`python -m export.bench.training`: training speed beside SpikingJelly's, with the loss curves of both.
 
 The same student, weights, batches, loss and optimiser (AdamW), once as this project trains it (`train.hkd`) and once
-built from SpikingJelly's modules (`train/peers.py`). First both train --steps steps in float32 and their losses and
+built from SpikingJelly's modules (`peers.py`). First both train --steps steps in float32 and their losses and
 weights are compared. Then single steps are timed in turn, so that whatever else the machine does hits all of them:
 
     ours, float32                     the same arithmetic as SpikingJelly's
@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -39,7 +39,7 @@ from train.run import TrainingError, cosine_rate
 from train.student import Student
 
 if TYPE_CHECKING:
-    from train.peers import SpikingJellyStudent
+    from export.bench.peers import SpikingJellyStudent
 
 Batch = tuple[Tensor, Tensor]  # degraded and clean, uint8 [B, 3, P, P]
 Step = Callable[[Batch], float]  # one training step; its loss
@@ -84,7 +84,7 @@ def peer_step(peer: SpikingJellyStudent, settings: hkd.Settings, last: bool = Fa
         l1, fft = restoration_loss((pixels + change.float()) / 2, to_network(clean) / 2, settings.fft_weight)
         loss = l1 + settings.fft_weight * fft
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
         optimizer.step()
         peer.clamp()
@@ -94,20 +94,20 @@ def peer_step(peer: SpikingJellyStudent, settings: hkd.Settings, last: bool = Fa
     return step
 
 
-def flat(weights: Mapping[str, Tensor]) -> Tensor:
+def flat(weights: Iterable[Tensor]) -> Tensor:
     """All weights as one vector."""
-    return torch.cat([weight.detach().flatten() for weight in weights.values()])
+    return torch.cat([weight.detach().flatten() for weight in weights])
 
 
 def compare(run: hkd.Run, peer: SpikingJellyStudent, batches: Sequence[Batch]) -> dict[str, Any]:
     """Train both on the same batches. {"ours": losses, "spikingjelly": losses, "largest relative difference" of them,
     "weights": distance of the weights over the way they went}.
     """
-    start = flat(run.student.weights)
+    start = flat(run.student.weights.values())
     ours, theirs = our_step(run), peer_step(peer, run.settings)
     losses = np.array([(ours(batch), theirs(batch)) for batch in batches])
-    end = flat(run.student.weights)
-    apart = end - flat({name: peer.trained()[name] for name in run.student.weights})
+    end = flat(run.student.weights.values())
+    apart = end - flat(peer.trained()[name] for name in run.student.weights)
     return {
         "steps": len(batches),
         "ours": losses[:, 0].tolist(),
@@ -131,7 +131,7 @@ def time_in_turn(steps: dict[str, Step], batches: Sequence[Batch], repeats: int,
 
 def contenders(settings: hkd.Settings, graph: Graph) -> dict[str, Step]:
     """Everything that is timed, each with its own weights of the same seed."""
-    from train.peers import SpikingJellyStudent
+    from export.bench.peers import SpikingJellyStudent
 
     def student() -> Student:
         return Student(graph, leak=settings.leak, threshold=settings.threshold, seed=settings.seed)
@@ -166,7 +166,10 @@ def table(curve: dict[str, Any], seconds: dict[str, float], caption: str) -> str
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when done, 2 for a mistake the user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m train.bench", description=__doc__.split("\n\n")[0].split(": ")[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m export.bench.training",
+        description="Training speed beside SpikingJelly's, and both losses.",
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="clean images (default: smooth random pictures)")
     parser.add_argument("--channels", type=int, nargs=4, metavar="N", help="of the edge student's levels")
     parser.add_argument("--architecture", nargs="+", default=(), metavar="NAME=VALUE", help="as for train.hkd")
@@ -182,14 +185,15 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(options, name) < least:
             parser.error(f"--{name} must be at least {least}, not {getattr(options, name)}")
     try:
-        import spikingjelly  # noqa: F401
-    except ImportError:
+        from export.bench.peers import SpikingJellyStudent
+    except ImportError as error:
+        lacking = "" if error.name == "spikingjelly" else f" (it lacks {error.name})"
         print(
-            "train.bench: SpikingJelly is not installed; `pip install 'spikerir-edge[bench]'` brings it.",
+            f"export.bench.training: SpikingJelly is not installed{lacking}; "
+            "`pip install 'spikerir-edge[bench]'` brings it.",
             file=sys.stderr,
         )
         return 2
-    from train.peers import SpikingJellyStudent
 
     torch.set_num_threads(options.threads)
     passed = ["--task", "denoise", "--stages", "none", "--steps", "1000000", "--rate", "2e-3", "--weight-decay", "1e-4"]
@@ -207,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
         curve = compare(run, SpikingJellyStudent(run.student), batches)
         seconds = time_in_turn(contenders(settings, graph), batches, options.repeats)
     except (DataError, GraphError, TrainingError, ValueError) as error:
-        print(f"train.bench: {error}", file=sys.stderr)
+        print(f"export.bench.training: {error}", file=sys.stderr)
         return 2
     count = sum(parameter.numel() for parameter in run.student.parameters())
     caption = (
@@ -220,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
         except OSError as error:
-            print(f"train.bench: cannot write {options.json}: {error}.", file=sys.stderr)
+            print(f"export.bench.training: cannot write {options.json}: {error}.", file=sys.stderr)
             return 2
     return 0
 

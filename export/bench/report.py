@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -145,53 +144,23 @@ def marks_table(rows: list[dict[str, Any]]) -> list[str]:
 def plots(report: dict[str, Any], folder: Path) -> list[Path]:
     """Write `resolution.png` (the paper's Figure 10b) and `spike_rate.png` into the folder; the files written.
 
-    Raises ImportError, a sentence, without matplotlib.
+    Raises ImportError or ValueError, a sentence, where a package that the paper's figures need is missing.
     """
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise ImportError("the plots need matplotlib; `pip install 'spikerir-edge[bench]'` brings it.") from error
-    matplotlib.use("Agg")
-    pyplot = importlib.import_module("matplotlib.pyplot")
+    from train.figures import resolution
+
     written = []
     if report["sizes"]:
-        written.append(_resolution(pyplot, report, folder / "resolution.png"))
+        written.append(resolution.plot(report, folder / "resolution.png"))
     if report["layers"]:
-        written.append(_spike_rate(pyplot, report, folder / "spike_rate.png"))
+        written.append(_spike_rate(report, folder / "spike_rate.png"))
     return written
 
 
-def _resolution(pyplot: Any, report: dict[str, Any], path: Path) -> Path:
-    """Time against the number of pixels, one line per contender."""
-    threads = report["sizes"][0]["threads"]
-    lines: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for entry in report["sizes"]:
-        if entry["threads"] == threads:
-            for row in entry["contenders"]:
-                pixels = (entry["height"] * entry["width"]) ** 0.5
-                lines.setdefault((row["key"], row["name"], row["network"]), []).append((pixels, row["median_ms"]))
-    figure, axes = pyplot.subplots(figsize=(9, 6))
-    colours = pyplot.get_cmap("tab20")
-    for i, ((key, name, network), points) in enumerate(lines.items()):
-        colour = "black" if key == "engine" else colours(i)
-        axes.plot(
-            *zip(*sorted(points), strict=True), marker="o", markersize=4, color=colour,
-            linewidth=3 if key == "engine" else 1.3, linestyle="-" if network == "spiking" else "--",
-            label=name if network == "spiking" else f"ANN: {name}",
-        )  # fmt: skip
-    sides = sorted({round((e["height"] * e["width"]) ** 0.5) for e in report["sizes"]})
-    axes.set(xscale="log", yscale="log", xlabel="picture, pixels per side", ylabel="milliseconds, median")
-    axes.set_xticks(sides, [str(side) for side in sides])
-    axes.minorticks_off()
-    axes.set_title(f"Time against resolution, {threads_in_words(threads)} (dashed: the equivalent ANN)", fontsize=11)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=2)
-    return _saved(pyplot, figure, path)
-
-
-def _spike_rate(pyplot: Any, report: dict[str, Any], path: Path) -> Path:
+def _spike_rate(report: dict[str, Any], path: Path) -> Path:
     """Time against spike rate, one line per shape of layer; the dense time as a horizontal line of its colour."""
-    figure, axes = pyplot.subplots(figsize=(9, 6))
+    from train.figures.canvas import pyplot, save
+
+    figure, axes = pyplot().subplots(figsize=(9, 6), layout="constrained")
     for i, row in enumerate(report["layers"]):
         label = f"{row['shape']}, {row['accumulator']}"
         rates, times = zip(*((100 * one["rate"], one["ms"]) for one in row["rates"]), strict=True)
@@ -208,11 +177,4 @@ def _spike_rate(pyplot: Any, report: dict[str, Any], path: Path) -> Path:
     axes.set_title("One spiking convolution, random spikes (dashed: dense in ONNX Runtime, float32)", fontsize=11)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return _saved(pyplot, figure, path)
-
-
-def _saved(pyplot: Any, figure: Any, path: Path) -> Path:
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-    return path
+    return save(figure, path)

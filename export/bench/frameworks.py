@@ -31,7 +31,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.files import ExportError
+from export.files import ExportError, check_words
 from simulator.graph import Graph, Node
 from train.student import Student
 
@@ -68,6 +68,9 @@ class _Layer:
 
 class _Plain(nn.Module):
     """Plain PyTorch, with the floor of the leak: what torch.compile can fuse."""
+
+    threshold: Tensor
+    scaled: Tensor
 
     def __init__(self, layer: _Layer):
         super().__init__()
@@ -200,12 +203,14 @@ class FrameworkNet(Student):
         self._kept: dict[tuple[str, str], Tensor] = {}
         self._neurons: dict[str, Neurons] = {}
         self._biases: dict[str, Tensor] = {}
+        for name in tensors:
+            layer_name, _, part = name.rpartition(".")
+            kept = super().tensor(graph.node(layer_name), part).detach()
+            memory = torch.channels_last if kept.ndim == 4 else torch.contiguous_format
+            self._kept[layer_name, part] = kept.contiguous(memory_format=memory)
         for node in graph.nodes:
-            for part in self._shapes(node):
-                kept = super().tensor(node, part).detach()
-                memory = torch.channels_last if kept.ndim == 4 else torch.contiguous_format
-                self._kept[node.name, part] = kept.contiguous(memory_format=memory)
             if node.kind == "lif":
+                check_words(node, "form in other frameworks", leak=("shift", "decay"), reset=("zero", "subtract"))
                 own = {part: tensors[f"{node.name}.{part}"] for part in ("threshold", "leak", "bias")}
                 layer = _Layer(node, own, self.analysis.values[node.inputs[0]].q, graph.time_steps)
                 if framework == "SpikingJelly":

@@ -14,9 +14,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]  # [3, H, W]
+from simulator.pictures import Pixels
+
 Call = Callable[[], Pixels]
 
 MOST = 4096  # pixels per side

@@ -7,10 +7,11 @@ import torch
 
 pytest.importorskip("spikingjelly")
 
-from train import bench, hkd
+from export.bench import training
+from export.bench.peers import SpikingJellyStudent
+from train import hkd
 from train.architectures import build_graph
 from train.data import PatchSampler
-from train.peers import SpikingJellyStudent
 from train.student import Student
 
 TINY = (
@@ -24,8 +25,8 @@ def settings() -> hkd.Settings:
     return hkd.settings_of(hkd.parse_arguments(TINY))
 
 
-def batches(count: int) -> list[bench.Batch]:
-    sampler = PatchSampler(bench.pictures(0, 4, 64), 32, 2)
+def batches(count: int) -> list[training.Batch]:
+    sampler = PatchSampler(training.pictures(0, 4, 64), 32, 2)
     return [sampler.batch(step) for step in range(count)]
 
 
@@ -51,26 +52,26 @@ def test_spikes_and_every_gradient_are_ours_up_to_float32_rounding(memory):
 
 
 def test_the_loss_curves_agree(settings):
-    run = bench.our_run(settings)
-    curve = bench.compare(run, SpikingJellyStudent(run.student), batches(6))
+    run = training.our_run(settings)
+    curve = training.compare(run, SpikingJellyStudent(run.student), batches(6))
     assert len(curve["ours"]) == 6 and run.step == 6
     assert curve["largest relative difference"] < 1e-3
     assert curve["weights"] < 0.1
 
 
 def test_a_peer_with_another_leak_is_told_apart(settings):
-    run = bench.our_run(settings)
+    run = training.our_run(settings)
     peer = SpikingJellyStudent(run.student)
     for module in peer.modules():
         if hasattr(module, "decay"):
             module.decay.fill_(0.5)
-    assert bench.compare(run, peer, batches(6))["largest relative difference"] > 1e-3
+    assert training.compare(run, peer, batches(6))["largest relative difference"] > 1e-3
 
 
 def test_the_command_times_all_in_one_run_and_writes_what_it_prints(tmp_path, capsys):
     command = ["--channels", "8", "8", "8", "8", "--patch", "32", "--batch", "1", "--steps", "3", "--repeats", "1"]
     before = torch.get_num_threads()
-    assert bench.main([*command, "--threads", "1", "--json", str(tmp_path / "bench.json")]) == 0
+    assert training.main([*command, "--threads", "1", "--json", str(tmp_path / "bench.json")]) == 0
     torch.set_num_threads(before)
     shown = capsys.readouterr().out
     report = json.loads((tmp_path / "bench.json").read_text())
@@ -94,7 +95,7 @@ def test_the_command_times_all_in_one_run_and_writes_what_it_prints(tmp_path, ca
 def test_mistakes_are_one_sentence_and_exit_code_2(capsys, extra, sentence):
     before = torch.get_num_threads()
     try:
-        code = bench.main(extra)
+        code = training.main(extra)
     except SystemExit as stopped:
         code = stopped.code
     finally:

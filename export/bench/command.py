@@ -1,4 +1,4 @@
-"""The options of `python -m simulator.bench`, and what runs in which order."""
+"""The options of `python -m export.bench`, and what runs in which order."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from simulator.bench import dense, layers, processes, report, spiking
-from simulator.bench.pictures import noisy_picture
-from simulator.bench.timing import MOST, Call, Contender, Timing, interleaved, machine, measure
+from export.bench import dense, layers, processes, report, spiking
+from export.bench.timing import MOST, Call, Contender, Timing, interleaved, machine, measure
 from simulator.bundle import Bundle, BundleError, read_bundle
+from simulator.engine import available_threads
 from simulator.files import write_atomically
 from simulator.network import Network
+from simulator.pictures import noisy_picture
 
 BUNDLE = Path(__file__).parents[2] / "edge" / "bundles" / "denoise.safetensors"
 PARTS = ("sizes", "threads", "layers", "roofline", "start-up", "memory")
@@ -115,8 +116,6 @@ class _Bench:
 
     def scaling(self) -> None:
         """The engine with 1, 2, 4, ... threads, in turn."""
-        from simulator.engine import available_threads
-
         counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= available_threads()]
         if len(counts) < 2:
             return
@@ -201,7 +200,7 @@ def _print(lines: list[str]) -> None:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m simulator.bench",
+        prog="python -m export.bench",
         description="Speed of the event-driven engine against the alternatives, in one run.",
     )
     parser.add_argument(
@@ -274,12 +273,12 @@ def main(arguments: list[str] | None = None) -> int:
             for path in report.plots(bench.report, place):
                 print(f"wrote {path}")
     except (BundleError, ValueError, ImportError) as error:
-        print(f"simulator.bench: {error}", file=sys.stderr)
+        print(f"export.bench: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"simulator.bench: {place or options.bundle} cannot be written: {error}.", file=sys.stderr)
+        print(f"export.bench: {place or options.bundle} cannot be written: {error}.", file=sys.stderr)
         return 2
     if not bench.equal and all(bench.bundle.analysis.float_exact(node.name) for node in bench.bundle.graph.nodes):
-        print("simulator.bench: the results differ though every bound is below 2^24.", file=sys.stderr)
+        print("export.bench: the results differ though every bound is below 2^24.", file=sys.stderr)
         return 1
     return 0 if bench.report["complete"] else 130

@@ -1,4 +1,4 @@
-"""`python -m simulator.bench_video`: what a frame of a video costs beside a full run, by how much of it changed.
+"""`python -m export.bench.video`: what a frame of a video costs beside a full run, by how much of it changed.
 
 compact: one window of that share of the pixels, somewhere else in each frame, in which everything changes;
 scattered: single pixels all over the picture. The frames are made from the sample picture. Per frame the stream and
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.bench.command import BUNDLE
-from simulator.bench.pictures import SAMPLE, noisy_picture
-from simulator.bench.timing import machine
+from export.bench.command import BUNDLE
+from export.bench.timing import machine
 from simulator.bundle import BundleError
 from simulator.files import write_atomically
 from simulator.network import Network, load
+from simulator.pictures import SAMPLE, noisy_picture
 from simulator.video import VideoStream
 
 SIZES = ((640, 480), (1920, 1080))  # width, height
@@ -119,7 +119,7 @@ def _size(text: str) -> tuple[int, int]:
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when done, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(
-        prog="python -m simulator.bench_video", description="Cost of a frame of video beside a full run."
+        prog="python -m export.bench.video", description="Cost of a frame of video beside a full run."
     )
     parser.add_argument(
         "--bundle", type=Path, default=BUNDLE, metavar="FILE", help="default: the shipped denoise bundle"
@@ -165,10 +165,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             write_atomically(options.json, (json.dumps(report, indent=1) + "\n").encode())
     except (BundleError, ValueError) as error:
-        print(f"simulator.bench_video: {error}", file=sys.stderr)
+        print(f"export.bench.video: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"simulator.bench_video: {options.json} cannot be written: {error}.", file=sys.stderr)
+        print(f"export.bench.video: {options.json} cannot be written: {error}.", file=sys.stderr)
         return 2
     return 0
 
