@@ -25,16 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export.files import ExportError, write_atomically
-from simulator.analysis import (
-    SPACE_KERNEL,
-    Analysis,
-    Tensors,
-    Value,
-    attend_cap,
-    attend_pool_shift,
-)
+from simulator.analysis import Analysis, Tensors
 from simulator.bundle import BundleError, read_bundle
 from simulator.graph import IMAGE_GRID, Graph, Node
+from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
+from simulator.kinds.layer import Value
 from simulator.reference import Reference
 
 if TYPE_CHECKING:  # both are asked for only where they are used, so that their absence can be said in a sentence

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import Analysis, Tensors, attend_pool_shift
+from simulator.analysis import Analysis, Tensors
 from simulator.bundle import SEMANTICS_VERSION, Bundle, BundleError, read_bundle
 from simulator.files import reason, write_atomically
 from simulator.graph import IMAGE_GRID, Node
+from simulator.kinds.attend import attend_pool_shift
 from simulator.statistics import spike_sources
 
 MAGIC = int.from_bytes(b"SNNP", "little")

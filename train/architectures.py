@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from simulator.analysis import analyse
-from simulator.graph import Builder, Graph
+from simulator.builder import Builder
+from simulator.graph import Graph
 
 CURRENT_GRID = 9  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-9
 READOUT_GRID = 6  # the time-sum is rounded to 2^-6 before the last convolution

@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import SPACE_KERNEL, Analysis
+from simulator.analysis import Analysis
 from simulator.graph import Node
-from simulator.statistics import arrivals, real_size
+from simulator.kinds.attend import SPACE_KERNEL
+from simulator.kinds.convolution import arrivals
+from simulator.statistics import real_size
 
 Array = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from simulator.analysis import analyse
 from simulator.bench.dense import onnx_session
+from simulator.builder import Builder
 from simulator.bundle import Bundle
-from simulator.graph import Builder, Node
+from simulator.graph import Node
 from simulator.statistics import projections
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

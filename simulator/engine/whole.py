@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import SPACE_KERNEL, Value, attend_cap, attend_pool_shift
 from simulator.graph import Node
-from simulator.reference import requantise
+from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
+from simulator.kinds.layer import Value
+from simulator.kinds.requantise import requantise
 
 Array = npt.NDArray[Any]
 

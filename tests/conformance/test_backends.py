@@ -10,11 +10,13 @@ import pytest
 
 from export.compare import restorer
 from export.onnx import check_image
-from simulator.analysis import FLOAT_LIMIT, analyse, tensor_shapes
+from simulator.analysis import FLOAT_LIMIT, analyse
+from simulator.builder import Builder
 from simulator.bundle import Bundle, read_bundle
-from simulator.graph import KINDS, Builder, Graph
+from simulator.graph import Graph
+from simulator.kinds import KINDS
+from simulator.kinds.attend import window_sums
 from simulator.random_networks import random_network
-from simulator.reference import window_sums
 from simulator.trace import first_difference
 from tests.conformance.agreement import bundled, check, guaranteed
 from tests.simulator.networks import observed, random_image
@@ -134,11 +136,7 @@ def at_the_limit(time_steps: int, shift: int) -> tuple[Graph, dict[str, np.ndarr
     y = b.conv("conv", b.lif("lif", x, "decay", "subtract"), 3, 1, q=7)
     graph = b.finish(b.time_sum("total", y))
     rng = np.random.default_rng([time_steps, shift])
-    tensors = {
-        f"{node.name}.{part}": np.zeros(shape, np.int32)
-        for node in graph.nodes
-        for part, shape in tensor_shapes(node, 3, time_steps).items()
-    }
+    tensors = {name: np.zeros(shape, np.int32) for name, shape in analyse(graph).shapes.items()}
     weight = tensors["head.weight"]
     weight[:] = rng.choice([-1, 1], weight.shape) * rng.integers(700, 820, weight.shape)
     # A picture that follows the signs of channel 0's weights: 127 where they are positive, -128 where they are not.

@@ -15,7 +15,7 @@ from firmware_bridge.native import COUNTS, STATUSES, Core, CoreError, NativeNetw
 from firmware_bridge.plan import compile_bundle, compile_plan
 from simulator.analysis import analyse
 from simulator.bundle import Bundle, read_bundle
-from simulator.graph import KINDS
+from simulator.kinds import KINDS
 from simulator.network import Network
 from simulator.random_networks import narrow_paper_network, random_network
 from simulator.statistics import Population

@@ -14,7 +14,7 @@ from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import HEADER_WORDS, NONE, OPERATION_WORDS, compile_plan, sealed
 from firmware_bridge.runner import Runner
 from simulator.analysis import analyse
-from simulator.graph import KINDS
+from simulator.kinds import KINDS
 from simulator.random_networks import random_network
 
 HEADER, VALUE, OPERATION = HEADER_WORDS * 4, 32, OPERATION_WORDS * 4

@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from simulator.builder import Builder
 from simulator.bundle import write_bundle
-from simulator.graph import Builder, Graph
+from simulator.graph import Graph
 from simulator.network import Network, load
 from tests.simulator.networks import META, random_tensors
 from train.architectures import edge

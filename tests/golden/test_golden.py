@@ -10,7 +10,7 @@ import pytest
 
 from simulator import load
 from simulator.bundle import read_bundle, write_bundle
-from simulator.graph import KINDS
+from simulator.kinds import KINDS
 from simulator.trace import first_difference
 from tests.golden.make_golden import FOLDER, NAMES, facts, read_picture
 

@@ -15,7 +15,7 @@ from simulator.bench import layers, processes, report, spiking, timing
 from simulator.bench.command import main
 from simulator.bench.pictures import noisy_picture
 from simulator.bundle import read_bundle, write_bundle
-from simulator.reference import convolve
+from simulator.kinds.convolution import convolve
 from tests.simulator.networks import META, random_network
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,12 @@ import pytest
 
 import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
+from simulator.builder import Builder
 from simulator.engine import Engine, available_threads, compiled, vectors
 from simulator.engine.plan import Layout, build_plan
 from simulator.engine.roofline import measure
-from simulator.graph import KINDS, Builder, Graph
+from simulator.graph import Graph
+from simulator.kinds import KINDS
 from simulator.random_networks import Tensors, narrow_paper_network, random_network, random_tensors
 from simulator.reference import Reference
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from simulator.bench.pictures import noisy_picture
 from simulator.bundle import Bundle
-from simulator.reference import Array, Reference, lif
+from simulator.kinds.layer import Array
+from simulator.kinds.lif import lif
+from simulator.reference import Reference
 from train.data import load_image
 from train.figures.canvas import FigureError, caption, pyplot, save
 from train.frozen import read_network
