@@ -215,7 +215,7 @@ class Student(nn.Module):
                 return x.float() * steps
             total: Tensor = _TimeSum.apply(x, steps)  # type: ignore[no-untyped-call]
             return total
-        raise AssertionError(f"no PyTorch form of {kind}")
+        raise GraphError(f"layer {node.name!r} is of the kind {kind!r}, which has no form in PyTorch yet")
 
     def _combine(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """Sum or concatenation; static inputs are presented at every step."""

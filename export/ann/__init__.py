@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from export.files import ExportError
 from simulator.analysis import Analysis
 from simulator.graph import Node
 from simulator.kinds.attend import SPACE_KERNEL
@@ -148,6 +149,8 @@ class _Builder:
             word = node["mode"] if kind == "upsample" else kind
             return self.add(node.name, word, inputs, c, scale, factor=node["factor"])
         words = {"image": "input", "lif": "relu", "sum": "add", "concat": "concat", "readout": "output"}
+        if kind not in words:
+            raise unwritten(node.name, kind, "an ANN")
         return self.add(node.name, words[kind], inputs, c, scale)
 
     def attend(self, node: Node, x: str, channels: int, scale: int) -> str:
@@ -184,8 +187,13 @@ class _Builder:
         return found
 
 
+def unwritten(name: str, kind: str, what: str) -> ExportError:
+    """What to raise for a node or an op that is not written as `what` yet."""
+    return ExportError(f"Layer {name!r} is of the kind {kind!r}, which has no form as {what} yet.")
+
+
 def build_ann(analysis: Analysis, seed: int = 0) -> Ann:
-    """The equivalent ANN of a graph, the same one for the same seed."""
+    """The equivalent ANN of a graph, the same one for the same seed; ExportError for a kind that has no such form."""
     b = _Builder(analysis, seed)
     for node in analysis.graph.nodes:
         b.alias[node.name] = b.node(node)
@@ -249,7 +257,7 @@ def _evaluate(ann: Ann, op: Op, inputs: list[Array], pixels: Picture) -> Array:
     if op.kind == "output":
         change = np.rint(x * np.float32(1 / INPUT_SCALE))
         return np.clip(pixels.astype(np.float32) + change, 0, 255).astype(np.uint8)  # type: ignore[return-value]
-    raise AssertionError(f"no meaning of {op.kind}")
+    raise unwritten(op.name, op.kind, "a NumPy function")
 
 
 def _convolve(x: Array, weight: Array, op: Op) -> Array:

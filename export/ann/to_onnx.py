@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
+from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges, unwritten
 from export.files import ExportError
 from export.onnx import IR_VERSION, OPSET, PRODUCER, missing_package
 
@@ -90,6 +90,8 @@ class _Writer:
             return self.op("AveragePool", x, kernel_shape=[w] * 2, strides=[w] * 2, output=op.name)
         if kind == "channel_mean":
             return self.op("ReduceMean", inputs[0], self.constant([1], np.int64), keepdims=1, output=op.name)
+        if kind != "gate":
+            raise unwritten(op.name, kind, "an ONNX operator")
         x, gate = inputs
         if op["factor"] > 1:
             gate = self.enlarged(gate, op["factor"])
@@ -114,6 +116,8 @@ class _Writer:
             return self.enlarged(x, op["factor"], output)
         if op.kind == "space_to_depth":
             return self.op("SpaceToDepth", x, blocksize=op["factor"], output=output)
+        if op.kind != "depth_to_space":
+            raise unwritten(op.name, op.kind, "an ONNX operator")
         return self.op("DepthToSpace", x, blocksize=op["factor"], mode="DCR", output=output)
 
     def enlarged(self, x: str, factor: int, output: str | None = None) -> str:

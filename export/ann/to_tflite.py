@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
+from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges, unwritten
 from export.files import ExportError
 
 WEIGHT_LEVELS = 127
@@ -217,6 +217,8 @@ class _AnnWriter:
                 x = self.padded(x, (0, below, 0, right), (1, rows + below, columns + right, c), None)
             settings = {"padding": 1, "strideH": w, "strideW": w, "filterHeight": w, "filterWidth": w}
             self.w.op("AVERAGE_POOL_2D", [x], target, "Pool2DOptions", **settings)
+        elif kind != "gate":
+            raise unwritten(op.name, kind, "a TFLite operator")
         else:
             x, gate = inputs
             shape = self.shape(op.name)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op
+from export.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, unwritten
 
 
 class TorchAnn(nn.Module):
@@ -64,6 +64,8 @@ class TorchAnn(nn.Module):
             return F.avg_pool2d(F.pad(x, (0, -width % w, 0, -height % w)), w)
         if op.kind == "channel_mean":
             return x.mean(1, keepdim=True)
+        if op.kind != "gate":
+            raise unwritten(op.name, op.kind, "a PyTorch operation")
         gate = inputs[1]
         if op["factor"] > 1:
             gate = F.interpolate(gate, scale_factor=op["factor"], mode="nearest")[..., :height, :width]
