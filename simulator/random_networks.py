@@ -32,7 +32,7 @@ def random_network(seed: int, kind: str | None = None) -> tuple[Graph, Tensors]:
     for attempt in range(200):
         rng = np.random.default_rng([seed, attempt])
         try:
-            graph = _grown(rng) if kind is None else _grown(rng, KINDS[kind].draws(), 3)
+            graph = _grown(rng) if kind is None else _grown(rng, KINDS[kind].draws(), 5)
             tensors = random_tensors(graph, rng)
             analyse(graph, tensors)
         except GraphError:
