@@ -54,7 +54,7 @@ def test_the_specification_of_bundles_has_the_kinds_and_their_attributes():
 def test_the_specification_of_bundles_has_the_tensors_and_their_types():
     listed, kinds = set(), [""]
     for kind, tensor, dtype, *_ in rows("| kind | tensor | type | shape | grid |"):
-        kinds = [name for name in re.findall(r"`(\w+)`", kind)] or kinds
+        kinds = re.findall(r"`(\w+)`", kind) or kinds
         listed |= {(name, re.findall(r"`(\w+)`", tensor)[0], dtype) for name in kinds}
     found = set()
     for seed in range(60):
@@ -110,9 +110,8 @@ def test_a_new_attribute_is_written_where_it_differs_from_its_default(dilation):
     assert b"dilation" not in content
     b = Builder(graph.time_steps)
     for node in graph.nodes:
-        b.add(
-            node.name, node.kind, node.inputs, **(dict(node.attrs) | ({"dilation": 2} if node.name == "conv" else {}))
-        )
+        more = {"dilation": 2} if node.name == "conv" else {}
+        b.add(node.name, node.kind, node.inputs, **(node.attrs | more))
     changed = b.finish(b.nodes.pop().inputs[0])
     content, other = serialise(changed, tensors, META)
     assert content.count(b"dilation") == 1 and other != same
