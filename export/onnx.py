@@ -233,7 +233,7 @@ class _Network:
         )
 
     def attend(self, node: Node, x: Steps, source: Value) -> Steps:
-        """x times a gate from pooled sums; `simulator.reference.attend` says what the gates are."""
+        """x times a gate from pooled sums; `simulator.kinds.attend.attend` says what the gates are."""
         w, over, window = self.writer, node["over"], node["window"]
         q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
         shift = attend_pool_shift(node, source, self.steps)

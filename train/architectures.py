@@ -1,6 +1,6 @@
 """The students as graphs: `edge` (the default, at most 70,000 parameters) and `paper` (the architecture as worded).
 
-Both are lists of the node kinds of `simulator/graph.py`; `train/student.py` gives them trainable parameters.
+Both are lists of nodes of the kinds in `simulator/kinds`; `train/student.py` gives them trainable parameters.
 """
 
 from __future__ import annotations

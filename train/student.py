@@ -232,7 +232,7 @@ class Student(nn.Module):
         return torch.cat(whole, 2).flatten(0, 1)
 
     def _attend(self, node: Node, x: Tensor) -> Tensor:
-        """`simulator.reference.attend` in real numbers."""
+        """`simulator.kinds.attend.attend` in real numbers."""
         value, steps = self.analysis.values[node.inputs[0]], self.graph.time_steps
         pool_q, gate_q, over, window = node["pool_q"], node["gate_q"], node["over"], node["window"]
         cap = attend_cap(node) * 2.0**-pool_q

@@ -154,7 +154,7 @@ class _Builder:
         return self.add(node.name, words[kind], inputs, c, scale)
 
     def attend(self, node: Node, x: str, channels: int, scale: int) -> str:
-        """Gates of `simulator.reference.attend`; (a + 2) / 4 is left to the random weights before the clip."""
+        """Gates of `simulator.kinds.attend.attend`; (a + 2) / 4 is left to the random weights before the clip."""
         name = node.name
         if node["over"] == "space":
             mean = self.add(f"{name}.mean", "channel_mean", (x,), 1, scale, True)

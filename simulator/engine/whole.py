@@ -39,7 +39,7 @@ def window_sums(x: Array, window: int) -> Array:
 
 
 def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_steps: int, out: Array) -> None:
-    """`simulator.reference.attend` with channels last, x [T or 1, H, W, C], into `out` of the same kind."""
+    """`simulator.kinds.attend.attend` with channels last, x [T or 1, H, W, C], into `out` of the same kind."""
     q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
     shift = attend_pool_shift(node, value, time_steps)
     height, width = x.shape[1:3]

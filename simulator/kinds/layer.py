@@ -170,11 +170,13 @@ class Layer:
 
     def aligned_bounds(self) -> tuple[list[Integers], list[Integers]]:
         """(lo, hi) of each input on the finest grid among them."""
+        q = self.finest
         return (
-            [np.maximum(value.lo << (self.finest - value.q), -BEYOND) for value in self.inputs],
-            [np.minimum(value.hi << (self.finest - value.q), BEYOND) for value in self.inputs],
+            [np.maximum(value.lo << (q - value.q), -BEYOND) for value in self.inputs],
+            [np.minimum(value.hi << (q - value.q), BEYOND) for value in self.inputs],
         )
 
     def aligned(self, inputs: Sequence[Array]) -> list[Array]:
         """The inputs themselves on the finest grid among them."""
-        return [x << (self.finest - value.q) for x, value in zip(inputs, self.inputs, strict=True)]
+        q = self.finest
+        return [x << (q - value.q) for x, value in zip(inputs, self.inputs, strict=True)]

@@ -61,6 +61,15 @@ def test_random_networks_agree_in_every_layer_and_step(seed, report):
     check(bundle, extreme_image(rng, height, width))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_around_a_kind_agree_in_every_layer_and_step(kind, report):
+    bundle = bundled(*random_network(1, kind))
+    report(bundle.analysis)
+    rng = np.random.default_rng(2)
+    check(bundle, random_image(rng, 19, 27, 3))
+    check(bundle, extreme_image(rng, 27, 19))
+
+
 def variants(graph: Graph) -> set[str]:
     """In words, what a graph has of the things that a backend could get wrong."""
     values = analyse(graph).values

@@ -16,7 +16,7 @@ from simulator.graph import GraphError, Node
 from simulator.kinds import KINDS, kind_of
 from simulator.kinds.layer import Attribute, Whole
 from simulator.random_networks import random_network, random_tensors
-from tests.simulator.networks import META, small_network
+from tests.simulator.networks import META, observed, small_network
 
 ROOT = Path(__file__).parents[2]
 SPECIFICATION = (ROOT / "simulator" / "BUNDLE.md").read_text()
@@ -146,3 +146,44 @@ def test_a_random_network_around_a_kind_has_it_and_keeps_every_rule(kind):
         again, same = random_network(seed, kind)
         assert again == graph and all(np.array_equal(tensors[name], same[name]) for name in tensors)
         analyse(graph, random_tensors(graph, np.random.default_rng(seed)))
+
+
+def black_and_white(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Nothing but extremes, in patches and alone, int16 [3, side, side]."""
+    patches = rng.integers(0, 2, (3, -(-side // 4), -(-side // 4))).repeat(4, 1).repeat(4, 2)[:, :side, :side]
+    return (np.where(rng.random((3, side, side)) < 0.3, 1 - patches, patches) * 255 - 128).astype(np.int16)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_kind_computes_is_what_its_rules_say(kind, seed):
+    """Steps, channels, size, spikes and bounds of every value, on a picture of extremes."""
+    graph, tensors = random_network(seed, kind)
+    analysis = analyse(graph, tensors)
+    side = -(-24 // analysis.stride) * analysis.stride
+    seen = observed(graph, tensors, black_and_white(np.random.default_rng(seed), side))
+    for node in graph.nodes:
+        value, out = analysis.values[node.name], seen[node.name]
+        size = side // value.scale
+        assert out.shape == (1 if value.static else graph.time_steps, value.channels, size, size), node.name
+        assert (out.min((0, 2, 3)) >= value.lo).all() and (out.max((0, 2, 3)) <= value.hi).all(), node.name
+        assert np.abs(out).max() <= analysis.bounds[node.name]
+        assert not value.spikes or set(np.unique(out)) <= {0, 1}
+        assert value.spikes or not kind_of(node).neurons
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_looks_no_further_than_its_span(kind, seed):
+    """What lies beyond the halo of a tile changes nothing in it, wherever the tile is."""
+    graph, tensors = random_network(seed, kind)
+    analysis, rng = analyse(graph, tensors), np.random.default_rng(seed)
+    side = 3 * analysis.align + 2 * analysis.halo
+    first, last = analysis.align + analysis.halo, 2 * analysis.align + analysis.halo
+    inner = slice(first - analysis.halo, last + analysis.halo)
+    pixels, other = black_and_white(rng, side), black_and_white(rng, side)
+    other[:, inner, inner] = pixels[:, inner, inner]
+    a, b = observed(graph, tensors, pixels), observed(graph, tensors, other)
+    for name, value in analysis.values.items():
+        tile = slice(first // value.scale, last // value.scale)
+        assert np.array_equal(a[name][..., tile, tile], b[name][..., tile, tile]), name
