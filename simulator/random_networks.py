@@ -5,8 +5,6 @@ What can be drawn of each kind stands with the kind; here it is put together to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,23 +14,25 @@ from simulator.graph import Graph, GraphError
 from simulator.kinds import KINDS, kind_of
 from simulator.kinds.dense_conv import draw_rounded
 from simulator.kinds.layer import Random
-from simulator.kinds.sketch import Draw, Known, Sketch
+from simulator.kinds.sketch import Known, Sketch
 
 Tensors = dict[str, npt.NDArray[np.int32]]
 
-# Whose draws come first, so that a seed gives the network that it always gave; further kinds follow by name.
-_ORDER = ("lif", "conv", "dense_conv", "requantise", "sum", "concat", "upsample", "attend", "space_to_depth")
+# The kinds that are drawn for every network, in this order: a seed gives the same network however many kinds there are.
+_DRAWN = ("lif", "conv", "dense_conv", "requantise", "sum", "concat", "upsample", "attend", "space_to_depth")
+# All kinds that `random_network` gives without being asked for one.
+USUAL = ("image", *_DRAWN, "time_sum", "readout")
 
 
 def random_network(seed: int, kind: str | None = None) -> tuple[Graph, Tensors]:
-    """A random graph and its tensors; the same ones for the same seed, as long as no kind is added.
+    """A random graph of the usual kinds and its tensors; the same ones for the same seed.
 
-    kind: a small network around nodes of that kind, whatever other kinds there are.
+    kind: a smaller network in which about every second node is of that kind, usual or not.
     """
     for attempt in range(200):
         rng = np.random.default_rng([seed, attempt])
         try:
-            graph = _grown(rng) if kind is None else _grown(rng, KINDS[kind].draws(), 5)
+            graph = _grown(rng, kind)
             tensors = random_tensors(graph, rng)
             analyse(graph, tensors)
         except GraphError:
@@ -51,13 +51,8 @@ def random_tensors(graph: Graph, rng: Random, spread: int = 60) -> Tensors:
     }
 
 
-def _all_draws() -> list[Draw]:
-    names = (*_ORDER, *(name for name in KINDS if name not in _ORDER))
-    return [draw for name in names for draw in KINDS[name].draws()]
-
-
-def _grown(rng: Random, draws: Sequence[Draw] | None = None, steps: int | None = None) -> Graph:
-    """A graph of some real-valued and spiking layers, `steps` draws, and a readout."""
+def _grown(rng: Random, kind: str | None) -> Graph:
+    """A graph of some real-valued and spiking layers, random ones, and a readout."""
     sketch = Sketch(rng, int(rng.choice([1, 2, 4, 4, 8])), lambda layer: kind_of(layer.node).output(layer))
     x = sketch.keep(sketch.add("image", "image", (), 128))
     if sketch.chance(0.7):
@@ -65,10 +60,11 @@ def _grown(rng: Random, draws: Sequence[Draw] | None = None, steps: int | None =
         x = sketch.keep(sketch.add("encode.pixels", "space_to_depth", (x,), 128, factor=factor))
     draw_rounded(sketch, x)
     KINDS["lif"].draws()[0](sketch)
-    draws = _all_draws() if draws is None else draws
-    if draws:
-        for _ in range(int(rng.integers(5, 16)) if steps is None else steps):
-            draws[int(rng.integers(len(draws)))](sketch)
+    usual = [draw for name in _DRAWN for draw in KINDS[name].draws()]
+    special = KINDS[kind].draws() if kind else ()
+    for _ in range(int(rng.integers(5, 16)) if kind is None else 6):
+        draws = special if special and sketch.chance(0.5) else usual
+        draws[int(rng.integers(len(draws)))](sketch)
     _read_out(sketch)
     return Graph(tuple(sketch.nodes), sketch.time_steps)
 

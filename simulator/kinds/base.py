@@ -100,8 +100,8 @@ class Kind(ABC):
 
     @abstractmethod
     def draws(self) -> Sequence[Draw]:
-        """Ways to add a node of this kind, with random attributes, to a random network; one of all kinds' is taken at
-        a time, so that one that stands here twice comes twice as often. None for a kind that every network has."""
+        """Ways to add a node of this kind, with random attributes, to a random network; one that stands here twice
+        comes twice as often. None for a kind that every network has."""
 
 
 class ByPosition(Kind):

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from export.compare import restorer
+from export.files import ExportError
 from export.onnx import check_image
 from simulator.analysis import FLOAT_LIMIT, analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle, read_bundle
-from simulator.graph import Graph
+from simulator.graph import Graph, GraphError
 from simulator.kinds import KINDS
 from simulator.kinds.attend import window_sums
-from simulator.random_networks import random_network
+from simulator.random_networks import USUAL, random_network
 from simulator.trace import first_difference
 from tests.conformance.agreement import bundled, check, guaranteed
 from tests.simulator.networks import observed, random_image
@@ -63,11 +64,17 @@ def test_random_networks_agree_in_every_layer_and_step(seed, report):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_networks_around_a_kind_agree_in_every_layer_and_step(kind, report):
+    """A backend that a new kind has not reached yet refuses it by name; the usual kinds are refused by none."""
     bundle = bundled(*random_network(1, kind))
-    report(bundle.analysis)
     rng = np.random.default_rng(2)
-    check(bundle, random_image(rng, 19, 27, 3))
-    check(bundle, extreme_image(rng, 27, 19))
+    try:
+        check(bundle, random_image(rng, 19, 27, 3))
+        check(bundle, extreme_image(rng, 27, 19))
+    except (GraphError, ExportError) as refusal:
+        if kind in USUAL or repr(kind) not in str(refusal):
+            raise
+        pytest.skip(f"not in every backend yet: {refusal}")
+    report(bundle.analysis)
 
 
 def variants(graph: Graph) -> set[str]:
@@ -94,7 +101,7 @@ def variants(graph: Graph) -> set[str]:
 
 def test_the_random_networks_have_every_kind_of_node_in_every_variant():
     found = set().union(*(variants(random_network(seed)[0]) for seed in SEEDS))
-    expected = set(KINDS) - {"sum", "concat", "lif"}
+    expected = set(USUAL) - {"sum", "concat", "lif"}
     expected |= {f"{kind}, {when}" for kind in ("sum", "concat") for when in ("static", "steps", "mixed")}
     expected |= {f"{kind}, different grids, mixed" for kind in ("sum", "concat")}
     expected |= {f"{kind}, {form}" for kind in ("conv", "dense_conv") for form in ("plain", "grouped", "strided")}
