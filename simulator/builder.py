@@ -54,6 +54,9 @@ class Builder:
     def lif(self, name: str, x: str, leak: str = "decay", reset: str = "subtract") -> str:
         return self.add(name, "lif", (x,), leak=leak, reset=reset)
 
+    def window(self, name: str, x: str) -> str:
+        return self.add(name, "window", (x,))
+
     def sum(self, name: str, *inputs: str) -> str:
         return self.add(name, "sum", inputs)
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from simulator.analysis import Analysis, analyse
 from simulator.files import reason, write_atomically
 from simulator.graph import WEIGHT_LIMIT, Graph, GraphError
+from simulator.kinds import kind_of
 from simulator.structure import graph_from_json, graph_to_json
 
 STRUCTURE_VERSION = 1  # how the file is laid out
@@ -43,7 +44,6 @@ _NUMPY_TYPES = {"F16": "<f2", "I32": "<i4"}
 
 # Entries that say how the network is to be run. Version 1 knows one value for each.
 _FIXED = {
-    "neuron.kind": "lif",
     "neuron.comparison": ">=",
     "input.range": "(u8 - 128) * 2^-7",
     "input.colour": "RGB",
@@ -57,6 +57,7 @@ _DERIVED = (
     "network.graph",
     "network.time_steps",
     "network.bounds",
+    "neuron.kind",
     *_FIXED,
 )
 # Entries that the caller gives.
@@ -114,6 +115,11 @@ def write_bundle(
     return content_hash
 
 
+def neuron_kinds(graph: Graph) -> str:
+    """The kinds of neurons in a graph, in alphabetical order with commas; "lif" if it has none."""
+    return ", ".join(sorted({node.kind for node in graph.nodes if kind_of(node).neurons})) or "lif"
+
+
 def serialise(graph: Graph, tensors: Mapping[str, npt.NDArray[np.int32]], meta: Mapping[str, str]) -> tuple[bytes, str]:
     """(the bytes of a bundle file, its content hash); the same input always gives the same bytes.
 
@@ -130,6 +136,7 @@ def serialise(graph: Graph, tensors: Mapping[str, npt.NDArray[np.int32]], meta: 
     entries["network.graph"] = _json(graph_to_json(graph))
     entries["network.time_steps"] = str(graph.time_steps)
     entries["network.bounds"] = _json(dict(analysis.bounds))
+    entries["neuron.kind"] = neuron_kinds(graph)
     _check_entries(entries)
     stored = {}
     for key, tensor in tensors.items():
@@ -180,6 +187,10 @@ def parse(content: bytes) -> Bundle:
         raise BundleError("the content hash does not match the content, so the file is damaged; get it again")
     structure = _structure(entries)
     graph = structure.graph
+    if entries["neuron.kind"] != neuron_kinds(graph):
+        raise BundleError(
+            f"neuron.kind is {_shown(entries['neuron.kind'])}; the graph's neurons are {neuron_kinds(graph)!r}"
+        )
     tensors = {key: _units(structure, key, *table[key]) for key in table}
     try:
         analysis = analyse(graph, tensors)

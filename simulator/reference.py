@@ -18,6 +18,7 @@ Each kind's file is simulator/kinds/<kind>.py; in one line each:
   sum             the inputs on the finest grid among them, added; what is static is added at every step
   time_sum        the sum of x over the T steps, static; T times an x that is static
   upsample        nearest: each value repeated factor x factor times; depth_to_space: PixelShuffle
+  window          v = b + the sum of x over its steps; then T times: a spike where v >= threshold, and v -= threshold
 """
 
 from __future__ import annotations

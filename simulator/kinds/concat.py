@@ -24,6 +24,8 @@ class Concat(ByPosition):
     def check(self, layer: Layer) -> None:
         if len({value.spikes for value in layer.inputs}) > 1:
             layer.refuse("spikes and real values cannot be concatenated")
+        if len({value.window for value in layer.inputs}) > 1:
+            layer.refuse("spikes of window neurons cannot be concatenated with those of neurons that fire step by step")
         layer.need_equal_scales()
 
     def tensors(self, layer: Layer) -> dict[str, TensorSpec]:
@@ -31,7 +33,8 @@ class Concat(ByPosition):
 
     def output(self, layer: Layer) -> Value:
         x, static = layer.inputs[0], all(value.static for value in layer.inputs)
-        return Value(sum(value.channels for value in layer.inputs), x.scale, static, x.spikes, layer.finest)
+        channels = sum(value.channels for value in layer.inputs)
+        return Value(channels, x.scale, static, x.spikes, layer.finest, window=x.window)
 
     def bounds(self, layer: Layer, own: Mapping[str, Integers]) -> Bounds:
         los, his = layer.aligned_bounds()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from simulator.kinds.convolution import Convolution, draw_convolution
-from simulator.kinds.layer import Extent, Integers, Layer, Random, Synapses, Value, around_zero
+from simulator.kinds.layer import Array, Bounds, Extent, Integers, Layer, Random, Synapses, Value, around_zero
 from simulator.kinds.sketch import Draw, Sketch
 
 
 class Conv(Convolution):
-    """The sum of the weights of the synapses at which a spike arrives, plus an optional bias."""
+    """The sum of the weights of the synapses at which a spike arrives, plus an optional bias.
+
+    Of spikes of window neurons it is the sum over the T steps, static.
+    """
 
     name = "conv"
     equation = "bias + the sum of the weights at which a spike arrives; weight [C_out, C_in/groups, k, k] on grid q"
@@ -23,7 +27,17 @@ class Conv(Convolution):
 
     def output(self, layer: Layer) -> Value:
         x = layer.inputs[0]
-        return Value(layer["channels"], x.scale * layer["stride"], x.static, spikes=False, q=layer["q"])
+        return Value(layer["channels"], x.scale * layer["stride"], x.static or x.window, spikes=False, q=layer["q"])
+
+    def bounds(self, layer: Layer, own: Mapping[str, Integers]) -> Bounds:
+        x = layer.inputs[0]
+        if x.window:
+            layer = replace(layer, inputs=(replace(x, lo=x.lo * layer.time_steps, hi=x.hi * layer.time_steps),))
+        return super().bounds(layer, own)
+
+    def compute(self, layer: Layer, inputs: Sequence[Array], own: Mapping[str, Array]) -> Array:
+        x = inputs[0]
+        return super().compute(layer, (x.sum(0, keepdims=True) if layer.inputs[0].window else x,), own)
 
     def draw_weight(self, rng: Random, shape: tuple[int, ...], spread: int) -> Integers:
         """Sums of spikes stay small, so that weights up to the largest are possible."""

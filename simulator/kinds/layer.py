@@ -28,7 +28,8 @@ class Value:
     """What is known of one node's output before any image is seen.
 
     Values lie in `lo[c] <= k <= hi[c]` (int64 [C]) on grid q; `scale` is the stride relative to the image.
-    `lo` and `hi` are empty where the analysis ran without tensors.
+    `lo` and `hi` are empty where the analysis ran without tensors. `window`: these are spikes of neurons that
+    integrate before they fire; whoever reads them sums over the T steps, so that currents made of them are static.
     """
 
     channels: int
@@ -38,6 +39,7 @@ class Value:
     q: int
     lo: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     hi: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    window: bool = False
 
     @property
     def magnitude(self) -> int:
@@ -85,6 +87,11 @@ Attribute = Whole | Word
 def around_zero(rng: Random, shape: tuple[int, ...], spread: int) -> Integers:
     """Whole numbers from -spread to spread, all equally likely."""
     return rng.integers(-spread, spread + 1, shape)
+
+
+def draw_threshold(rng: Random, shape: tuple[int, ...], spread: int) -> Integers:
+    """About as large as currents, so that neurons fire."""
+    return rng.integers(1, 6 * spread, shape)
 
 
 @dataclass(frozen=True)

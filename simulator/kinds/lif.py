@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.graph import Node
 from simulator.kinds.base import ByPosition
-from simulator.kinds.layer import Array, Bounds, Integers, Layer, Random, TensorSpec, Value, Word
+from simulator.kinds.layer import Array, Bounds, Integers, Layer, Random, TensorSpec, Value, Word, draw_threshold
 from simulator.kinds.sketch import Draw, Sketch
 
 
@@ -50,7 +50,7 @@ class Lif(ByPosition):
     def tensors(self, layer: Layer) -> dict[str, TensorSpec]:
         shape, q = (layer.inputs[0].channels,), layer.inputs[0].q
         return {
-            "threshold": TensorSpec(shape, q, least=1, draw=_draw_threshold),
+            "threshold": TensorSpec(shape, q, least=1, draw=draw_threshold),
             "bias": TensorSpec(shape, q),
             "leak": TensorSpec(shape, 0, least=0, most=15, draw=_draw_leak),
         }
@@ -88,11 +88,6 @@ class Lif(ByPosition):
 
     def draws(self) -> Sequence[Draw]:
         return (_draw,) * 2
-
-
-def _draw_threshold(rng: Random, shape: tuple[int, ...], spread: int) -> Integers:
-    """About as large as currents, so that neurons fire."""
-    return rng.integers(1, 6 * spread, shape)
 
 
 def _draw_leak(rng: Random, shape: tuple[int, ...], spread: int) -> Integers:

@@ -50,10 +50,10 @@ class Sketch:
 
     def alike(self, x: Known, channels: bool) -> Known:
         """A value of the same sort and scale as x, which may be x; with as many channels, too, if `channels`."""
-        scale, spikes = x.value.scale, x.value.spikes
+        scale, sort = x.value.scale, (x.value.spikes, x.value.window)
         matching = [
             known for known in self._known
-            if known.value.scale == scale and known.value.spikes == spikes
+            if known.value.scale == scale and (known.value.spikes, known.value.window) == sort
             and (known.value.channels == x.value.channels or not channels)
         ]  # fmt: skip
         return matching[int(self.rng.integers(len(matching)))]

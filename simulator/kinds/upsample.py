@@ -39,7 +39,7 @@ class Upsample(Kind):
     def output(self, layer: Layer) -> Value:
         x, factor = layer.inputs[0], layer["factor"]
         channels = x.channels // factor**2 if layer["mode"] == "depth_to_space" else x.channels
-        return Value(channels, x.scale // factor, x.static, x.spikes, x.q)
+        return Value(channels, x.scale // factor, x.static, x.spikes, x.q, window=x.window)
 
     def bounds(self, layer: Layer, own: Mapping[str, Integers]) -> Bounds:
         x = layer.inputs[0]

@@ -478,7 +478,7 @@ CONTENT_ATTACKS = {
     "unknown entry": (_meta(network__secret="1"), "unknown entry 'network.secret'"),
     "wrong task": (_meta(network__task="colourise"), "network.task is 'colourise'; one of denoise"),
     "other comparison": (_meta(neuron__comparison=">"), "neuron.comparison is '>'; '>=' is supported"),
-    "other neuron": (_meta(neuron__kind="izhikevich"), "neuron.kind is 'izhikevich'; 'lif' is supported"),
+    "other neuron": (_meta(neuron__kind="izhikevich"), "neuron.kind is 'izhikevich'; the graph's neurons are 'lif'"),
     "other range": (_meta(input__range="u8 / 255"), "input.range is 'u8 / 255'"),
     "other colours": (_meta(input__colour="BGR"), "input.colour is 'BGR'; 'RGB' is supported"),
     "control characters": (_meta(training__data="\x1b]0;owned\x07"), "training.data holds control characters"),
