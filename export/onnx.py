@@ -25,16 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export.files import ExportError, check_words, no_form, write_atomically
-from simulator.analysis import (
-    SPACE_KERNEL,
-    Analysis,
-    Tensors,
-    Value,
-    attend_cap,
-    attend_pool_shift,
-)
+from simulator.analysis import Analysis, Tensors
 from simulator.bundle import BundleError, read_bundle
 from simulator.graph import IMAGE_GRID, Graph, Node
+from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
+from simulator.kinds.layer import Value
 from simulator.reference import Reference
 
 if TYPE_CHECKING:  # both are asked for only where they are used, so that their absence can be said in a sentence
@@ -243,7 +238,7 @@ class _Network:
         )
 
     def attend(self, node: Node, x: Steps, source: Value) -> Steps:
-        """x times a gate from pooled sums; `simulator.reference.attend` says what the gates are."""
+        """x times a gate from pooled sums; `simulator.kinds.attend.attend` says what the gates are."""
         check_words(node, FORM, over=("time", "channel", "space"))
         w, over, window = self.writer, node["over"], node["window"]
         q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)

@@ -19,8 +19,9 @@ import numpy as np
 
 from firmware_bridge.build import FUZZERS, BuildError, fuzzer
 from firmware_bridge.plan import compile_plan
-from simulator.analysis import analyse, tensor_shapes, weight_tensors
-from simulator.graph import Builder, Graph
+from simulator.analysis import analyse
+from simulator.builder import Builder
+from simulator.graph import Graph
 
 
 def small_networks() -> list[Graph]:
@@ -33,19 +34,17 @@ def seed_plans() -> list[bytes]:
     plans: list[bytes] = []
     for graph in small_networks():
         rng = np.random.default_rng(len(plans))
-        channels = {name: value.channels for name, value in analyse(graph).values.items()}
         tensors = {}
-        for node in graph.nodes:
-            of_input = channels[node.inputs[0]] if node.inputs else 0
-            for part, shape in tensor_shapes(node, of_input, graph.time_steps).items():
+        for name, specs in analyse(graph).tensors.items():
+            for part, spec in specs.items():
                 low, high = -40, 41
                 if part == "leak":
                     low, high = 0, 4
                 elif part == "threshold":
                     low, high = 1, 200
-                elif part not in weight_tensors(node):
+                elif not spec.weight:
                     low, high = -100, 101
-                tensors[f"{node.name}.{part}"] = rng.integers(low, high, shape).astype(np.int32)
+                tensors[f"{name}.{part}"] = rng.integers(low, high, spec.shape).astype(np.int32)
         analysis = analyse(graph, tensors)
         plans += [compile_plan(analysis, tensors, fuse=fuse).data for fuse in (True, False)]
     return plans

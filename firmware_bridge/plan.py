@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import Analysis, Tensors, attend_pool_shift
+from simulator.analysis import Analysis, Tensors
 from simulator.bundle import SEMANTICS_VERSION, Bundle, BundleError, read_bundle
 from simulator.files import reason, write_atomically
-from simulator.graph import IMAGE_GRID, Node
+from simulator.graph import IMAGE_GRID, GraphError, Node
+from simulator.kinds.attend import attend_pool_shift
 from simulator.statistics import spike_sources
 
 MAGIC = int.from_bytes(b"SNNP", "little")
@@ -54,6 +55,11 @@ HEADS = {"conv": 1, "dense_conv": 2}
 STORAGE = {"bits": 1, "int16": 2, "int32": 4}
 NEAREST, DEPTH_TO_SPACE, SPACE_TO_DEPTH = range(3)  # how a term maps positions
 
+# Which nodes the operations "spikes" and "pixels" compute, alone or as a part.
+_MOVES_SPIKES = ("concat", "upsample")
+_BY_PIXELS = (
+    "conv", "dense_conv", "sum", "concat", "time_sum", "requantise", "lif", "upsample", "space_to_depth",
+)  # fmt: skip
 # Kinds that read their inputs position by position, so that an input may be a view of another value.
 _READS_VIEWS = ("sum", "concat", "lif", "requantise", "time_sum", "readout")
 _ABSORBS = {
@@ -147,6 +153,8 @@ def compile_bundle(bundle: Bundle, fuse: bool = True) -> Plan:
 def compile_plan(analysis: Analysis, tensors: Tensors, bundle_hash: bytes = bytes(32), fuse: bool = True) -> Plan:
     """The plan of an analysed network and its int32 tensors; the same network always gives the same bytes.
 
+    Raises GraphError, naming the layer, for a kind of node that the core does not know.
+
     fuse: False stores the output of every node, which a trace needs: the same results in more memory.
     """
     return _Compiler(analysis, tensors, fuse).compile(bundle_hash)
@@ -218,10 +226,14 @@ class _Compiler:
                 self._attend(node)
             elif self._is_view(node):
                 self.views[node.name] = _movement(node)
-            elif self.analysis.values[node.name].spikes and node.kind != "lif":
+            elif self.analysis.values[node.name].spikes and node.kind in _MOVES_SPIKES:
                 self._spikes(node)
-            else:
+            elif node.kind in _BY_PIXELS:
                 done |= self._pixels(node)
+            else:
+                raise GraphError(
+                    f"layer {node.name!r} is of the kind {node.kind!r}, for which the C core has no operation yet"
+                )
         unit = self._plan_memory()
         row_unit = self._plan_rows()
         return Plan(
@@ -623,7 +635,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = compile_bundle(read_bundle(options.bundle))
         if options.out:
             write_atomically(options.out, plan.data)
-    except BundleError as error:
+    except (BundleError, GraphError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import Analysis, analyse, weight_tensors
+from simulator.analysis import Analysis, analyse
 from simulator.files import reason, write_atomically
 from simulator.graph import WEIGHT_LIMIT, Graph, GraphError
+from simulator.kinds import kind_of
+from simulator.structure import graph_from_json, graph_to_json
 
 STRUCTURE_VERSION = 1  # how the file is laid out
 SEMANTICS_VERSION = 1  # what the nodes compute (simulator/reference.py)
@@ -42,7 +44,6 @@ _NUMPY_TYPES = {"F16": "<f2", "I32": "<i4"}
 
 # Entries that say how the network is to be run. Version 1 knows one value for each.
 _FIXED = {
-    "neuron.kind": "lif",
     "neuron.comparison": ">=",
     "input.range": "(u8 - 128) * 2^-7",
     "input.colour": "RGB",
@@ -56,6 +57,7 @@ _DERIVED = (
     "network.graph",
     "network.time_steps",
     "network.bounds",
+    "neuron.kind",
     *_FIXED,
 )
 # Entries that the caller gives.
@@ -113,6 +115,11 @@ def write_bundle(
     return content_hash
 
 
+def neuron_kinds(graph: Graph) -> str:
+    """The kinds of neurons in a graph, in alphabetical order with commas; "lif" if it has none."""
+    return ", ".join(sorted({node.kind for node in graph.nodes if kind_of(node).neurons})) or "lif"
+
+
 def serialise(graph: Graph, tensors: Mapping[str, npt.NDArray[np.int32]], meta: Mapping[str, str]) -> tuple[bytes, str]:
     """(the bytes of a bundle file, its content hash); the same input always gives the same bytes.
 
@@ -126,16 +133,17 @@ def serialise(graph: Graph, tensors: Mapping[str, npt.NDArray[np.int32]], meta: 
     entries |= _FIXED
     entries["bundle.structure_version"] = str(STRUCTURE_VERSION)
     entries["bundle.semantics_version"] = str(SEMANTICS_VERSION)
-    entries["network.graph"] = _json(graph.to_json())
+    entries["network.graph"] = _json(graph_to_json(graph))
     entries["network.time_steps"] = str(graph.time_steps)
     entries["network.bounds"] = _json(dict(analysis.bounds))
+    entries["neuron.kind"] = neuron_kinds(graph)
     _check_entries(entries)
     stored = {}
     for key, tensor in tensors.items():
         layer, _, part = key.rpartition(".")
-        node = graph.node(layer)
-        if part in weight_tensors(node):
-            stored[key] = ("F16", (tensor * 2.0 ** -node["q"]).astype("<f2"))
+        spec = analysis.tensors[layer][part]
+        if spec.weight:
+            stored[key] = ("F16", (tensor * 2.0**-spec.q).astype("<f2"))
         else:
             stored[key] = ("I32", tensor.astype("<i4"))
     table = {key: (dtype, array.shape, array.tobytes()) for key, (dtype, array) in stored.items()}
@@ -177,8 +185,13 @@ def parse(content: bytes) -> Bundle:
     found, computed = entries.get("bundle.content_hash"), _content_hash(entries, table)
     if found != computed:
         raise BundleError("the content hash does not match the content, so the file is damaged; get it again")
-    graph, shapes = _graph(entries)
-    tensors = {key: _units(graph, shapes, key, *table[key]) for key in table}
+    structure = _structure(entries)
+    graph = structure.graph
+    if entries["neuron.kind"] != neuron_kinds(graph):
+        raise BundleError(
+            f"neuron.kind is {_shown(entries['neuron.kind'])}; the graph's neurons are {neuron_kinds(graph)!r}"
+        )
+    tensors = {key: _units(structure, key, *table[key]) for key in table}
     try:
         analysis = analyse(graph, tensors)
     except GraphError as error:
@@ -332,34 +345,31 @@ def quality(meta: Mapping[str, str]) -> dict[str, float]:
     return {name: float(value) for name, value in table.items()}
 
 
-def _graph(entries: Mapping[str, str]) -> tuple[Graph, Mapping[str, tuple[int, ...]]]:
+def _structure(entries: Mapping[str, str]) -> Analysis:
+    """What follows from the graph alone."""
     try:
-        graph = Graph.from_json(_strict_json(entries["network.graph"], "network.graph"))
-        shapes = analyse(graph).shapes
+        structure = analyse(graph_from_json(_strict_json(entries["network.graph"], "network.graph")))
     except GraphError as error:
         raise BundleError(str(error)) from error
-    if entries["network.time_steps"] != str(graph.time_steps):
-        raise BundleError(
-            f"network.time_steps is {_shown(entries['network.time_steps'])}; the graph has {graph.time_steps}"
-        )
-    return graph, shapes
+    steps = structure.graph.time_steps
+    if entries["network.time_steps"] != str(steps):
+        raise BundleError(f"network.time_steps is {_shown(entries['network.time_steps'])}; the graph has {steps}")
+    return structure
 
 
-def _units(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], key: str, dtype: str, shape: tuple[int, ...], raw: bytes
-) -> npt.NDArray[np.int32]:
+def _units(structure: Analysis, key: str, dtype: str, shape: tuple[int, ...], raw: bytes) -> npt.NDArray[np.int32]:
     """A stored tensor as int32 units of its grid."""
-    if key not in shapes:
+    if key not in structure.shapes:
         raise BundleError(f"no layer of the graph uses the tensor {_shown(key)}")
     layer, _, part = key.rpartition(".")
-    node = graph.node(layer)
-    expected = "F16" if part in weight_tensors(node) else "I32"
-    if dtype != expected or shape != shapes[key]:
-        raise BundleError(f"layer {layer!r}: {part} is {dtype} {list(shape)}; expected {expected} {list(shapes[key])}")
+    spec = structure.tensors[layer][part]
+    expected = "F16" if spec.weight else "I32"
+    if dtype != expected or shape != spec.shape:
+        raise BundleError(f"layer {layer!r}: {part} is {dtype} {list(shape)}; expected {expected} {list(spec.shape)}")
     array = np.frombuffer(raw, _NUMPY_TYPES[dtype]).reshape(shape)
     if dtype == "I32":
         return array.astype(np.int32)
-    units = array.astype(np.float64) * 2.0 ** node["q"]
+    units = array.astype(np.float64) * 2.0**spec.q
     # Negative zero would be a second way to write the same network.
     sound = np.isfinite(units) & (np.floor(units) == units) & (np.abs(units) <= WEIGHT_LIMIT)
     sound &= (units != 0) | ~np.signbit(units)
@@ -367,7 +377,7 @@ def _units(
         place = np.unravel_index(int(np.argmin(sound)), shape)
         raise BundleError(
             f"layer {layer!r}, channel {place[0]}: the {part} {float(array[place])!r} is not a whole number of "
-            f"units of 2^-{node['q']} up to {WEIGHT_LIMIT}"
+            f"units of 2^-{spec.q} up to {WEIGHT_LIMIT}"
         )
     whole: npt.NDArray[np.int32] = units.astype(np.int32)
     return whole

@@ -25,8 +25,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import SPACE_KERNEL, Analysis
+from simulator.analysis import Analysis
 from simulator.graph import Node
+from simulator.kinds import kind_of
+from simulator.kinds.convolution import arrivals
 
 Integers = npt.NDArray[np.int64]
 
@@ -54,7 +56,7 @@ BITS_16 = EnergyModel("45 nm, 16 bit", 1.5, 0.4)
 class LayerStatistics:
     """Counts of one layer for one frame, over all T steps.
 
-    Layers of neurons (lif) have neurons, spikes and a rate; conv layers have SyOps; dense_conv and attend have MACs.
+    Layers of neurons have neurons, spikes and a rate; layers with synapses have SyOps; others have MACs.
     `macs_printed` counts what is computed once per frame T times, as Eq. (1) is printed.
     """
 
@@ -127,16 +129,6 @@ def real_size(height: int, width: int, scale: int) -> tuple[int, int]:
     return -(-height // scale), -(-width // scale)
 
 
-def arrivals(length_in: int, length_out: int, kernel: int, stride: int, padding: int) -> Integers:
-    """For each of `length_in` input positions along one axis, how many taps lead to one of `length_out` outputs."""
-    place = np.arange(length_in)
-    count = np.zeros(length_in, np.int64)
-    for tap in range(kernel):
-        target = place + padding - tap
-        count += (target % stride == 0) & (target >= 0) & (target < length_out * stride)
-    return count
-
-
 @dataclass(frozen=True)
 class Projection:
     """The synapses from the neurons of layer `source` to convolution `target`.
@@ -155,61 +147,65 @@ def projections(analysis: Analysis, height: int, width: int) -> list[Projection]
     """All synapses of spiking convolutions for an image of that size."""
     found = []
     for node in analysis.graph.nodes:
-        if node.kind != "conv":
+        synapses = kind_of(node).synapses(analysis.layers[node.name])
+        if synapses is None:
             continue
-        value = analysis.values[node.name]
-        outputs = real_size(height, width, value.scale)
+        outputs = real_size(height, width, analysis.values[node.name].scale)
         for source, factor in spike_sources(analysis, node.inputs[0]):
             inputs = real_size(height, width, analysis.values[source].scale)
             rows, columns = (
-                arrivals(n * factor, m, node["kernel"], node["stride"], node["padding"]).reshape(n, factor).sum(1)
+                arrivals(n * factor, m, synapses.kernel, synapses.stride, synapses.padding).reshape(n, factor).sum(1)
                 for n, m in zip(inputs, outputs, strict=True)
             )
-            found.append(Projection(source, node.name, rows, columns, node["channels"] // node["groups"]))
+            found.append(Projection(source, node.name, rows, columns, synapses.fan_out))
     return found
 
 
 def spike_sources(analysis: Analysis, name: str) -> list[tuple[str, int]]:
-    """(lif, enlargement) of every layer of neurons whose spikes are the value `name`."""
+    """(layer, enlargement) of every layer of neurons whose spikes are the value `name`."""
     node = analysis.graph.node(name)
-    if node.kind == "lif":
+    kind = kind_of(node)
+    if kind.neurons:
         return [(name, 1)]
-    factor = node["factor"] if node.kind == "upsample" else 1
-    return [(lif, factor * inner) for source in node.inputs for lif, inner in spike_sources(analysis, source)]
+    factor = kind.copies(node)
+    return [(layer, factor * inner) for source in node.inputs for layer, inner in spike_sources(analysis, source)]
 
 
 class Population:
-    """What of a network's statistics depends on the size of the image only. `projections`: all its synapses."""
+    """What of a network's statistics depends on the size of the image only.
+
+    projections: all its synapses. most: its layers as if every neuron fired at every step.
+    """
 
     def __init__(self, analysis: Analysis, height: int, width: int):
         self.analysis, self.height, self.width = analysis, height, width
         self.projections = projections(analysis, height, width)
-        self._most: list[LayerStatistics] = []  # as if every neuron fired at every step
+        self.most: list[LayerStatistics] = []
         steps = analysis.graph.time_steps
         for node in analysis.graph.nodes:
-            value = analysis.values[node.name]
-            if node.kind == "lif":
+            value, kind = analysis.values[node.name], kind_of(node)
+            once, each = macs(analysis, node, height, width)
+            if kind.neurons:
                 rows, columns = real_size(height, width, value.scale)
                 neurons = value.channels * rows * columns
-                self._most.append(LayerStatistics(node.name, node.kind, neurons, neurons * steps, 1.0))
-            elif node.kind == "conv":
+                self.most.append(LayerStatistics(node.name, node.kind, neurons, neurons * steps, 1.0))
+            elif kind.synapses(analysis.layers[node.name]):
                 most = sum(
                     analysis.values[p.source].channels * steps * int(p.rows.sum()) * int(p.columns.sum()) * p.channels
                     for p in self.projections
                     if p.target == node.name
                 )
-                self._most.append(LayerStatistics(node.name, node.kind, synops=most, synops_max=most))
-            elif node.kind in ("dense_conv", "attend"):
-                once, each = macs(analysis, node, height, width)
+                self.most.append(LayerStatistics(node.name, node.kind, synops=most, synops_max=most))
+            elif once or each:
                 counts = {"macs": once + each * steps, "macs_printed": (once + each) * steps}
-                self._most.append(LayerStatistics(node.name, node.kind, **counts))
+                self.most.append(LayerStatistics(node.name, node.kind, **counts))
 
     def weights(self) -> list[tuple[str, Integers, Integers]]:
         """(layer, rows, columns) of every sum that a frame needs: spikes at [y, x] of that layer, times rows[y] times
         columns[x], over all real positions. First the spikes of each layer of neurons, then each projection."""
         sums = []
-        for layer in self._most:
-            if layer.kind == "lif":
+        for layer in self.most:
+            if layer.neurons:
                 shape = real_size(self.height, self.width, self.analysis.values[layer.name].scale)
                 sums.append((layer.name, np.ones(shape[0], np.int64), np.ones(shape[1], np.int64)))
         return sums + [(p.source, p.rows, p.columns) for p in self.projections]
@@ -217,11 +213,11 @@ class Population:
     def layers(self, spikes: Mapping[str, int], synops: Mapping[str, int]) -> tuple[LayerStatistics, ...]:
         """The layers of a frame with so many spikes and SyOps."""
         layers = []
-        for most in self._most:
-            if most.kind == "lif":
+        for most in self.most:
+            if most.neurons:
                 count = spikes[most.name]
                 layers.append(LayerStatistics(most.name, most.kind, most.neurons, count, count / most.spikes))
-            elif most.kind == "conv":
+            elif most.name in synops:
                 layers.append(replace(most, synops=synops[most.name]))
             else:
                 layers.append(most)
@@ -233,15 +229,14 @@ class Counter:
 
     def __init__(self, population: Population):
         self.population = population
-        nodes = population.analysis.graph.nodes
-        self.spikes = {node.name: 0 for node in nodes if node.kind == "lif"}
-        self.synops = {node.name: 0 for node in nodes if node.kind == "conv"}
+        self.spikes = {layer.name: 0 for layer in population.most if layer.neurons}
+        self.synops = {projection.target: 0 for projection in population.projections}
 
     def add(self, maps: Mapping[str, npt.NDArray[np.int32]], top: int = 0, left: int = 0) -> None:
         """Count the spikes of a tile whose first pixel is (top, left), multiples of the deepest scale.
 
-        `maps`: for each lif node its spikes per position, [h, w], summed over channels and time. Positions that cover
-        no real pixel may be there; they are left out.
+        `maps`: for each layer of neurons its spikes per position, [h, w], summed over channels and time. Positions that
+        cover no real pixel may be there; they are left out.
         """
         sums = []
         for name, rows, columns in self.population.weights():
@@ -277,27 +272,10 @@ def count(
 
 
 def macs(analysis: Analysis, node: Node, height: int, width: int) -> tuple[int, int]:
-    """Multiply-accumulates of a dense_conv or attend node: (executed once per frame, executed at each time step)."""
-    source, value = analysis.values[node.inputs[0]], analysis.values[node.name]
-    inputs, outputs = (real_size(height, width, v.scale) for v in (source, value))
-    if node.kind == "dense_conv":
-        taps = _taps(inputs, outputs, node["kernel"], node["stride"], node["padding"])
-        total = taps * source.channels * (value.channels // node["groups"])
-        return (total, 0) if source.static else (0, total)
-    gated = value.channels * outputs[0] * outputs[1]  # one product per element
-    once, each = (gated, 0) if value.static else (0, gated)
-    if node["over"] == "space":
-        gates = _taps(inputs, outputs, SPACE_KERNEL, 1, SPACE_KERNEL // 2)
-        return (once + gates, each) if source.static else (once, each + gates)
-    rows, columns = real_size(*inputs, node["window"])
-    size = analysis.graph.time_steps if node["over"] == "time" else source.channels
-    return once + rows * columns * 2 * size * node["hidden"], each
-
-
-def _taps(inputs: tuple[int, int], outputs: tuple[int, int], kernel: int, stride: int, padding: int) -> int:
-    """Pairs (input position, output position) that a kernel joins."""
-    rows, columns = (int(arrivals(n, m, kernel, stride, padding).sum()) for n, m in zip(inputs, outputs, strict=True))
-    return rows * columns
+    """Multiply-accumulates of a node: (executed once per frame, executed at each time step)."""
+    inputs = real_size(height, width, analysis.values[node.inputs[0]].scale) if node.inputs else (0, 0)
+    outputs = real_size(height, width, analysis.values[node.name].scale)
+    return kind_of(node).macs(analysis.layers[node.name], inputs, outputs)
 
 
 class Tally:
@@ -346,7 +324,7 @@ class Tally:
                 {
                     "name": layer.name,
                     "kind": layer.kind,
-                    "spike_rate": layer.spikes / (layer.neurons * self.T) if layer.kind == "lif" else None,
+                    "spike_rate": layer.spikes / (layer.neurons * self.T) if layer.neurons else None,
                     "synops": _mean(layer.synops, frames),
                     "macs": _mean(layer.macs, frames),
                 }

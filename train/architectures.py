@@ -1,6 +1,6 @@
 """The students as graphs: `edge` (the default, at most 70,000 parameters) and `paper` (the architecture as worded).
 
-Both are lists of the node kinds of `simulator/graph.py`; `train/student.py` gives them trainable parameters.
+Both are lists of nodes of the kinds in `simulator/kinds`; `train/student.py` gives them trainable parameters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from simulator.analysis import analyse
-from simulator.graph import Builder, Graph
+from simulator.builder import Builder
+from simulator.graph import Graph
+from simulator.kinds import kind_of
 
 CURRENT_GRID = 9  # weights of spiking convolutions, hence currents, thresholds and the stream, on 2^-9
 READOUT_GRID = 6  # the time-sum is rounded to 2^-6 before the last convolution
@@ -185,7 +187,7 @@ def reconciliation(graph: Graph) -> dict[str, tuple[int, int]]:
     for tensor, shape in analyse(graph).shapes.items():
         name, _, part = tensor.rpartition(".")
         node, size = graph.node(name), math.prod(shape)
-        if node.kind == "lif":
+        if kind_of(node).neurons:
             own["thresholds, biases and leaks of neurons"] += size
         elif node.kind == "attend":
             own["biases of attention" if "bias" in part else "attention"] += size

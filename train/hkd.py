@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from simulator.kinds import kind_of
 from train.architectures import PAPER_UNIT, STUDENTS, build_graph
 from train.data import ALL_IN_ONE, TASKS, DataError, PatchSampler, load_images, to_network
 from train.losses import hint_loss, psnr_loss, restoration_loss, synapse_share
@@ -309,7 +310,7 @@ def train(
     batches.bfloat16 = settings.bfloat16
     scores = [f"psnr_{sigma}" if settings.task == "denoise" else "psnr" for sigma in sigmas]
     columns = ["step", "epoch", "seconds", "seconds_per_epoch", "learning_rate", "rounded", "loss", "l1", "fft", "hint"]
-    columns += ["rate", *scores, *(f"rate:{n.name}" for n in run.student.graph.nodes if n.kind == "lif")]
+    columns += ["rate", *scores, *(f"rate:{n.name}" for n in run.student.graph.nodes if kind_of(n).neurons)]
     log = Log(out / "log.csv", run.step, columns) if world.first else None
     bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not (world.first and sys.stderr.isatty()))
     untouched = [mean_psnr(pairs[sigma]) for sigma in sigmas]

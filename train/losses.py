@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simulator.analysis import Analysis
+from simulator.kinds import kind_of
 
 
 def restoration_loss(restored: Tensor, clean: Tensor, fft_weight: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -61,12 +62,13 @@ def synapse_share(analysis: Analysis) -> dict[str, float]:
     sources: dict[str, tuple[tuple[str, int], ...]] = {}  # spike value -> lif nodes behind it and their channels
     for node in analysis.graph.nodes:
         value = analysis.values[node.name]
-        if node.kind == "lif":
+        synapses = kind_of(node).synapses(analysis.layers[node.name])
+        if kind_of(node).neurons:
             sources[node.name] = ((node.name, value.channels),)
         elif value.spikes:
             sources[node.name] = tuple(source for name in node.inputs for source in sources[name])
-        elif node.kind == "conv":
-            per_spike = node["channels"] // node["groups"] * (node["kernel"] / node["stride"]) ** 2
+        elif synapses:
+            per_spike = synapses.fan_out * (synapses.kernel / synapses.stride) ** 2
             scale = analysis.values[node.inputs[0]].scale
             for name, channels in sources[node.inputs[0]]:
                 fan_out[name] = fan_out.get(name, 0.0) + per_spike * channels / scale**2

@@ -35,7 +35,7 @@ from simulator.files import write_atomically
 from simulator.graph import Graph
 from simulator.network import Network
 from simulator.pictures import noisy_picture
-from simulator.statistics import BITS_32, Population, Statistics
+from simulator.statistics import BITS_32, Counter, Population, Statistics
 from train import hkd, published
 from train.architectures import build_graph
 from train.data import DataError, image_paths, load_image
@@ -71,15 +71,9 @@ class Row:
 
 def count(graph: Graph) -> tuple[Statistics, Statistics]:
     """Statistics of a graph without weights on SIDE x SIDE pixels: (no neuron fires, every neuron fires always)."""
-    analysis = analyse(graph)
-    population = Population(analysis, SIDE, SIDE)
-    silent = population.layers(
-        {node.name: 0 for node in graph.nodes if node.kind == "lif"},
-        {node.name: 0 for node in graph.nodes if node.kind == "conv"},
-    )
-    loud = tuple(replace(layer, synops=layer.synops_max) for layer in silent)
-    bounds = [Statistics(0.0, SIDE, SIDE, graph.time_steps, analysis.parameters, layers) for layers in (silent, loud)]
-    return bounds[0], bounds[1]
+    silent = Counter(Population(analyse(graph), SIDE, SIDE)).finish(0.0)
+    loud = replace(silent, layers=tuple(replace(layer, synops=layer.synops_max) for layer in silent.layers))
+    return silent, loud
 
 
 def student_row(name: str, least: Statistics, most: Statistics, **more: Any) -> Row:

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simulator.analysis import SPACE_KERNEL, Analysis, analyse, attend_cap, attend_pool_shift, tensor_shapes
+from simulator.analysis import Analysis, analyse
 from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, GraphError, Node
+from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from train.neuron import lif
 
 LEAST_THRESHOLD = 2**-6
@@ -114,8 +115,7 @@ class Student(nn.Module):
         return self.analysis.parameters
 
     def _shapes(self, node: Node) -> dict[str, tuple[int, ...]]:
-        channels = self.analysis.values[node.inputs[0]].channels if node.inputs else 0
-        return tensor_shapes(node, channels, self.graph.time_steps)
+        return {part: spec.shape for part, spec in self.analysis.tensors[node.name].items()}
 
     def tensor(self, node: Node, part: str) -> Tensor:
         """A node's parameter as the forward pass uses it: rounded to its grid if `rounded`."""
@@ -126,13 +126,7 @@ class Student(nn.Module):
 
     def grid(self, node: Node, part: str) -> int:
         """q of one of a node's tensors."""
-        if node.kind == "lif":
-            return self.analysis.values[node.inputs[0]].q
-        if node.kind == "attend":
-            return int(node["q"]) + (int(node["pool_q"]) if part.endswith("bias") else 0)
-        if part == "bias":
-            return self.analysis.values[node.name].q
-        return int(node["q"])
+        return self.analysis.tensors[node.name][part].q
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -221,7 +215,7 @@ class Student(nn.Module):
                 return x.float() * steps
             total: Tensor = _TimeSum.apply(x, steps)  # type: ignore[no-untyped-call]
             return total
-        raise AssertionError(f"no PyTorch form of {kind}")
+        raise GraphError(f"layer {node.name!r} is of the kind {kind!r}, which has no form in PyTorch yet")
 
     def _combine(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """Sum or concatenation; static inputs are presented at every step."""
@@ -238,7 +232,7 @@ class Student(nn.Module):
         return torch.cat(whole, 2).flatten(0, 1)
 
     def _attend(self, node: Node, x: Tensor) -> Tensor:
-        """`simulator.reference.attend` in real numbers."""
+        """`simulator.kinds.attend.attend` in real numbers."""
         value, steps = self.analysis.values[node.inputs[0]], self.graph.time_steps
         pool_q, gate_q, over, window = node["pool_q"], node["gate_q"], node["over"], node["window"]
         cap = attend_cap(node) * 2.0**-pool_q

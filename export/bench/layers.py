@@ -20,10 +20,11 @@ from export.bench.dense import onnx_session
 from export.bench.roofline import measure
 from export.onnx import missing_package
 from simulator.analysis import analyse
+from simulator.builder import Builder
 from simulator.bundle import Bundle
 from simulator.engine import Engine
 from simulator.engine.plan import Pass
-from simulator.graph import Builder, Node
+from simulator.graph import Node
 from simulator.statistics import projections
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

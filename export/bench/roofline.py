@@ -22,11 +22,12 @@ import numpy.typing as npt
 from numba import njit
 
 from simulator.analysis import analyse
+from simulator.builder import Builder
 from simulator.engine import Engine, kernels
 from simulator.engine.plan import Pass, aligned, padded
 from simulator.engine.vectors import I16X32, I32X16, load, load_i64, splat, store
-from simulator.graph import Builder
-from simulator.statistics import arrivals, projections
+from simulator.kinds.convolution import arrivals
+from simulator.statistics import projections
 
 LISTED = 4096  # events in the bound's list: 8 KiB
 VECTOR = 64  # bytes

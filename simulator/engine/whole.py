@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import SPACE_KERNEL, Value, attend_cap, attend_pool_shift
 from simulator.graph import Node
-from simulator.reference import requantise
+from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
+from simulator.kinds.layer import Value
+from simulator.kinds.requantise import requantise
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +39,7 @@ def window_sums(x: Array, window: int) -> Array:
 
 
 def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_steps: int, out: Array) -> None:
-    """`simulator.reference.attend` with channels last, x [T or 1, H, W, C], into `out` of the same kind."""
+    """`simulator.kinds.attend.attend` with channels last, x [T or 1, H, W, C], into `out` of the same kind."""
     q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
     shift = attend_pool_shift(node, value, time_steps)
     height, width = x.shape[1:3]

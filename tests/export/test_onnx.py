@@ -12,8 +12,8 @@ import pytest
 
 from export.onnx import OPSET, OnnxBackend, build_model, inexact_nodes, main, observed_name
 from simulator.analysis import analyse
+from simulator.builder import Builder
 from simulator.bundle import read_bundle, write_bundle
-from simulator.graph import Builder
 from simulator.network import Network
 from simulator.random_networks import random_tensors
 from tests.export.conftest import META

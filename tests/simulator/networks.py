@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.analysis import Tensors, analyse, tensor_shapes
-from simulator.graph import Builder, Graph, Node
+from simulator.analysis import Tensors, analyse
+from simulator.builder import Builder
+from simulator.graph import Graph, Node
 
 META = {
     "network.task": "denoise",
@@ -19,12 +20,10 @@ Q = 10  # grid of currents, thresholds and the stream
 
 def random_tensors(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Tensors in proportion: currents of about one threshold, small changes at the readout."""
-    values = analyse(graph).values
-    tensors = {}
+    analysis, tensors = analyse(graph), {}
     for node in graph.nodes:
-        channels = values[node.inputs[0]].channels if node.inputs else 0
-        for part, shape in tensor_shapes(node, channels, graph.time_steps).items():
-            tensors[f"{node.name}.{part}"] = _random(node, part, shape, rng).astype(np.int32)
+        for part, spec in analysis.tensors[node.name].items():
+            tensors[f"{node.name}.{part}"] = _random(node, part, spec.shape, rng).astype(np.int32)
     return tensors
 
 

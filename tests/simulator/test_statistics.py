@@ -9,9 +9,9 @@ import pytest
 
 from simulator import statistics
 from simulator.analysis import analyse
-from simulator.graph import Builder
-from simulator.reference import convolve
-from simulator.statistics import BITS_16, BITS_32, LayerStatistics, Statistics, arrivals, real_size
+from simulator.builder import Builder
+from simulator.kinds.convolution import arrivals, convolve
+from simulator.statistics import BITS_16, BITS_32, LayerStatistics, Statistics, real_size
 from tests.simulator.networks import Q, observed, random_image, random_network, random_tensors
 
 SIZES = [(1, 1), (7, 13), (24, 10), (31, 30)]

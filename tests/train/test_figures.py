@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from simulator.bundle import read_bundle
-from simulator.reference import Reference, lif
+from simulator.kinds.lif import lif
+from simulator.reference import Reference
 from train import degradations, evaluate, hkd
 from train.data import load_image
 from train.figures import coxcomb, epochs, membrane, resolution, strips

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from simulator.analysis import analyse
-from simulator.graph import Builder, Graph, GraphError
+from simulator.builder import Builder
+from simulator.graph import Graph, GraphError
 from simulator.reference import Reference
 from train import neuron
 from train.architectures import build_graph, edge, paper, reconciliation

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.bundle import Bundle
+from simulator.kinds.layer import Array
+from simulator.kinds.lif import lif
 from simulator.pictures import noisy_picture
-from simulator.reference import Array, Reference, lif
+from simulator.reference import Reference
 from train.data import load_image
 from train.figures.canvas import FigureError, caption, pyplot, save
 from train.frozen import read_network

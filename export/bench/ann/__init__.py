@@ -22,9 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export.files import check_words, no_form
-from simulator.analysis import SPACE_KERNEL, Analysis
+from simulator.analysis import Analysis
 from simulator.graph import Node
-from simulator.statistics import arrivals, real_size
+from simulator.kinds.attend import SPACE_KERNEL
+from simulator.kinds.convolution import arrivals
+from simulator.statistics import real_size
 
 Array = npt.NDArray[np.float32]
 Value = npt.NDArray[Any]  # float32, but for the output
@@ -158,7 +160,7 @@ class _Builder:
         return self.add(node.name, words[kind], inputs, c, scale)
 
     def attend(self, node: Node, x: str, channels: int, scale: int) -> str:
-        """Gates of `simulator.reference.attend`; (a + 2) / 4 is left to the random weights before the clip."""
+        """Gates of `simulator.kinds.attend.attend`; (a + 2) / 4 is left to the random weights before the clip."""
         check_words(node, FORM, over=("channel", "space"))
         name = node.name
         if node["over"] == "space":

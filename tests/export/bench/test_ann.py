@@ -12,7 +12,7 @@ from export.bench.ann import Ann, build_ann, evaluate
 from export.bench.ann.to_torch import TorchAnn
 from export.files import ExportError
 from simulator.analysis import Analysis, analyse
-from simulator.graph import Builder
+from simulator.builder import Builder
 from simulator.random_networks import narrow_paper_network
 from simulator.statistics import count
 from tests.simulator.networks import random_image, random_network

@@ -14,7 +14,7 @@ from export.bench import layers, processes, report, spiking, timing
 from export.bench.command import main
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle, write_bundle
-from simulator.reference import convolve
+from simulator.kinds.convolution import convolve
 from tests.simulator.networks import META, random_network
 
 ROOT = Path(__file__).parents[3]

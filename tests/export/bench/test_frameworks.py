@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulator.analysis import analyse, tensor_shapes
-from simulator.graph import Builder
+from simulator.analysis import analyse
+from simulator.builder import Builder
 from simulator.reference import Reference
 from tests.simulator.networks import observed, random_image, random_network
 
@@ -41,10 +41,10 @@ def exact_network(leak: str, shift: int, reset: str):
     x = b.requantise("readout.round", b.time_sum("readout.sum", x), 4, 1 << 12)
     x = b.dense_conv("readout.conv", x, 12, 1, q=9, bias=True)
     graph = b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
-    rng, values, tensors = np.random.default_rng(0), analyse(graph).values, {}
+    rng, analysis, tensors = np.random.default_rng(0), analyse(graph), {}
     for node in graph.nodes:
-        channels = values[node.inputs[0]].channels if node.inputs else 0
-        for part, shape in tensor_shapes(node, channels, 4).items():
+        for part, spec in analysis.tensors[node.name].items():
+            shape = spec.shape
             if part == "threshold":
                 power = {"lif1": 12, "lif2": 10, "lif3": 15}[node.name]
                 drawn = 2 ** rng.integers(power, power + 3, shape)

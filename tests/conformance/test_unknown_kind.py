@@ -1,0 +1,248 @@
+"""A kind of node that the simulator knows whole and nobody else at all: every other part refuses it by name.
+
+What a backend lacks must never be computed by a rule meant for another kind. So this adds `maximum` to the table of
+kinds, as a file in simulator/kinds would, and looks at each part. A part that learns a real new kind is not affected.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from export.bench.ann import Ann, Op, build_ann, to_onnx, to_tflite
+from export.bench.ann.to_torch import TorchAnn
+from export.bench.frameworks import FrameworkNet
+from export.files import ExportError
+from export.onnx import build_model
+from firmware_bridge.native import Core, CoreError
+from firmware_bridge.plan import HEADER_WORDS, OPERATION_WORDS, compile_bundle, sealed
+from simulator.analysis import analyse
+from simulator.builder import Builder
+from simulator.bundle import Bundle, BundleError, parse, serialise
+from simulator.graph import Graph, GraphError, Node
+from simulator.kinds import KINDS, kind_in
+from simulator.kinds.base import ByPosition, Kind
+from simulator.kinds.layer import Array, Attribute, Bounds, Integers, Layer, TensorSpec, Value
+from simulator.kinds.sketch import Draw, Sketch
+from simulator.network import Network
+from simulator.random_networks import random_network, random_tensors
+from simulator.trace import first_difference
+from tests.conformance.agreement import META
+from tests.simulator.networks import observed, random_image
+from train.student import Student
+
+
+class Maximum(ByPosition):
+    """The larger of two values."""
+
+    name = "maximum"
+    equation = "max(x, y) on the finer grid of the two"
+    attributes: Mapping[str, Attribute] = {}
+    inputs = (2, 2)
+    neurons = False
+
+    def check(self, layer: Layer) -> None:
+        layer.need_real_values()
+        layer.need_equal_scales()
+
+    def tensors(self, layer: Layer) -> dict[str, TensorSpec]:
+        return {}
+
+    def output(self, layer: Layer) -> Value:
+        x, y = layer.inputs
+        return Value(x.channels, x.scale, x.static and y.static, spikes=False, q=layer.finest)
+
+    def bounds(self, layer: Layer, own: Mapping[str, Integers]) -> Bounds:
+        los, his = layer.aligned_bounds()
+        most = np.maximum(*(np.maximum(np.abs(lo), np.abs(hi)) for lo, hi in zip(los, his, strict=True)))
+        return Bounds(np.maximum(*los), np.maximum(*his), most)
+
+    def compute(self, layer: Layer, inputs: Sequence[Array], own: Mapping[str, Array]) -> Array:
+        x, y = layer.aligned(inputs)
+        return np.maximum(x, y)
+
+    def copies(self, node: Node) -> int:
+        return 0
+
+    def draws(self) -> Sequence[Draw]:
+        return (_draw,)
+
+
+def _draw(sketch: Sketch) -> None:
+    x = sketch.choose(spikes=False)
+    if x:
+        inputs = (x, sketch.alike(x, channels=True))
+        sketch.keep(sketch.add(sketch.name("maximum"), "maximum", inputs, max(sketch.reach(inputs))))
+
+
+@pytest.fixture(autouse=True)
+def maximum(monkeypatch) -> Maximum:
+    kind = Maximum()
+    monkeypatch.setitem(KINDS, "maximum", kind)
+    return kind
+
+
+@pytest.fixture
+def bundle(maximum) -> Bundle:
+    return bundled(*network())
+
+
+def network() -> tuple[Graph, dict[str, np.ndarray]]:
+    """The larger of a stream and of what neurons make of it: mixed, on different grids."""
+    b = Builder(4)
+    x = b.dense_conv("head", b.space_to_depth("pixels", b.image(), 2), 8, 3, q=8)
+    x = b.requantise("round", x, 5, 1 << 12)
+    y = b.conv("conv", b.lif("lif", x), 8, 3, q=8)
+    x = b.sum("add", x, b.add("larger", "maximum", (x, y)))
+    x = b.requantise("readout.round", b.time_sum("readout.sum", x), 4, 1 << 12)
+    x = b.dense_conv("readout.conv", x, 12, 1, q=9, bias=True)
+    graph = b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
+    return graph, random_tensors(graph, np.random.default_rng(0))
+
+
+def bundled(graph: Graph, tensors: dict[str, np.ndarray]) -> Bundle:
+    return parse(serialise(graph, tensors, META)[0])
+
+
+def refused(error: type[Exception]):
+    """The sentence names the layer and the kind."""
+    return pytest.raises(error, match=r"(?i)layer 'larger'.*'maximum'")
+
+
+# ---- what comes by itself
+
+
+def test_the_simulator_computes_bounds_and_counts_it(bundle):
+    graph, tensors = bundle.graph, bundle.tensors
+    pixels = random_image(np.random.default_rng(1), 3, 18, 22).astype(np.int16) - 128
+    seen, values = observed(graph, tensors, pixels), bundle.analysis.values
+    x, y = seen["round"], seen["conv"]
+    q = values["larger"].q
+    assert q == max(values["round"].q, values["conv"].q)
+    larger = np.maximum(x << (q - values["round"].q), y << (q - values["conv"].q))
+    assert np.array_equal(seen["larger"], larger) and larger.shape[0] == 4
+    assert np.abs(larger).max() <= bundle.analysis.bounds["larger"]
+    assert "larger" not in {
+        layer.name for layer in Network(bundle, "reference").run(np.zeros((9, 9, 3), np.uint8)).stats.layers
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_have_it_and_the_engine_gives_the_references_bits(seed):
+    graph, tensors = random_network(seed, "maximum")
+    assert "maximum" in {node.kind for node in graph.nodes}
+    bundle = bundled(graph, tensors)
+    image = random_image(np.random.default_rng(seed), 21, 26, 3)
+    reference, engine = Network(bundle, "reference"), Network(bundle, "numba")
+    assert first_difference(reference.trace(image), engine.trace(image)) is None
+    expected, found = reference.run(image), engine.run(image)
+    assert np.array_equal(found.image, expected.image) and found.stats.layers == expected.stats.layers
+
+
+def test_a_bundle_with_it_is_refused_where_nobody_knows_it(monkeypatch):
+    content = serialise(*network(), META)[0]
+    monkeypatch.delitem(KINDS, "maximum")
+    with pytest.raises(BundleError, match="layer 'larger' is of the unknown kind 'maximum'; known: attend, concat,"):
+        parse(content)
+
+
+# ---- what each part must be taught
+
+
+def test_the_compiler_of_device_plans_refuses_it(bundle):
+    for fuse in (True, False):
+        with refused(GraphError):
+            compile_bundle(bundle, fuse)
+
+
+def test_the_onnx_exporter_refuses_it(bundle):
+    pytest.importorskip("onnx")
+    with refused(ExportError):
+        build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta)
+
+
+def test_the_equivalent_ann_refuses_it(bundle):
+    with refused(ExportError):
+        build_ann(bundle.analysis)
+
+
+def with_unknown_op() -> Ann:
+    """An ANN whose residual sum has turned into an op that no writer knows."""
+    b = Builder(1)
+    x = b.dense_conv("head", b.image(), 3, 3, q=8)
+    x = b.requantise("round", x, 5, 1 << 12)
+    x = b.sum("larger", x, b.conv("conv", b.lif("lif", x), 3, 3, q=8))
+    ann = build_ann(analyse(b.finish(b.dense_conv("readout.conv", x, 3, 1, q=9))))
+    ops = tuple(Op("larger", "maximum", op.inputs) if op.name == "larger" else op for op in ann.ops)
+    return Ann(ops, ann.weights, ann.channels, ann.scales, ann.stride)
+
+
+@pytest.mark.parametrize("writer", [to_onnx, to_tflite])
+def test_the_writers_of_anns_refuse_an_op_that_they_do_not_know(writer):
+    pytest.importorskip("onnx")
+    with refused(ExportError):
+        writer.float_model(with_unknown_op(), 8, 8)
+    with refused(ExportError):
+        writer.integer_model(with_unknown_op(), 8, 8, np.zeros((3, 8, 8), np.uint8))
+
+
+def test_the_ann_in_pytorch_refuses_an_op_that_it_does_not_know():
+    with refused(ExportError):
+        TorchAnn(with_unknown_op())(torch.zeros((1, 3, 8, 8), dtype=torch.uint8))
+
+
+def test_the_student_refuses_it():
+    graph, _ = network()
+    with refused(GraphError):
+        Student(graph)(torch.zeros((1, 3, 8, 8)))
+
+
+def test_networks_with_the_neurons_of_a_framework_refuse_it(bundle):
+    with refused(GraphError):
+        FrameworkNet(bundle.graph, bundle.tensors, "PyTorch").restore(torch.zeros((1, 3, 8, 8)))
+
+
+def test_the_c_core_refuses_an_operation_that_it_does_not_know(monkeypatch):
+    plan = compile_bundle(bundled(*random_network(0)))
+    values = struct.unpack_from("<I", plan.data, 100)[0]
+    kind_at = HEADER_WORDS * 4 + 32 * values + 4 * OPERATION_WORDS  # of operation 1
+    head_at = kind_at + 9 * 4  # the convolution with which its pixels begin
+    assert struct.unpack_from("<I", plan.data, kind_at)[0] == 2
+    for at, unknown in ((kind_at, 6), (kind_at, 0), (head_at, 3)):
+        changed = bytearray(plan.data)
+        struct.pack_into("<I", changed, at, unknown)
+        with pytest.raises(CoreError, match=r"SNN_OPERATION .*\(record 1\)"):
+            Core(sealed(bytes(changed)))
+
+
+# ---- what a kind must have
+
+
+def test_a_kind_that_lacks_a_rule_cannot_be_made_and_the_sentence_names_the_rule():
+    module = ModuleType("simulator.kinds.minimum")
+    module.Minimum = type(
+        "Minimum", (Maximum,), {"__module__": module.__name__, "bounds": Kind.bounds, "copies": Kind.copies}
+    )
+    with pytest.raises(TypeError, match=re.escape("simulator/kinds/minimum.py: the kind Minimum lacks bounds, copies")):
+        kind_in(module)
+
+
+def test_a_file_without_a_kind_is_named():
+    with pytest.raises(TypeError, match=re.escape("simulator/kinds/empty.py defines 0 kinds of node")):
+        kind_in(ModuleType("simulator.kinds.empty"))
+
+
+def test_spikes_that_nobody_accounts_for_are_refused(maximum, monkeypatch):
+    """A kind that gives spikes is a layer of neurons or says how often it passes on those that it gets."""
+    spiking = type("Spiking", (Maximum,), {"output": lambda self, layer: Value(8, 2, False, True, 0)})()
+    monkeypatch.setitem(KINDS, "maximum", spiking)
+    with pytest.raises(
+        GraphError, match=r"layer 'larger' \(maximum\): its output is spikes, but its kind does not say"
+    ):
+        analyse(network()[0])
