@@ -1,4 +1,7 @@
-"""Nodes that are computed on whole values with NumPy: what `edge` does not use, or only at its deepest level.
+"""Nodes of kinds without row operations, computed on whole values with NumPy.
+
+Any kind that the reference gives a meaning can be computed so, with spikes or numbers in and out. Those that networks
+do use here have a form that is faster than their meaning.
 
 Values are views [T or 1, H, W, C] into the arena (channels last, without padding lanes).
 """
@@ -11,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import SPACE_KERNEL, Value, attend_cap, attend_pool_shift
+from simulator.analysis import SPACE_KERNEL, Analysis, Value, attend_cap, attend_pool_shift
 from simulator.graph import Node
-from simulator.reference import requantise
+from simulator.reference import evaluate_node, requantise
 
 Array = npt.NDArray[Any]
 
@@ -76,32 +79,43 @@ def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_st
         out[t] = product
 
 
-def evaluate(
-    node: Node, inputs: list[Array], shifts: list[int], own: Mapping[str, Array], value: Value, time_steps: int,
-    out: Array,
-) -> None:  # fmt: skip
-    """Compute a node that is not computed by rows into `out` [T or 1, H, W, C].
+def concat(inputs: list[Array], shifts: list[int], out: Array) -> None:
+    first = 0
+    for x, shift in zip(inputs, shifts, strict=True):
+        part = out[..., first : first + x.shape[3]]
+        part[...] = x
+        part <<= shift
+        first += x.shape[3]
 
-    `shifts` align the inputs to one grid; `value` is what the analysis knows of the first.
+
+def nearest(x: Array, factor: int, out: Array) -> None:
+    for dy in range(factor):
+        for dx in range(factor):
+            out[:, dy::factor, dx::factor] = x
+
+
+def by_meaning(node: Node, inputs: list[Array], own: Mapping[str, Array], analysis: Analysis, out: Array) -> None:
+    """What the reference says, brought to its form (int64, channels first) and back: for any kind that it knows."""
+    sources = [np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.int64) for x in inputs]
+    tensors = {part: tensor.astype(np.int64) for part, tensor in own.items()}
+    out[...] = evaluate_node(node, sources, tensors, analysis).transpose(0, 2, 3, 1)
+
+
+def evaluate(node: Node, inputs: list[Array], own: Mapping[str, Array], analysis: Analysis, out: Array) -> None:
+    """Compute a node without row operations from its inputs and its own tensors into `out` [T or 1, H, W, C].
+
+    Kinds that networks have at full size are done as they lie in memory; every other one is done by its meaning.
     """
-    x = inputs[0]
+    values = analysis.values
     if node.kind == "space_to_depth":
-        out[...] = space_to_depth(x, node["factor"])
+        out[...] = space_to_depth(inputs[0], node["factor"])
     elif node.kind == "concat":
-        first = 0
-        for y, shift in zip(inputs, shifts, strict=True):
-            part = out[..., first : first + y.shape[3]]
-            part[...] = y
-            part <<= shift
-            first += y.shape[3]
+        concat(inputs, [values[node.name].q - values[name].q for name in node.inputs], out)
     elif node.kind == "upsample" and node["mode"] == "depth_to_space":
-        out[...] = depth_to_space(x, node["factor"])
-    elif node.kind == "upsample":
-        factor = node["factor"]
-        for dy in range(factor):
-            for dx in range(factor):
-                out[:, dy::factor, dx::factor] = x
+        out[...] = depth_to_space(inputs[0], node["factor"])
+    elif node.kind == "upsample" and node["mode"] == "nearest":
+        nearest(inputs[0], node["factor"], out)
     elif node.kind == "attend":
-        attend(x, node, own, value, time_steps, out)
+        attend(inputs[0], node, own, values[node.inputs[0]], analysis.graph.time_steps, out)
     else:
-        raise AssertionError(f"{node.kind} is computed by rows")
+        by_meaning(node, inputs, own, analysis, out)
