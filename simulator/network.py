@@ -185,8 +185,8 @@ class Network:
         padded = self.analysis.padded(height, width)
         sides = self._tile_sides(padded, tile)
         halo = self.analysis.halo
-        largest = [min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True)]
-        self._check_memory(*largest, self._memory(*largest))
+        most_rows, most_columns = (min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True))
+        self._check_memory(most_rows, most_columns, self._memory(most_rows, most_columns))
         restored = np.empty((height, width, 3), np.uint8)
         counter = Counter(self._population(height, width))
         restore = getattr(backend, "restore", None) or functools.partial(_restore_copies, backend, self.analysis)

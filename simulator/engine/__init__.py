@@ -30,6 +30,7 @@ from simulator.engine.plan import Plan, build_plan, neurons_of
 from simulator.engine.program import Observer, Program, Span
 from simulator.engine.records import Picture, Restored
 from simulator.engine.tables import padded
+from simulator.engine.whole import MEANING_BYTES, by_meaning, form_of
 from simulator.engine.workers import Workers, available_threads
 from simulator.statistics import Counter
 
@@ -149,7 +150,18 @@ class Engine:
         if not all(step.by_rows for step in self.plan.passes):
             arena = arena * height // rows
         scales = [self.analysis.values[name].scale for name in neurons_of(self.graph)]
-        return arena + sum(4 * (height // scale) * (width // scale) for scale in scales)
+        counts = sum(4 * (height // scale) * (width // scale) for scale in scales)
+        return arena + counts + self._passing_bytes(height, width)
+
+    def _passing_bytes(self, height: int, width: int) -> int:
+        """Bytes that nodes which are computed by their meaning take in passing, the largest of them."""
+        most = 0
+        for node in (self.graph.node(step.root) for step in self.plan.passes if not step.by_rows):
+            if form_of(node) is by_meaning:
+                forms = [self.plan.forms[name] for name in (node.name, *node.inputs)]
+                numbers = sum(f.steps * f.channels * (height // f.scale) * (width // f.scale) for f in forms)
+                most = max(most, MEANING_BYTES * numbers)
+        return most
 
     def _program(self, height: int, width: int, observed: bool) -> Program:
         """The program for that size, most recently used ones kept; observed: nothing is fused."""

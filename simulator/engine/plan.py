@@ -31,11 +31,32 @@ from simulator.engine.tables import (
     point_table,
     spike_tables,
 )
-from simulator.graph import Graph, Node
+from simulator.graph import Graph, GraphError, Node
 
 # Row operations compute these kinds, besides the picture at both ends: values in scratch memory or in place, ...
 ROW_KINDS = frozenset(("conv", "dense_conv", "requantise", "sum", "time_sum"))
 ROW_NEURONS = frozenset(("lif",))  # ... and spikes of what they left there.
+# Attributes that the engine's own ways of computing a kind know: words, or whole numbers (none listed). A node with any
+# other is computed by its meaning.
+_CONVOLUTION: Mapping[str, tuple[str, ...]] = dict.fromkeys(
+    ("channels", "kernel", "stride", "padding", "groups", "q", "bias"), ()
+)
+KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "image": {},
+    "space_to_depth": {"factor": ()},
+    "conv": _CONVOLUTION,
+    "dense_conv": _CONVOLUTION,
+    "requantise": {"shift": (), "lo": (), "hi": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "sum": {},
+    "concat": {},
+    "upsample": {"factor": (), "mode": ("nearest", "depth_to_space")},
+    "attend": {
+        "over": ("time", "channel", "space"), "window": (), "hidden": (), "pool_q": (), "q": (), "gate_q": (),
+    },
+    "time_sum": {},
+    "readout": {},
+}  # fmt: skip
 ROW_READERS = frozenset(("requantise", "sum", "time_sum", "readout"))  # read row y alone to compute row y
 
 
@@ -56,7 +77,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Pass:
-    """One root and what is computed with it. by_rows: by row operations; else by `whole.evaluate`."""
+    """One root and what is computed with it. by_rows: by row operations; else by `whole.form_of`."""
 
     by_rows: bool
     root: str
@@ -83,6 +104,9 @@ class Plan:
 def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan:
     """The plan of a network. fused: without it, every node is a pass of its own (neurons excepted) and is stored."""
     graph = analysis.graph
+    for node in (graph.nodes[0], graph.nodes[-1]):
+        if not known(node):
+            raise GraphError(f"layer {node.name!r} ({node.kind}) has attributes that the engine does not know")
     own: dict[str, dict[str, npt.NDArray[np.int32]]] = {node.name: {} for node in graph.nodes}
     for key, tensor in tensors.items():
         layer, _, part = key.rpartition(".")
@@ -95,21 +119,20 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     inlined, views = _fused(graph, readers, forms) if fused else (frozenset[str](), frozenset[str]())
     passes = []
     for node in graph.nodes:
-        name, by_rows = node.name, node.kind in ROW_KINDS
-        fires = node.kind in ROW_NEURONS
-        if name in inlined or name in views or (fires and graph.node(node.inputs[0]).kind in ROW_KINDS):
+        name, rows, fires = node.name, computes_rows(node), fires_by_rows(node)
+        if name in inlined or name in views or (fires and computes_rows(graph.node(node.inputs[0]))):
             continue
-        neurons = tuple(r.name for r in readers[name] if r.kind in ROW_NEURONS) if by_rows else ()
-        stored = not (fused and by_rows) or len(neurons) < len(readers[name])
+        neurons = tuple(r.name for r in readers[name] if fires_by_rows(r)) if rows else ()
+        stored = not (fused and rows) or len(neurons) < len(readers[name])
         ends = node.kind in ("image", "readout") or (node.kind == "space_to_depth" and node.inputs[0] in inlined)
-        passes.append(Pass(by_rows or fires or ends, name, neurons, stored))
+        passes.append(Pass(rows or fires or ends, name, neurons, stored))
     spikes: dict[str, tuple[SpikeTable, ...]] = {}
     points: dict[str, PointTable] = {}
     dense: dict[str, tuple[DenseTable, ...]] = {}
     fire: dict[str, NeuronTable] = {}
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
-        if node.kind not in ROW_KINDS | ROW_NEURONS:
+        if not (computes_rows(node) or fires_by_rows(node)):
             continue
         if node.kind == "conv":
             point = point_table(node, own[name], form.size == 4)
@@ -124,6 +147,24 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, fire)
 
 
+def known(node: Node) -> bool:
+    """Whether the engine has its own way of computing this kind, and knows all of the node's attributes."""
+    words = KNOWN.get(node.kind)
+    if words is None:
+        return False
+    return all(name in words and (not words[name] or value in words[name]) for name, value in node.attrs.items())
+
+
+def computes_rows(node: Node) -> bool:
+    """Whether a row operation computes this node's rows."""
+    return node.kind in ROW_KINDS and known(node)
+
+
+def fires_by_rows(node: Node) -> bool:
+    """Whether a row operation lets these neurons fire."""
+    return node.kind in ROW_NEURONS and known(node)
+
+
 def neurons_of(graph: Graph) -> tuple[str, ...]:
     """The layers of neurons, whose spikes are counted."""
     return tuple(node.name for node in graph.nodes if node.kind == "lif")
@@ -134,23 +175,27 @@ def _fused(
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Nodes that are computed inside their reader's pass, and upsamplings that are an index."""
     inlined, views = set(), set()
-    by_rows = ROW_KINDS | {"readout"}
     for node in graph.nodes:
-        kinds = [reader.kind for reader in readers[node.name]]
-        if node.kind in ROW_KINDS and len(kinds) == 1 and kinds[0] in ROW_READERS & by_rows:
-            inlined.add(node.name)
-        if node.kind == "upsample" and node["mode"] == "nearest" and forms[node.name].size != 0:
-            if set(kinds) == {"sum"} <= by_rows and node.inputs[0] not in views:
+        own = readers[node.name]
+        if computes_rows(node) and len(own) == 1 and own[0].kind in ROW_READERS:
+            if computes_rows(own[0]) or own[0].kind == "readout":
+                inlined.add(node.name)
+        if _enlarges(node, "nearest") and forms[node.name].size != 0 and node.inputs[0] not in views:
+            if own and all(reader.kind == "sum" and computes_rows(reader) for reader in own):
                 views.add(node.name)
     shuffle = graph.node(graph.nodes[-1].inputs[0])
-    if shuffle.kind == "upsample" and shuffle["mode"] == "depth_to_space" and len(readers[shuffle.name]) == 1:
+    if _enlarges(shuffle, "depth_to_space") and len(readers[shuffle.name]) == 1:
         inlined.add(shuffle.name)
-        if graph.node(shuffle.inputs[0]).kind in ROW_KINDS and len(readers[shuffle.inputs[0]]) == 1:
+        if computes_rows(graph.node(shuffle.inputs[0])) and len(readers[shuffle.inputs[0]]) == 1:
             inlined.add(shuffle.inputs[0])
     picture = graph.nodes[0].name
-    if [reader.kind for reader in readers[picture]] == ["space_to_depth"]:
+    if len(readers[picture]) == 1 and readers[picture][0].kind == "space_to_depth" and known(readers[picture][0]):
         inlined.add(picture)
     return frozenset(inlined), frozenset(views)
+
+
+def _enlarges(node: Node, mode: str) -> bool:
+    return node.kind == "upsample" and known(node) and node["mode"] == mode
 
 
 def _wide_membrane(node: Node, analysis: Analysis, forms: Mapping[str, Form]) -> bool:

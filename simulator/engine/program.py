@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.engine import whole
 from simulator.engine.compiling import Rows
 from simulator.engine.layout import Layout, Memory
 from simulator.engine.plan import Pass
 from simulator.engine.records import FIELDS, SLACK, TASK, Picture, Restored, Task, numbers
 from simulator.engine.tables import ALIGNMENT, padded
+from simulator.engine.whole import form_of
 from simulator.engine.workers import Workers
 from simulator.engine.writer import Given, Weights, Writer
 from simulator.statistics import Population, projections
@@ -175,7 +175,7 @@ class Program:
         value[..., form.channels :] = 0
         node = plan.analysis.graph.node(name)
         inputs = [self.memory.value(source) for source in node.inputs]
-        whole.evaluate(node, inputs, plan.tensors[name], plan.analysis, value[..., : form.channels])
+        form_of(node)(node, inputs, plan.tensors[name], plan.analysis, value[..., : form.channels])
         if form.size == 0:
             stored[...] = np.packbits(value, axis=3, bitorder="little")
         if name in self.layout.maps:
