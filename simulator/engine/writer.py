@@ -112,9 +112,9 @@ class Writer:
             if self.step.stored and not direct:
                 form = self.plan.forms[node.name]
                 out = self.memory.place(node.name)
-                self._emit(Store(steps=form.steps, out=out, source=value, pixel=form.pixel_bytes))
+                self.emit(Store(steps=form.steps, out=out, source=value, pixel=form.pixel_bytes))
 
-    def _emit(self, row: Any) -> None:
+    def emit(self, row: Any) -> None:
         """Append the record of a row operation."""
         kind: Any = type(row)
         record = [OPERATIONS[kind]]
@@ -179,7 +179,7 @@ class Writer:
     def _requantise(self, node: Node, out: Place) -> None:
         form, given = self.plan.forms[node.name], self.plan.forms[node.inputs[0]]
         source = self._operand(node.inputs[0])
-        self._emit(
+        self.emit(
             Requantise(
                 steps=form.steps, out=out, source=source, lanes=form.lanes, shift=node["shift"], low=node["lo"],
                 high=node["hi"], wide=form.size == 4, wide_source=given.size == 4,
@@ -190,7 +190,7 @@ class Writer:
         form, given = self.plan.forms[node.name], self.plan.forms[node.inputs[0]]
         repeats = self.graph.time_steps // given.steps
         source = self._operand(node.inputs[0])
-        self._emit(
+        self.emit(
             TimeSum(
                 steps=given.steps, out=out, source=source, lanes=form.lanes, shift=repeats.bit_length() - 1,
                 wide=form.size == 4, wide_source=given.size == 4,
@@ -244,7 +244,7 @@ class Writer:
         if name in self.plan.views:
             view = self.graph.node(name)
             factor, source = view["factor"], view.inputs[0]
-        self._emit(
+        self.emit(
             Add(
                 steps=form.steps, out=out, source=value or self._operand(source), lanes=form.lanes,
                 shift=values[node.name].q - values[name].q, factor=factor, wide=form.size == 4,
@@ -254,7 +254,7 @@ class Writer:
 
     def _point_conv(self, node: Node, out: Place, base: Place) -> None:
         table, form = self.plan.point_tables[node.name], self.plan.forms[node.name]
-        self._emit(
+        self.emit(
             PointConv(
                 steps=form.steps, spikes=self.memory.place(node.inputs[0]), words=table.words, table=table.table,
                 vectors=table.vectors, out=out, pixel=form.pixel_bytes, bias=table.bias, wide=form.size == 4, base=base,
@@ -272,7 +272,7 @@ class Writer:
             rows = (table.rows - 1) * stride + kernel
             events = self._scratch(2 * columns * (rows * table.words * LANES + ROOM) + 128)
             starts = self._scratch(8 * (columns + rows + 8))
-            self._emit(
+            self.emit(
                 Conv(
                     steps=given.steps, spikes=place._replace(address=place.address + 2 * table.first_word),
                     zeros=self.memory.zeros, words=table.words, height=height, width=width, kernel=kernel,
@@ -293,7 +293,7 @@ class Writer:
         for table in self.plan.dense_tables[node.name]:
             columns = padded(self.block, 8) * stride + kernel
             rows = self._scratch(kernel * columns * table.channels * given.size + 128)
-            self._emit(
+            self.emit(
                 DenseConv(
                     steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
                     height=height, width=width, kernel=kernel, stride=stride, padding=node["padding"],
@@ -309,7 +309,7 @@ class Writer:
         form, given, table = self.plan.forms[name], self.plan.forms[node.inputs[0]], self.plan.neuron_tables[name]
         offset, _, width = self.layout.maps[name]
         counts = Given("counts", 4 * offset)
-        self._emit(
+        self.emit(
             Lif(
                 steps=form.steps, out=self.memory.place(name), source=source, lanes=form.lanes,
                 parameters=table.parameters, repeat=table.repeat, wide=table.wide, wide_source=given.size == 4,
@@ -319,20 +319,20 @@ class Writer:
         for i, weights in enumerate(self.weights):
             if weights.source == name:
                 total = Given("totals", 8 * i)
-                self._emit(
+                self.emit(
                     Count(counts=counts, width=width, columns=weights.columns, rows=weights.rows, total=total)
                 )  # fmt: skip
 
     def _pixels(self, name: str, factor: int) -> None:
         lanes = self.plan.forms[name].lanes
-        self._emit(Pixels(out=self.memory.place(name), factor=factor, lanes=lanes, picture=THE_PICTURE))
+        self.emit(Pixels(out=self.memory.place(name), factor=factor, lanes=lanes, picture=THE_PICTURE))
 
     def _readout(self, node: Node) -> None:
         source, factor = node.inputs[0], 1
         if source in self.plan.inlined and self.graph.node(source).kind == "upsample":
             factor, source = self.graph.node(source)["factor"], self.graph.node(source).inputs[0]
         form = self.plan.forms[source]
-        self._emit(
+        self.emit(
             Readout(
                 source=self._operand(source), lanes=form.lanes, wide_source=form.size == 4, factor=factor,
                 shift=self.plan.analysis.values[source].q - IMAGE_GRID, picture=THE_PICTURE, restored=THE_RESTORED,
