@@ -1,4 +1,4 @@
-"""Records have one table of names for who writes and who reads them, and compiled code is that of the files there are."""
+"""Records have one table of names, for who writes and who reads them; compiled code is that of the files there are."""
 
 from __future__ import annotations
 
