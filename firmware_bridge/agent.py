@@ -27,7 +27,7 @@ from firmware_bridge.power.recording import Recording, open_recording
 from firmware_bridge.protocol import ANSWER, MOST_BODY, Frame, Kind, Power, Why
 from firmware_bridge.secret import FILE_VARIABLE, VARIABLE, SecretError, read_secret
 from firmware_bridge.server import MOST_CONNECTIONS, ListenError, Server, parse_address
-from simulator.network import _installed_memory
+from simulator.network import installed_memory
 
 ADDRESS = "127.0.0.1:7700"
 IDLE_CONNECTION_S = 900.0
@@ -45,7 +45,7 @@ class Device:
 
     def __init__(self, recording: Callable[[], Recording] = lambda: open_recording("auto"), room: int | None = None):
         self.recording = recording
-        self.room = room or max((_installed_memory() or 1 << 30) // 2 // MOST_CONNECTIONS, LEAST_ROOM)
+        self.room = room or max((installed_memory() or 1 << 30) // 2 // MOST_CONNECTIONS, LEAST_ROOM)
         self.busy = threading.Lock()
         self.runs = 0
         self._lock = threading.Lock()

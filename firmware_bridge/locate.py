@@ -47,8 +47,7 @@ class NetworkTracer:
             if name == layer:
                 found.append(value[step].astype(np.int32))
 
-        levels = padded(self._network.bundle, picture).transpose(2, 0, 1).astype(np.int16) - np.int16(128)
-        self._network._engine.run_padded(np.ascontiguousarray(levels), observe)
+        self._network.observe(picture, observe)
         return found[0]
 
 

@@ -66,9 +66,9 @@ def load(path: str | os.PathLike[str], backend: str = "numba", threads: int | No
 class Network:
     """A loaded network.
 
-    task, params, T, bundle_hash, backend, meta: what the bundle says; analysis: what follows from its graph.
-    min_tile: the smallest tile, and what tiles are multiples of; tile: the side of a tile if the image does not fit
-    the memory budget whole. All lengths in pixels.
+    task, params, T, bundle_hash, backend, meta: what the bundle says; analysis: what follows from its graph; engine:
+    the backend that computes. min_tile: the smallest tile, and what tiles are multiples of; tile: the side of a tile if
+    the image does not fit the memory budget whole. All lengths in pixels.
     """
 
     def __init__(self, bundle: Bundle, backend: str = "numba", threads: int | None = None):
@@ -88,7 +88,7 @@ class Network:
         self._threads = threads
         # The reference computes in int64 and keeps a layer's input, padded input and output at once.
         self._bytes_per_pixel = self.analysis.bytes_per_pixel() * (4 if backend == "reference" else 1)
-        self._engine = self._build(self.analysis)
+        self.engine = self._build(self.analysis)
         self._unclipped: Backend | None = None
         self._populations: dict[tuple[int, int], Population] = {}
 
@@ -104,7 +104,7 @@ class Network:
 
     def _memory(self, height: int, width: int) -> int:
         """Bytes of working memory for that many pixels at once."""
-        measured = getattr(self._engine, "memory", None)
+        measured = getattr(self.engine, "memory", None)
         return measured(height, width) if measured else int(height * width * self._bytes_per_pixel)
 
     def _build(self, analysis: Analysis) -> Backend:
@@ -124,7 +124,7 @@ class Network:
         `min_tile`; None chooses by memory. The result does not depend on it. Raises ValueError, a sentence.
         """
         colour, alpha = as_rgb(image)
-        restored, stats = self._process(self._engine, colour, tile)
+        restored, stats = self.restore(colour, tile)
         return Result(as_given(image, restored, alpha), stats)
 
     def video(self, still: int = 0, tile: int | None = None, memory: int | None = None) -> VideoStream:
@@ -155,23 +155,29 @@ class Network:
             except GraphError as error:
                 raise ValueError(f"this network cannot take unclipped grey levels: {error}") from error
             self._unclipped = self._build(wide)
-        return Result(*self._process(self._unclipped, pixels, tile))
+        return Result(*self._restore(self._unclipped, pixels, tile))
 
     def trace(self, image: npt.NDArray[np.uint8]) -> Trace:
         """Hashes of every layer's output at every step (`simulator.trace`), over the whole padded image."""
+        trace: Trace = {}
+        self.observe(image, lambda layer, value: trace.update({layer: digest(value)}))
+        return trace
+
+    def observe(self, image: npt.NDArray[np.uint8], observer: Observer) -> None:
+        """Show `observer(layer, value)` every layer's output, int64 [T or 1, C, h, w], over the whole padded image."""
         colour, _ = as_rgb(image)
         height, width = colour.shape[:2]
         padded = self.analysis.padded(height, width)
         self._check_memory(*padded, int(padded[0] * padded[1] * self._bytes_per_pixel))  # every layer is kept
-        trace: Trace = {}
+        self.engine.run_padded(_crop(colour, (0, padded[0]), (0, padded[1])), observer)
 
-        def observe(layer: str, value: npt.NDArray[Any]) -> None:
-            trace[layer] = digest(value)
+    def restore(
+        self, pixels: npt.NDArray[np.uint8], tile: int | None = None
+    ) -> tuple[npt.NDArray[np.uint8], Statistics]:
+        """What `run` does, for pixels that are RGB [H, W, 3]: those restored, and the statistics."""
+        return self._restore(self.engine, pixels, tile)
 
-        self._engine.run_padded(_crop(colour, (0, padded[0]), (0, padded[1])), observe)
-        return trace
-
-    def _process(
+    def _restore(
         self, backend: Backend, pixels: npt.NDArray[np.integer], tile: int | None
     ) -> tuple[npt.NDArray[np.uint8], Statistics]:
         """pixels [H, W, 3] in grey levels -> restored uint8 [H, W, 3]; the clock runs while pixels are worked on."""
@@ -179,8 +185,8 @@ class Network:
         padded = self.analysis.padded(height, width)
         sides = self._tile_sides(padded, tile)
         halo = self.analysis.halo
-        tall, broad = (min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True))
-        self._check_memory(tall, broad, self._memory(tall, broad))
+        most_rows, most_columns = (min(side + 2 * halo, extent) for side, extent in zip(sides, padded, strict=True))
+        self._check_memory(most_rows, most_columns, self._memory(most_rows, most_columns))
         restored = np.empty((height, width, 3), np.uint8)
         counter = Counter(self._population(height, width))
         restore = getattr(backend, "restore", None) or functools.partial(_restore_copies, backend, self.analysis)
@@ -220,7 +226,7 @@ class Network:
 
     def _check_memory(self, height: int, width: int, needed: int) -> None:
         """Refuse what would not fit the machine instead of bringing it down."""
-        installed = _installed_memory()
+        installed = installed_memory()
         if installed is not None and needed > installed:
             raise ValueError(
                 f"{width}x{height} pixels at once need about {needed / 2**20:.0f} MB and this machine has "
@@ -298,7 +304,8 @@ def _described(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _installed_memory() -> int | None:
+def installed_memory() -> int | None:
+    """Bytes of memory that the machine has; None where the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not every system tells

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from simulator.network import Network, Result, _installed_memory, as_given, as_rgb
+from simulator.network import Network, Result, as_given, as_rgb, installed_memory
 
 if TYPE_CHECKING:
     from simulator.engine.video import VideoState
@@ -66,7 +66,7 @@ class VideoStream:
             else:
                 self._used = colour.copy() if self.still else colour
             before = time.perf_counter() - start
-            restored, stats = self.network._process(self.network._engine, self._used, self.tile)
+            restored, stats = self.network.restore(self._used, self.tile)
             stats = dataclasses.replace(stats, latency_s=stats.latency_s + before)
         else:
             if same:
@@ -83,7 +83,7 @@ class VideoStream:
     def _begin(self, colour: npt.NDArray[np.uint8]) -> None:
         """Forget the frames before this one of another size."""
         self._shape, self._state = (), None
-        engine = self.network._engine
+        engine = self.network.engine
         if self.network.backend == "numba" and self.tile is None:
             from simulator.engine import Engine
             from simulator.engine.video import VideoState
@@ -96,7 +96,7 @@ class VideoStream:
 
 def _half_of_memory() -> int:
     """Half of the bytes that this process may take: the machine's memory, or a container's limit."""
-    limits = [_installed_memory() or UNKNOWN_MEMORY]
+    limits = [installed_memory() or UNKNOWN_MEMORY]
     for name in CGROUP_MEMORY:
         try:
             limits.append(int(Path(name).read_text()))

@@ -22,8 +22,7 @@ from export.onnx import missing_package
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle
-from simulator.engine import Engine
-from simulator.engine.plan import Pass
+from simulator.engine.alone import NodeAlone
 from simulator.graph import Node
 from simulator.statistics import projections
 
@@ -59,26 +58,11 @@ class SpikingLayer:
         for part in ("weight", "bias") if node["bias"] else ("weight",):
             tensors[f"conv.{part}"] = bundle.tensors[f"{node.name}.{part}"]
         self.analysis, self.side = analyse(graph, tensors), side
-        self.engine = Engine(self.analysis, tensors, threads)
-        self.layout = self.engine._layout(side, side, observed=True)  # nothing fused: one pass for each node
-        self.task: Any = None
-        for segment in self.layout.segments:
-            if isinstance(segment, Pass):
-                self.task = segment if segment.root == "conv" else self.task
-                continue
-            for i in range(len(segment)):
-                if self.layout.names[int(segment[i, 0])] == "conv":
-                    self.task = segment[i : i + 1]
-        self.whole = isinstance(self.task, Pass)
-        self._run_picture()
-
-    def _run_picture(self) -> None:
-        """Once through, so that all memory is in place."""
-        self.engine.run_padded(np.zeros((3, self.side, self.side), np.int16), lambda name, value: None)
+        self.alone = NodeAlone(self.analysis, tensors, "conv", side, side, threads)
 
     def draw(self, rate: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], int]:
         """(bits for `place`, synaptic operations) of random spikes at that rate."""
-        memory, channels = self.engine._memory(self.layout, "lif"), self.analysis.values["lif"].channels
+        memory, channels = self.alone.stored("lif"), self.analysis.values["lif"].channels
         spikes = np.zeros((*memory.shape[:3], 8 * memory.shape[3]), bool)
         inside = spikes[:, :, : self.side, :channels]
         inside[...] = rng.random(inside.shape) < rate
@@ -87,17 +71,14 @@ class SpikingLayer:
         return np.packbits(spikes, axis=3, bitorder="little"), synops
 
     def place(self, bits: npt.NDArray[np.uint8]) -> None:
-        self.engine._memory(self.layout, "lif")[...] = bits
+        self.alone.stored("lif")[...] = bits
 
     def run(self) -> None:
-        if self.whole:
-            self.engine._whole(self.layout, self.task)
-        else:
-            self.engine._tasks(self.layout, self.task, ())
+        self.alone.run()
 
     def currents(self) -> npt.NDArray[np.int64]:
         """What `run` left, [T, C, h, w]."""
-        return self.engine._expanded(self.layout, "conv")
+        return self.alone.value("conv")
 
 
 def dense_convolution(bundle: Bundle, node: Node, side: int, threads: int) -> Any:

@@ -3,8 +3,8 @@
 The bound is a loop that does nothing but the work: per event it takes a 16-bit offset from a list (four with one load),
 loads the weight row at that offset from the first-level cache and adds it to accumulators that stay in registers. There
 is one list of thousands of events: no spikes are turned into events, no run of them ends, nothing is stored but once.
-The kernel is `kernels.CONV` as the engine runs it, on random spikes that lie in memory as bits: it lists the events,
-sums the runs of all output pixels and writes the sums to scratch memory. Neurons are not part of it.
+The kernel is `kernels.spikes.conv` as the engine runs it, on random spikes that lie in memory as bits: it lists the
+events, sums the runs of all output pixels and writes the sums to scratch memory. Neurons are not part of it.
 
 Both are counted in synaptic operations (SyOps), one added number each, border-exact (`simulator.statistics`).
 """
@@ -23,8 +23,9 @@ from numba import njit
 
 from simulator.analysis import analyse
 from simulator.builder import Builder
-from simulator.engine import Engine, kernels
-from simulator.engine.plan import Pass, aligned, padded
+from simulator.engine.alone import NodeAlone
+from simulator.engine.records import TABLE_VECTORS
+from simulator.engine.tables import aligned, padded
 from simulator.engine.vectors import I16X32, I32X16, load, load_i64, splat, store
 from simulator.kinds.convolution import arrivals
 from simulator.statistics import projections
@@ -121,18 +122,12 @@ class _Layer:
         if self.analysis.width("conv") != accumulator:
             raise ValueError(f"{inputs} channels under a {kernel}x{kernel} kernel do not accumulate in {accumulator}")
         self.side = side
-        self.engine = Engine(self.analysis, tensors, 1)
-        self.layout = self.engine._layout(side, side, observed=True)  # nothing fused: one pass for each node
-        tasks = [task for part in self.layout.segments if not isinstance(part, Pass) for task in part]
-        task = next(task for task in tasks if self.layout.names[int(task[0])] == "conv")
-        self.task = np.array([task], np.int64)
-        self.task[0, 1] = task[1] - 1  # without the last record, which stores what a fused pass would keep in scratch
-        self.counters = np.zeros(32, np.int64)
+        self.alone = NodeAlone(self.analysis, tensors, "conv", side, side, stored=False)
 
     def draw(self, rate: float, rng: np.random.Generator) -> float:
         """Put random spikes in front of the convolution; the share that fires. Sets `synops` and `bytes_moved`."""
         channels = self.analysis.values["lif"].channels
-        memory = self.engine._memory(self.layout, "lif")
+        memory = self.alone.stored("lif")
         spikes = np.zeros((*memory.shape[:3], padded(channels)), bool)
         inside = spikes[:, :, : self.side, :channels]
         inside[...] = rng.random(inside.shape) < rate
@@ -144,10 +139,10 @@ class _Layer:
         return float(inside.mean())
 
     def _bytes_moved(self, counts: npt.NDArray[np.int64]) -> int:
-        node, size = self.analysis.graph.node("conv"), self.layout.plan.forms["conv"].size
+        node, size = self.analysis.graph.node("conv"), self.alone.plan.forms["conv"].size
         steps = self.analysis.graph.time_steps
         total = steps * self.side**2 * padded(node["channels"]) * size
-        for table in self.layout.plan.spike_tables["conv"]:
+        for table in self.alone.plan.spike_tables["conv"]:
             # How many blocks of output pixels have a row, or a column, of spikes under them.
             rows, columns = (
                 arrivals(self.side, -(-self.side // block), node["kernel"] + block - 1, block, node["padding"])
@@ -160,7 +155,7 @@ class _Layer:
         return total
 
     def run(self) -> None:
-        self.engine._run(self.layout.records[0], self.task, 0, 1, self.counters.ctypes.data)
+        self.alone.run()
 
 
 class _Bound:
@@ -176,10 +171,10 @@ class _Bound:
         self.sums = aligned(np.zeros(lanes, kind))
         self.vectors, self.rounds = row // VECTOR, 100
         self.synops = self.rounds * LISTED * outputs
-        self._loop = _bound_loop(accumulator == "int32", min(self.vectors, kernels.TABLE_VECTORS))
+        self._loop = _bound_loop(accumulator == "int32", min(self.vectors, TABLE_VECTORS))
 
     def run(self) -> None:
-        step = min(self.vectors, kernels.TABLE_VECTORS)
+        step = min(self.vectors, TABLE_VECTORS)
         for first in range(0, self.vectors, step):
             self._loop(
                 self.events.ctypes.data, LISTED, self.rounds, self.table.ctypes.data + VECTOR * first,

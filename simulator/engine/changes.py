@@ -2,42 +2,26 @@
 
 What changed is a map of bits per value, int64 words [h, ceil(w / 64)], 1 where it differs from the frame before; all
 maps lie in one array `bits`, and `alive` says of each whether it holds a one in this frame (if not, it holds anything).
-A map is known by four numbers: its index in `alive`, its first word, its words per row, and its columns. Positions to
-compute become tasks of `kernels.run_tasks`.
+Tables of maps, of what reads them and of neurons are rows of `records.py`. Positions to compute become tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 
+from simulator.engine.compiling import compile_kernel
+from simulator.engine.kernels.places import inline
+from simulator.engine.records import MAP, NEURONS, READING, SUM, TASK
 from simulator.engine.vectors import count_ones
 
 GAP = 8  # columns: runs of changed positions that lie closer are computed as one
 CELL = 16  # pixels, a divisor of 64: side of the squares in which changes of the picture are counted
 
 
-def _kernel(signature: str) -> Callable[[Any], Any]:
-    """Compile a function now, or load it from the cache on disk; without a cache where no folder is writable."""
-
-    def compile_function(function: Any) -> Any:
-        try:
-            return numba.njit(signature, nogil=True, cache=True)(function)
-        except (RuntimeError, OSError) as error:
-            if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
-                raise
-            return numba.njit(signature, nogil=True)(function)
-
-    return compile_function
-
-
-_inline = numba.njit(nogil=True)
-
-
-@_inline
+@inline
 def _next(bits: Any, row: int, x: int, end: int, inverted: int) -> Any:
     """The first column from `x` on whose bit is one (`inverted` 0) or zero (-1), in the row that starts at word `row`;
     `end` if there is none before."""
@@ -53,7 +37,7 @@ def _next(bits: Any, row: int, x: int, end: int, inverted: int) -> Any:
     return min((word << 6) + count_ones((found & -found) - 1), end)
 
 
-@_inline
+@inline
 def _fill(bits: Any, row: int, begin: int, end: int) -> None:
     """Ones in the columns begin .. end - 1, at least one."""
     first, last = begin >> 6, (end - 1) >> 6
@@ -66,8 +50,8 @@ def _fill(bits: Any, row: int, begin: int, end: int) -> None:
         bits[row + word] |= mask
 
 
-@_kernel("int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])")
-def find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
+@inline
+def _find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
     """Take over the pixels of `frame` [h, w, 3] that differ from `used` by more than `still` grey levels.
 
     They go into `used` and are marked in the map that `bits` starts with, of `rows` x `columns` positions: what lies
@@ -114,25 +98,26 @@ def find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bit
     return total
 
 
-# reads int64 [n, 9]: index, first word, words per row and columns of the source's map, its rows, and kernel, stride,
-# padding and factor of `plan.Read`. target: the map of the positions to compute. template: a task for the whole pass.
-@_kernel("UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1])")
-def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
+@inline
+def _mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
     """Mark the positions of a pass that read a changed one, and list tasks that cover them.
 
+    reads: rows of `records.Reading`. target: the map of the positions to compute. template: a task for the whole pass.
     Returns the number of tasks and of positions in them: runs are rounded outwards to even columns and joined across
     small gaps, and rows that are computed together go together.
     """
-    index, first, words, width = target[0], target[1], target[2], target[3]
-    rows, height = template[3], template[4]
+    index, first, words, width = target[MAP.number], target[MAP.first], target[MAP.words], target[MAP.columns]
+    rows, height = template[TASK.end_row], template[TASK.height]
     bits[first : first + rows * words] = 0
     # Rows that any changed row reaches: the others are not looked at.
     begin_row, end_row = rows, 0
     for r in range(reads.shape[0]):
-        if not alive[reads[r, 0]]:
+        read = reads[r]
+        if not alive[read[READING.map + MAP.number]]:
             continue
-        source, source_words, source_rows = reads[r, 1], reads[r, 2], reads[r, 4]
-        kernel, stride, padding, factor = reads[r, 5], reads[r, 6], reads[r, 7], reads[r, 8]
+        source, source_words = read[READING.map + MAP.first], read[READING.map + MAP.words]
+        source_rows, kernel, stride = read[READING.rows], read[READING.kernel], read[READING.stride]
+        padding, factor = read[READING.padding], read[READING.factor]
         changed = bits[source : source + source_rows * source_words]
         above, below = 0, len(changed)
         while above < below and changed[above] == 0:
@@ -149,10 +134,13 @@ def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: A
         for y in range(top, bottom):
             row = first + y * words
             for r in range(reads.shape[0]):
-                if not alive[reads[r, 0]]:
+                read = reads[r]
+                if not alive[read[READING.map + MAP.number]]:
                     continue
-                source, source_words, source_width, source_rows = reads[r, 1], reads[r, 2], reads[r, 3], reads[r, 4]
-                kernel, stride, padding, factor = reads[r, 5], reads[r, 6], reads[r, 7], reads[r, 8]
+                source, source_words = read[READING.map + MAP.first], read[READING.map + MAP.words]
+                source_width, source_rows = read[READING.map + MAP.columns], read[READING.rows]
+                kernel, stride = read[READING.kernel], read[READING.stride]
+                padding, factor = read[READING.padding], read[READING.factor]
                 above = max(0, y * stride - padding) // factor
                 below = min(source_rows, (y * stride - padding + kernel - 1) // factor + 1)
                 for source_y in range(above, below):
@@ -181,33 +169,33 @@ def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: A
                     following = min(following, _next(bits, first + y * words, right, width, 0))
             task = tasks[count]
             task[:] = template
-            task[2], task[3], task[5], task[6] = top, bottom, left & ~1, min((right + 1) & ~1, width)
-            positions += (task[6] - task[5]) * (bottom - top)
+            task[TASK.first_row] = top
+            task[TASK.end_row] = bottom
+            task[TASK.first_column] = left & ~1
+            task[TASK.end_column] = min((right + 1) & ~1, width)
+            positions += (task[TASK.end_column] - task[TASK.first_column]) * (bottom - top)
             count += 1
             left = following
     alive[index] = count > 0
     return count, positions
 
 
-# neurons int64 [n, 13]: 0-3 map of the layer's spikes, 4 its rows, 5 first word of its spikes in `words`, words from 6
-# step to step, 7 row to row and 8 position to position, 9 T, 10 first entry in `counts`, 11 and 12 first row of `sums`
-# and the one after the last. One pass may have several. sums int64 [m, 3]: a sum of spike counts; first entry in `taps`
-# of its weights per row and of those per column, and its place in `totals`.
-@_kernel(
-    "void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int64[:,::1], int64[::1], int64[::1])"
-)
-def save(
+@inline
+def _save(
     tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, sums: Any, taps: Any, totals: Any
 ) -> None:  # fmt: skip
     """Copy the spikes that the tasks are about to overwrite, one row of a task after another, and take what they count
     for off the totals, to which the new ones will be added."""
     for n in range(neurons.shape[0]):
-        columns, base, step, row = neurons[n, 3], neurons[n, 5], neurons[n, 6], neurons[n, 7]
-        size, steps, count = neurons[n, 8], neurons[n, 9], neurons[n, 10]
+        layer = neurons[n]
+        columns, base = layer[NEURONS.map + MAP.columns], layer[NEURONS.first]
+        step, row = layer[NEURONS.step], layer[NEURONS.row]
+        size, steps, count = layer[NEURONS.position], layer[NEURONS.steps], layer[NEURONS.counts]
         to = 0
         for k in range(tasks.shape[0]):
-            left, width = tasks[k, 5], tasks[k, 6] - tasks[k, 5]
-            for y in range(tasks[k, 2], tasks[k, 3]):
+            task = tasks[k]
+            left, width = task[TASK.first_column], task[TASK.end_column] - task[TASK.first_column]
+            for y in range(task[TASK.first_row], task[TASK.end_row]):
                 for t in range(steps):
                     at = base + t * step + y * row + left * size
                     # Views: an index that counts up from 0 is known not to count from the end, which would be slow.
@@ -217,31 +205,35 @@ def save(
                     to += width * size
                 at = count + y * columns + left
                 spikes = counts[at : at + width]
-                for s in range(neurons[n, 11], neurons[n, 12]):
-                    by_row = taps[sums[s, 0] + y]
+                for s in range(layer[NEURONS.first_sum], layer[NEURONS.end_sum]):
+                    by_row = taps[sums[s, SUM.rows] + y]
                     if by_row:
-                        by_column = taps[sums[s, 1] + left : sums[s, 1] + left + width]
+                        by_column = taps[sums[s, SUM.columns] + left : sums[s, SUM.columns] + left + width]
                         total = 0
                         for x in range(width):
                             total += spikes[x] * by_column[x]
-                        totals[sums[s, 2]] -= total * by_row
+                        totals[sums[s, SUM.total]] -= total * by_row
 
 
-@_kernel("void(int64[:,::1], int64[:,::1], uint16[::1], uint16[:,::1], uint16[::1], int64[::1], uint8[::1])")
-def compare(
+@inline
+def _compare(
     tasks: Any, neurons: Any, words: Any, old_words: Any, differences: Any, bits: Any, alive: Any
 ) -> None:  # fmt: skip
     """Mark the positions whose spikes are others than those saved. differences: room for a row."""
     for n in range(neurons.shape[0]):
-        index, first, row_words, rows = neurons[n, 0], neurons[n, 1], neurons[n, 2], neurons[n, 4]
-        base, step, row, size, steps = neurons[n, 5], neurons[n, 6], neurons[n, 7], neurons[n, 8], neurons[n, 9]
+        layer = neurons[n]
+        index, first = layer[NEURONS.map + MAP.number], layer[NEURONS.map + MAP.first]
+        row_words, rows = layer[NEURONS.map + MAP.words], layer[NEURONS.rows]
+        base, step, row = layer[NEURONS.first], layer[NEURONS.step], layer[NEURONS.row]
+        size, steps = layer[NEURONS.position], layer[NEURONS.steps]
         bits[first : first + rows * row_words] = 0
         alive[index] = 0
         at_old = 0
         for k in range(tasks.shape[0]):
-            left, width = tasks[k, 5], tasks[k, 6] - tasks[k, 5]
+            task = tasks[k]
+            left, width = task[TASK.first_column], task[TASK.end_column] - task[TASK.first_column]
             differs = differences[: width * size]
-            for y in range(tasks[k, 2], tasks[k, 3]):
+            for y in range(task[TASK.first_row], task[TASK.end_row]):
                 some = numba.uint16(0)
                 differs[:] = 0
                 for t in range(steps):
@@ -261,3 +253,49 @@ def compare(
                         some |= differs[i]
                     at = left + x
                     bits[first + y * row_words + (at >> 6)] |= numba.int64(some != 0) << (at & 63)
+
+
+def _build_find_changes(sources: str) -> Any:
+    def find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
+        return _find_changes(frame, used, still, rows, columns, bits, cells) if sources != "" else 0
+
+    return find_changes
+
+
+def _build_mark(sources: str) -> Any:
+    def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
+        return _mark(bits, alive, reads, target, template, tasks) if sources != "" else (0, 0)
+
+    return mark
+
+
+def _build_save(sources: str) -> Any:
+    def save(tasks: Any, neurons: Any, words: Any, counts: Any, old: Any, sums: Any, taps: Any, totals: Any) -> None:
+        if sources != "":
+            _save(tasks, neurons, words, counts, old, sums, taps, totals)
+
+    return save
+
+
+def _build_compare(sources: str) -> Any:
+    def compare(tasks: Any, neurons: Any, words: Any, old: Any, differences: Any, bits: Any, alive: Any) -> None:
+        if sources != "":
+            _compare(tasks, neurons, words, old, differences, bits, alive)
+
+    return compare
+
+
+# Compiled, or loaded, with this module: only video imports it.
+find_changes = compile_kernel(
+    _build_find_changes, "int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])"
+)
+mark = compile_kernel(
+    _build_mark, "UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1])"
+)
+save = compile_kernel(
+    _build_save,
+    "void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int64[:,::1], int64[::1], int64[::1])",
+)
+compare = compile_kernel(
+    _build_compare, "void(int64[:,::1], int64[:,::1], uint16[::1], uint16[:,::1], uint16[::1], int64[::1], uint8[::1])"
+)

@@ -46,7 +46,7 @@ I16X16, I16X32 = Vector(16, 16), Vector(16, 32)
 I32X16, I32X32 = Vector(32, 16), Vector(32, 32)
 
 
-def _x86_features() -> frozenset[str]:
+def x86_features() -> frozenset[str]:
     """Names of the vector extensions that Numba compiles for on this machine; empty where it is not an x86-64."""
     if not llvm.get_default_triple().startswith("x86_64"):
         return frozenset()
@@ -347,7 +347,7 @@ def _list(lanes: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             address, base, unit, bits = args
             word = builder.trunc(bits, ir.IntType(lanes)) if lanes < 64 else bits
-            if "avx512vbmi2" in _x86_features():
+            if "avx512vbmi2" in x86_features():
                 return _list_at_once(builder, address, base, unit, word)
             # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
             table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
@@ -431,7 +431,7 @@ def dot(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
-        features = _x86_features()
+        features = x86_features()
         for feature, name, lanes in (
             ("avx512bw", "avx512.pmaddw.d.512", 16), ("avx2", "avx2.pmadd.wd", 8), ("sse2", "sse2.pmadd.wd", 4),
         ):  # fmt: skip
@@ -493,7 +493,7 @@ def wait_a_moment(typingctx: Any) -> Any:
     """For loops that wait for another processor: leaves the core's other thread more room."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if "sse2" in _x86_features():
+        if "sse2" in x86_features():
             function = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
             )

@@ -11,14 +11,32 @@ NumPy computes as a whole (`whole.py`) are computed again if anything they read 
 
 from __future__ import annotations
 
-from concurrent.futures import Future, wait
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from simulator.engine import Engine, _fields, changes, kernels
-from simulator.engine.plan import Layout, Pass, Read, padded
+from simulator.engine import Engine, changes, picture_fields, restored_fields
+from simulator.engine.layout import Layout, Read, arena_bytes
+from simulator.engine.plan import Pass
+from simulator.engine.program import Program
+from simulator.engine.records import (
+    MAP,
+    NEURONS,
+    READING,
+    TASK,
+    TASK_FIELDS,
+    Map,
+    Neurons,
+    Reading,
+    Sum,
+    Task,
+    numbers,
+    width,
+)
+from simulator.engine.tables import padded
 from simulator.statistics import Counter, Population
 
 Integers = npt.NDArray[np.int64]
@@ -30,7 +48,8 @@ LEAST_SHARE = 2048  # positions per thread below which a pass is not worth wakin
 
 @dataclass
 class _Work:
-    """What one pass needs between frames; the tables are described in `changes.py`. weight: numbers per position."""
+    """What one pass needs between frames: rows of `records.py`. weight: numbers per position; reads: `Reading`s;
+    target: the `Map` of positions to compute; template: a `Task` for all of them; neurons: `Neurons`."""
 
     step: Pass
     rows: int
@@ -52,7 +71,7 @@ class VideoState:
 
     def __init__(self, engine: Engine, height: int, width: int):
         self.engine = engine
-        self.layout = Layout(engine._plan, *engine.analysis.padded(height, width), engine.threads, keep=True)
+        self.layout = Layout(engine.plan, *engine.analysis.padded(height, width), engine.threads, keep=True)
         self.height, self.width = self.layout.height, self.layout.width
         self.used = np.zeros((height, width, 3), np.uint8)
         self.image = np.zeros((height, width, 3), np.uint8)
@@ -78,10 +97,10 @@ class VideoState:
         if busy and expected:
             self._run_without_state()
         elif busy or not self.current:
-            with self.engine._lock:
+            with self.engine.lock:
                 self._run_all()
         elif found:
-            with self.engine._lock:
+            with self.engine.lock:
                 self._run_changed()
         else:
             self.recomputed = 0.0
@@ -91,7 +110,7 @@ class VideoState:
         if not self.current:
             return self._counter
         counter = Counter(self._population)
-        counter.add_sums(int(total) for total in self.layout.totals.sum(0)[: len(self.layout.weights)])
+        counter.add_sums(self._program.sums())
         return counter
 
     def _run_without_state(self) -> None:
@@ -104,13 +123,12 @@ class VideoState:
 
     def _run_all(self) -> None:
         """Compute everything from `used` and keep it."""
-        engine, (height, width) = self.engine, self.used.shape[:2]
         self.current = False  # until all of it is done: Ctrl-C may come at any time
-        wait(engine._helping)
-        engine._helping.clear()
-        self.layout.totals[:] = 0
-        source, target = _fields(self.used, 0, 0, 128), (*_fields(self.image, 0, 0)[:4], 0, height, 0, width)
-        engine._compute(self.layout, self.used, source, self.image, target, self._counts, None)
+        self.engine.workers.wait()
+        self._program.totals[:] = 0
+        source = self.used, picture_fields(self.used, middle=128)
+        target = self.image, restored_fields(self.image)
+        self._program.run(self.engine.workers, source, target, self._counts)
         self.current, self.recomputed = True, 1.0
 
     def _run_changed(self) -> None:
@@ -119,25 +137,25 @@ class VideoState:
         self._alive[0] = 1  # the picture
         computed = 0
         for work in self._works:
-            if work.step.kind == "whole":
-                if self._alive[work.reads[:, 0]].any():
+            if not work.step.by_rows:
+                if self._alive[work.reads[:, READING.map + MAP.number]].any():
                     self._compute_whole(work)
                     computed += work.weight * work.rows * work.columns
                 else:
-                    self._alive[work.target[0]] = 0
+                    self._alive[work.target[MAP.number]] = 0
                 continue
             count, positions = changes.mark(
                 self._bits, self._alive, work.reads, work.target, work.template, self._tasks
             )
             if not count:
-                self._alive[work.neurons[:, 0]] = 0
+                self._alive[work.neurons[:, NEURONS.map + MAP.number]] = 0
                 continue
             tasks = self._tasks[:count]
             computed += work.weight * positions
             if len(work.neurons):
                 changes.save(
                     tasks, work.neurons, self._words, self._counts, self._old_words, self._sums, self._taps,
-                    self.layout.totals[0],
+                    self._program.totals[0],
                 )  # fmt: skip
                 self._run(tasks, positions)
                 changes.compare(
@@ -150,32 +168,19 @@ class VideoState:
     def _run(self, tasks: Integers, positions: int) -> None:
         """Run tasks that do not depend on one another, on as many threads as they are worth."""
         threads = max(1, min(self.engine.threads, positions // LEAST_SHARE, len(tasks)))
-        ends = [len(tasks)]
-        if threads > 1:
-            columns = np.cumsum(tasks[:, 6] - tasks[:, 5])
-            ends = np.searchsorted(columns, columns[-1] * np.arange(1, threads + 1) // threads, "right").tolist()
-        helping: list[Future[None]] = []
-        try:
-            for i in range(1, threads):
-                assert self.engine._pool is not None
-                helping.append(self.engine._pool.submit(self._run_share, i, tasks[ends[i - 1] : ends[i]]))
-            self._run_share(0, tasks[: ends[0]])
-        finally:
-            self.engine._helping += helping
-            wait(helping)
-            self.engine._helping.clear()
-        for done in helping:
-            done.result()
-
-    def _run_share(self, thread: int, tasks: Integers) -> None:
-        self.engine._run(self.layout.records[thread], tasks, 0, 1, 0)
+        columns = np.cumsum(tasks[:, TASK.end_column] - tasks[:, TASK.first_column])
+        ends = np.searchsorted(columns, columns[-1] * np.arange(1, threads) // threads, "right")
+        self.engine.workers.run_apart(self._program.records, np.split(tasks, ends))
 
     def _compute_whole(self, work: _Work) -> None:
         """Compute a node with NumPy and mark where it differs."""
-        index, first, words, columns = work.target.tolist()
-        memory = self.engine._memory(self.layout, work.step.root)[:, :, :columns]
+        index, first, words, _ = work.target.tolist()
+        name = work.step.root
+        memory = self._program.memory.stored(name)
         old = memory.copy()
-        self.engine._whole(self.layout, work.step)
+        if name in self.layout.maps:
+            self._program.uncount(name)
+        self._program.evaluate(work.step)
         differs = (memory != old).any((0, 3))
         packed = np.packbits(differs, axis=1, bitorder="little")
         rows = self._bits[first : first + work.rows * words].view(np.uint8).reshape(work.rows, -1)
@@ -186,74 +191,80 @@ class VideoState:
     def _allocate(self) -> None:
         """Memory for the values, and tables that tell the compiled functions where everything is."""
         layout, plan, graph = self.layout, self.layout.plan, self.layout.graph
-        self._memory = np.zeros(layout.arena_size + 64, np.uint8)
-        layout.bind(self._memory)
-        self._words = self._memory.view(np.uint16)
+        self._arena = np.zeros(arena_bytes(layout), np.uint8)
+        self._program = Program(layout, self._arena)
+        self._words = self._arena.view(np.uint16)
         self._counts = np.zeros(layout.map_size, np.int32)
         self._cells = np.zeros([-(-side // changes.CELL) + 2 for side in (self.height, self.width)], np.uint8)
         whole = (0, self.height), (0, self.width)
-        self.engine._weigh(layout, self._population, *whole, whole)
-        self._places: list[tuple[int, int, int, int]] = []  # index, first word, words per row, columns of each map
+        self._program.weigh(self._population, *whole, whole)
+        self._maps: list[Map] = []
         self._rows: list[int] = []
         maps = {graph.nodes[0].name: self._add_map(self.height, self.width)}
-        sums: list[tuple[int, int, int]] = []
+        sums: list[Sum] = []
         taps: list[npt.NDArray[np.int64]] = []
         self._works: list[_Work] = []
         for i, step in enumerate(plan.passes):
-            node, (rows, columns) = graph.node(step.root), layout.domains[i]
+            rows, columns = layout.domains[i]
             reads = []
             for read in (*layout.reads[i], *self._picture_reads(step)):
                 m = maps[read.name]
                 reads.append(
-                    (*self._places[m], self._rows[m], read.kernel, read.stride, read.padding, read.factor)
+                    Reading(
+                        map=self._maps[m], rows=self._rows[m], kernel=read.kernel, stride=read.stride,
+                        padding=read.padding, factor=read.factor,
+                    )
                 )  # fmt: skip
             target = self._add_map(rows, columns)
             maps.setdefault(step.root, target)
             neurons = []
-            for name in step.neurons if node.kind != "lif" else (step.root,):
+            fires = step.by_rows and step.root in layout.maps
+            for name in (step.root,) if fires else step.neurons:
                 maps[name] = self._add_map(rows, columns)
                 first_sum = len(sums)
-                for total, weights in enumerate(layout.weights):
+                for total, weights in enumerate(self._program.weights):
                     if weights.source == name:
                         first = sum(map(len, taps))
                         taps += [weights.rows, weights.columns.astype(np.int64)]
-                        sums.append((first, first + rows, total))
-                neurons.append((*self._places[maps[name]], rows, *self._spikes(name), first_sum, len(sums)))
-            writer, span = layout.writers[i], layout.spans[i]
-            template = [*span, 0, rows, writer.height, 0, columns, writer.block]
-            form = plan.forms[layout._domain(step.root)]
+                        sums.append(Sum(rows=first, columns=first + rows, total=total))
+                neurons.append(self._neurons(name, self._maps[maps[name]], rows, first_sum, len(sums)))
+            form = plan.forms[layout.domain(step.root)]
             self._works.append(
                 _Work(
                     step,
                     rows,
                     columns,
                     form.steps * form.channels,
-                    np.array(self._places[target], np.int64),
-                    np.array(reads, np.int64).reshape(-1, 9),
-                    np.array(template, np.int64),
-                    np.array(neurons, np.int64).reshape(-1, 13),
+                    _table([self._maps[target]], Map)[0],
+                    _table(reads, Reading),
+                    _table([self._program.task(i)], Task)[0],
+                    _table(neurons, Neurons),
                 )  # fmt: skip
             )
         self._all_numbers = sum(work.weight * work.rows * work.columns for work in self._works)
-        self._bits = np.zeros(sum(r * p[2] for r, p in zip(self._rows, self._places, strict=True)), np.int64)
-        self._alive = np.zeros(len(self._places), np.uint8)
-        self._sums = np.array(sums, np.int64).reshape(-1, 3)
+        self._bits = np.zeros(sum(r * m.words for r, m in zip(self._rows, self._maps, strict=True)), np.int64)
+        self._alive = np.zeros(len(self._maps), np.uint8)
+        self._sums = _table(sums, Sum)
         self._taps = np.concatenate([*taps, np.zeros(0, np.int64)])
-        most = max(-(-work.rows // work.template[4]) * (work.columns // (changes.GAP + 1) + 1) for work in self._works)
-        self._tasks = np.zeros((most, kernels.TASK_FIELDS), np.int64)
+        most = max(
+            -(-work.rows // work.template[TASK.height]) * (work.columns // (changes.GAP + 1) + 1)
+            for work in self._works
+        )
+        self._tasks = np.zeros((most, TASK_FIELDS), np.int64)
         several = max(len(work.neurons) for work in self._works)
-        spiking = [n for work in self._works for n in work.neurons.tolist()]
-        self._old_words = np.zeros((several, max((n[4] * n[3] * n[8] * n[9] for n in spiking), default=0)), np.uint16)
-        self._differences = np.zeros(max((n[3] * n[8] for n in spiking), default=0), np.uint16)
+        words = [
+            (rows[NEURONS.position] * rows[NEURONS.map + MAP.columns], rows) for w in self._works for rows in w.neurons
+        ]
+        saved = max((int(row * n[NEURONS.steps] * n[NEURONS.rows]) for row, n in words), default=0)
+        self._old_words = np.zeros((several, saved), np.uint16)
+        self._differences = np.zeros(max((int(row) for row, _ in words), default=0), np.uint16)
 
     def _add_map(self, rows: int, columns: int) -> int:
-        first = 0
-        if self._places:
-            _, before, words, _ = self._places[-1]
-            first = before + self._rows[-1] * words
-        self._places.append((len(self._places), first, padded(columns, 64) // 64, columns))
+        first = self._maps[-1].first + self._rows[-1] * self._maps[-1].words if self._maps else 0
+        words = padded(columns, 64) // 64
+        self._maps.append(Map(number=len(self._maps), first=first, words=words, columns=columns))
         self._rows.append(rows)
-        return len(self._places) - 1
+        return len(self._maps) - 1
 
     def _picture_reads(self, step: Pass) -> list[Read]:
         """What a pass reads of the picture itself."""
@@ -268,8 +279,16 @@ class VideoState:
             factor = self.height // self.layout.domains[-1][0]
         return [Read(picture, factor, factor)] if factor else []
 
-    def _spikes(self, name: str) -> tuple[int, ...]:
-        """Where a layer's spikes lie, in words of 16 bits, and where its counts begin."""
-        place, form = self.layout.place(name), self.layout.plan.forms[name]
-        first = place.address - self._memory.ctypes.data
-        return first // 2, place.step // 2, place.row // 2, place.column // 2, form.steps, self.layout.maps[name][0]
+    def _neurons(self, name: str, spikes: Map, rows: int, first_sum: int, end_sum: int) -> Neurons:
+        """A layer of neurons whose spikes are compared, in words of 16 bits."""
+        place = self._program.memory.place(name)
+        return Neurons(
+            map=spikes, rows=rows, first=(place.address - self._arena.ctypes.data) // 2, step=place.step // 2,
+            row=place.row // 2, position=place.column // 2, steps=self.layout.plan.forms[name].steps,
+            counts=self.layout.maps[name][0], first_sum=first_sum, end_sum=end_sum,
+        )  # fmt: skip
+
+
+def _table(rows: Sequence[Any], row: Any) -> Integers:
+    """Rows of one sort (none, too) as kernels read them, int64 [n, fields]."""
+    return np.array([numbers(found) for found in rows], np.int64).reshape(-1, width(row))

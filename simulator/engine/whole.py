@@ -1,22 +1,27 @@
-"""Nodes that are computed on whole values with NumPy: what `edge` does not use, or only at its deepest level.
+"""Nodes of kinds without row operations, computed on whole values with NumPy.
+
+Any kind that the reference gives a meaning can be computed so, with spikes or numbers in and out.
 
 Values are views [T or 1, H, W, C] into the arena (channels last, without padding lanes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from simulator.analysis import Analysis
+from simulator.engine.plan import known
 from simulator.graph import Node
 from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
-from simulator.kinds.layer import Value
 from simulator.kinds.requantise import requantise
+from simulator.reference import evaluate_node
 
 Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
 
 
 def space_to_depth(x: Array, factor: int) -> Array:
@@ -38,8 +43,9 @@ def window_sums(x: Array, window: int) -> Array:
     return np.add.reduceat(rows, np.arange(0, width, window), axis=1, dtype=np.int64)
 
 
-def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_steps: int, out: Array) -> None:
+def _attend(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis, out: Array) -> None:
     """`simulator.kinds.attend.attend` with channels last, x [T or 1, H, W, C], into `out` of the same kind."""
+    x, value, time_steps = inputs[0], analysis.values[node.inputs[0]], analysis.graph.time_steps
     q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
     shift = attend_pool_shift(node, value, time_steps)
     height, width = x.shape[1:3]
@@ -77,32 +83,48 @@ def attend(x: Array, node: Node, own: Mapping[str, Array], value: Value, time_st
         out[t] = product
 
 
-def evaluate(
-    node: Node, inputs: list[Array], shifts: list[int], own: Mapping[str, Array], value: Value, time_steps: int,
-    out: Array,
-) -> None:  # fmt: skip
-    """Compute a node that is not computed by rows into `out` [T or 1, H, W, C].
+def _space_to_depth(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis, out: Array) -> None:
+    out[...] = space_to_depth(inputs[0], node["factor"])
 
-    `shifts` align the inputs to one grid; `value` is what the analysis knows of the first.
-    """
-    x = inputs[0]
-    if node.kind == "space_to_depth":
-        out[...] = space_to_depth(x, node["factor"])
-    elif node.kind == "concat":
-        first = 0
-        for y, shift in zip(inputs, shifts, strict=True):
-            part = out[..., first : first + y.shape[3]]
-            part[...] = y
-            part <<= shift
-            first += y.shape[3]
-    elif node.kind == "upsample" and node["mode"] == "depth_to_space":
-        out[...] = depth_to_space(x, node["factor"])
-    elif node.kind == "upsample":
-        factor = node["factor"]
-        for dy in range(factor):
-            for dx in range(factor):
-                out[:, dy::factor, dx::factor] = x
-    elif node.kind == "attend":
-        attend(x, node, own, value, time_steps, out)
-    else:
-        raise AssertionError(f"{node.kind} is computed by rows")
+
+def _concat(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis, out: Array) -> None:
+    first, values = 0, analysis.values
+    for name, x in zip(node.inputs, inputs, strict=True):
+        part = out[..., first : first + x.shape[3]]
+        part[...] = x
+        part <<= values[node.name].q - values[name].q
+        first += x.shape[3]
+
+
+def _upsample(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis, out: Array) -> None:
+    x, factor = inputs[0], node["factor"]
+    if node["mode"] == "depth_to_space":
+        out[...] = depth_to_space(x, factor)
+        return
+    for dy in range(factor):
+        for dx in range(factor):
+            out[:, dy::factor, dx::factor] = x
+
+
+def by_meaning(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis, out: Array) -> None:
+    """What the reference says, brought to its form (int64, channels first) and back: for any kind that it knows."""
+    sources = [np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.int64) for x in inputs]
+    tensors = {part: tensor.astype(np.int64) for part, tensor in own.items()}
+    out[...] = evaluate_node(node, sources, tensors, analysis).transpose(0, 2, 3, 1)
+
+
+MEANING_BYTES = 24  # of each number in or out: int64, and about two copies of it on the way
+
+# Kinds that networks do use here, as they lie in memory: faster than by their meaning, and the same.
+FORMS: Mapping[str, Callable[[Node, list[Array], Tensors, Analysis, Array], None]] = {
+    "space_to_depth": _space_to_depth,
+    "concat": _concat,
+    "upsample": _upsample,
+    "attend": _attend,
+}
+
+
+def form_of(node: Node) -> Callable[[Node, list[Array], Tensors, Analysis, Array], None]:
+    """How to compute a node without row operations, from its inputs and its own tensors into `out` [T or 1, H, W, C]:
+    a function (node, inputs, own, analysis, out)."""
+    return FORMS.get(node.kind, by_meaning) if known(node) else by_meaning

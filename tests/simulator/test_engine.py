@@ -13,7 +13,8 @@ import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.builder import Builder
 from simulator.engine import Engine, available_threads, compiled, vectors
-from simulator.engine.plan import Layout, build_plan
+from simulator.engine.layout import Layout
+from simulator.engine.plan import build_plan
 from simulator.graph import Graph
 from simulator.random_networks import USUAL, Tensors, narrow_paper_network, random_network, random_tensors
 from simulator.reference import Reference
@@ -190,11 +191,11 @@ def test_memory_does_not_grow_with_the_height_of_the_picture() -> None:
 @pytest.mark.parametrize("features", [None, {"avx2", "sse2"}, {"sse2"}, set()], ids=["this", "avx2", "sse2", "any"])
 def test_vector_operations_are_the_same_on_every_processor(features: set[str] | None) -> None:
     if features is not None:
-        if not features <= vectors._x86_features():
+        if not features <= vectors.x86_features():
             pytest.skip("this processor has not got them")
         vectors_features = frozenset(features)
     else:
-        vectors_features = vectors._x86_features()
+        vectors_features = vectors.x86_features()
     rng = np.random.default_rng(0)
     events, masks = np.zeros(64, np.uint16), [0, 1, 1 << 31, 0xFFFFFFFF, *map(int, rng.integers(0, 1 << 32, 20))]
     a, b = (rng.integers(-(1 << 15), 1 << 15, 32).astype(np.int16) for _ in range(2))
@@ -212,7 +213,7 @@ def test_vector_operations_are_the_same_on_every_processor(features: set[str] | 
         vectors.store(sums, result)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "_x86_features", lambda: vectors_features)
+        patch.setattr(vectors, "x86_features", lambda: vectors_features)
         for mask in masks:
             count = listed(events.ctypes.data, 65000, 16, mask)
             expected = [(65000 + 16 * bit) % 65536 for bit in range(32) if mask >> bit & 1]
@@ -298,7 +299,7 @@ def test_sums_that_slide_along_a_row_equal_the_reference(channels: int, large: b
 
 @pytest.mark.parametrize("seed", [6, 11])
 def test_the_memory_that_is_reckoned_with_is_what_a_tall_picture_takes(seed: int, monkeypatch) -> None:
-    monkeypatch.setattr(simulator.engine, "FEW_BYTES", 0)
+    monkeypatch.setattr(simulator.engine, "LITTLE_MEMORY", 0)
     graph, tensors = random_network(seed)
     analysis = analyse(graph, tensors)
     engine = Engine(analysis, tensors, 1)

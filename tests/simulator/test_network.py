@@ -87,13 +87,13 @@ def test_memory_decides_where_an_image_is_cut(loaded, monkeypatch):
     net = loaded(0)
     picture = image(220, 130, 3)
     sizes = []
-    run_padded = net._engine.run_padded
+    run_padded = net.engine.run_padded
 
     def spy(pixels, observe=None):
         sizes.append(pixels.shape[1] * pixels.shape[2])
         return run_padded(pixels, observe)
 
-    net._engine.run_padded = spy
+    net.engine.run_padded = spy
     result = net.run(picture)
     assert len(sizes) > 1 and max(sizes) * net._bytes_per_pixel <= budget
     assert same(result, net.run(picture, tile=1 << 12))
@@ -101,7 +101,7 @@ def test_memory_decides_where_an_image_is_cut(loaded, monkeypatch):
 
 def test_what_the_machine_cannot_hold_is_refused(loaded, monkeypatch):
     net = loaded(0)
-    monkeypatch.setattr(network_module, "_installed_memory", lambda: 1 << 20)
+    monkeypatch.setattr(network_module, "installed_memory", lambda: 1 << 20)
     with pytest.raises(ValueError, match="pixels at once need about .* MB and this machine has 1; use a smaller tile"):
         net.run(image(400, 400, 3))
     assert net.run(image(100, 30, 3), tile=net.min_tile).image.shape == (100, 30, 3)

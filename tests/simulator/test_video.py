@@ -255,14 +255,14 @@ def test_an_interrupted_frame_leaves_the_next_ones_right(shipped: Network, monke
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("find_changes", "mark", "save", "compare", "_compute"):
+    for name in ("find_changes", "mark", "save", "compare", "run"):
         for _ in range(2):
             frame = next_frame(frame, "compact", rng)
             assert_same(stream, frame)
         frame = next_frame(frame, "compact", rng)
         with monkeypatch.context() as patch:
-            patch.setattr(simulator.engine.Engine if name == "_compute" else engine_video.changes, name, interrupt)
-            patch.setattr(engine_video, "REACH_LIMIT", 0.0 if name == "_compute" else 1.0)
+            patch.setattr(engine_video.Program if name == "run" else engine_video.changes, name, interrupt)
+            patch.setattr(engine_video, "REACH_LIMIT", 0.0 if name == "run" else 1.0)
             with pytest.raises(KeyboardInterrupt):
                 stream.run(frame)
         assert_same(stream, frame)

@@ -1,0 +1,491 @@
+"""Row operations on spikes: lists of events, and convolutions that add up the weights of what is listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.engine.kernels.places import force_inline, inline, place
+from simulator.engine.records import CONV, PLACE, POINT_CONV, ROOM
+from simulator.engine.vectors import (
+    I16X16,
+    I16X32,
+    I32X16,
+    joined,
+    list_ones,
+    list_ones_64,
+    load,
+    load_i64,
+    load_u16,
+    load_u32,
+    lower_half,
+    select,
+    splat,
+    store,
+    store_64,
+    upper_half,
+)
+
+
+@force_inline
+def _fill_up(events: int, count: int, fill: int, room: int) -> Any:
+    """End a column of the list of events: with `room` = 4 after the next multiple of four, with 0 where it is."""
+    # Not a branch: where nothing is to be filled up, the next column overwrites this.
+    store_64(events + 2 * count, fill)
+    return count + room & -max(room, 1)
+
+
+@inline
+def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
+    """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
+
+    The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1]. All
+    input rows under the kernel follow one another there, so the taps of a block of output pixels are one run. Offset:
+    (candidate within the column, row by row, plus, for blocks, candidates per column * c) * bytes of a table row / 8,
+    which x86 multiplies for free. Returns the length of the list.
+
+    Where sums slide, each column is filled up to a multiple of four by 1 to 4 times the offset of the table's last row,
+    also outside the image.
+    """
+    words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
+    events, starts = op[CONV.events], op[CONV.starts]
+    first = x * stride - op[CONV.padding]
+    columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
+    rows = (op[CONV.rows] - 1) * stride + op[CONV.kernel]
+    left = min(max(-first, 0), columns)  # columns left of the image
+    right = max(min(op[CONV.width] - first, columns), left)  # and where those right of it start
+    sources = starts + 8 * (columns + 1)  # addresses of the input rows
+    unit = 8 * op[CONV.vectors] * max(op[CONV.slides], 1)
+    per_column = 0 if op[CONV.slides] else rows * words * 16 * unit
+    for k in range(rows):
+        row = y * stride - op[CONV.padding] + k
+        inside = 0 <= row < op[CONV.height]
+        address = place(op, CONV.spikes, row, 0) + t * op[CONV.spikes + PLACE.step]
+        store_64(sources + 8 * k, (address if inside else op[CONV.zeros]) + first * step)
+    row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
+    fill = rows * words * 16 * unit * 0x0001000100010001
+    room = ROOM if op[CONV.slides] else 0
+    count = 0
+    for c in range(left):
+        store_64(starts + 8 * c, count)
+        count = _fill_up(events, count, fill, room)
+    if words == 1 and rows == 4:  # four words make one vector of candidates
+        row3 = load_i64(sources + 24)
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            mask = load_u16(row0 + c * step) | (load_u16(row1 + c * step) << 16)
+            mask |= (load_u16(row2 + c * step) << 32) | (load_u16(row3 + c * step) << 48)
+            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+            count = _fill_up(events, count, fill, room)
+    elif words == 2 and rows == 3:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            mask = load_u32(row0 + c * step) | (load_u32(row1 + c * step) << 32)
+            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + c * step))
+            count = _fill_up(events, count, fill, room)
+    elif words == 2:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base = c * per_column
+            for k in range(0, rows - 1, 2):
+                mask = load_u32(load_i64(sources + 8 * k) + c * step)
+                mask |= load_u32(load_i64(sources + 8 * k + 8) + c * step) << 32
+                count += list_ones_64(events + 2 * count, base, unit, mask)
+                base += 64 * unit
+            if rows % 2:
+                mask = load_u32(load_i64(sources + 8 * (rows - 1)) + c * step)
+                count += list_ones(events + 2 * count, base, unit, mask)
+            count = _fill_up(events, count, fill, room)
+    elif words % 4 == 0:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base = c * per_column
+            for k in range(rows):
+                at = load_i64(sources + 8 * k) + c * step
+                for w in range(0, words, 4):
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
+                    base += 64 * unit
+            count = _fill_up(events, count, fill, room)
+    else:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base = c * per_column
+            for k in range(rows):
+                at = load_i64(sources + 8 * k) + c * step
+                for w in range(words):
+                    count += list_ones(events + 2 * count, base, unit, load_u16(at + 2 * w))
+                    base += 16 * unit
+            count = _fill_up(events, count, fill, room)
+    for c in range(right, columns):
+        store_64(starts + 8 * c, count)
+        count = _fill_up(events, count, fill, room)
+    store_64(starts + 8 * columns, count)
+    return count
+
+
+@force_inline
+def _put_sums16(out: int, pieces: int, keep: int, sums: Any) -> None:
+    """Two pieces of 16 lanes to their places, added to what is there if `keep`."""
+    first, second = out + load_i64(pieces), out + load_i64(pieces + 8)
+    low, high = lower_half(sums), upper_half(sums)
+    if keep:
+        low, high = low + load(I16X16, first), high + load(I16X16, second)
+    store(first, low)
+    store(second, high)
+
+
+@force_inline
+def _put_sums32(out: int, pieces: int, keep: int, sums: Any) -> None:
+    place = out + load_i64(pieces)
+    store(place, sums + load(I32X16, place) if keep else sums)
+
+
+@force_inline
+def _offset(four: int, shift: int) -> Any:
+    """Bytes into the table, of one of four events that were loaded at once (loads are what this loop waits for)."""
+    return (four >> shift & 0xFFFF) << 3
+
+
+def _runs(kind: Any) -> tuple[Any, ...]:
+    """Functions that sum, block by block, the table rows of its run of events, for 1 to 4 vectors of `kind` per row.
+
+    The sums of a block stay in registers. (op, out, starts, blocks, table, bias, pieces); the table's last row is zero
+    and fills up runs of odd length, so that only the number of rounds is left to the branch predictor.
+    """
+    put = _put_sums16 if kind.bits == 16 else _put_sums32
+    piece = 16 if kind.bits == 16 else 8  # bytes of `pieces` per vector
+
+    @inline
+    def one(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+        events, step, reach, back, keep, start = _run_fields(op, 1)
+        initial = load(kind, bias)
+        for _ in range(blocks):
+            first = load_i64(at)
+            n = load_i64(at + reach) - first
+            event = events + 2 * first
+            a = initial
+            b, c, d = splat(kind, 0), splat(kind, 0), splat(kind, 0)
+            end = event + 2 * (n & ~3)
+            while event < end:
+                four = load_i64(event)
+                a = a + load(kind, table + _offset(four, 0))
+                b = b + load(kind, table + _offset(four, 16))
+                c = c + load(kind, table + _offset(four, 32))
+                d = d + load(kind, table + _offset(four, 48))
+                event += 8
+            four = load_i64(event)
+            a = a + load(kind, table + _offset(four, 0) if n & 3 > 0 else none)
+            b = b + load(kind, table + _offset(four, 16) if n & 3 > 1 else none)
+            c = c + load(kind, table + _offset(four, 32) if n & 3 > 2 else none)
+            a, b = a + c, b + d
+            put(out, pieces, keep, a + b)
+            table -= back
+            out += step
+            at += start
+
+    @inline
+    def two(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+        events, step, reach, back, keep, start = _run_fields(op, 2)
+        for _ in range(blocks):
+            first = load_i64(at)
+            n = load_i64(at + reach) - first
+            event = events + 2 * first
+            a, b = load(kind, bias), load(kind, bias + 64)
+            c, d = splat(kind, 0), splat(kind, 0)
+            end = event + 2 * (n & ~3)
+            while event < end:
+                four = load_i64(event)
+                row = table + _offset(four, 0)
+                a, b = a + load(kind, row), b + load(kind, row + 64)
+                row = table + _offset(four, 16)
+                c, d = c + load(kind, row), d + load(kind, row + 64)
+                row = table + _offset(four, 32)
+                a, b = a + load(kind, row), b + load(kind, row + 64)
+                row = table + _offset(four, 48)
+                c, d = c + load(kind, row), d + load(kind, row + 64)
+                event += 8
+            four = load_i64(event)
+            row = table + _offset(four, 0) if n & 3 > 0 else none
+            a, b = a + load(kind, row), b + load(kind, row + 64)
+            row = table + _offset(four, 16) if n & 3 > 1 else none
+            c, d = c + load(kind, row), d + load(kind, row + 64)
+            row = table + _offset(four, 32) if n & 3 > 2 else none
+            a, b = a + load(kind, row), b + load(kind, row + 64)
+            put(out, pieces, keep, a + c)
+            put(out, pieces + piece, keep, b + d)
+            table -= back
+            out += step
+            at += start
+
+    @inline
+    def three(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+        events, step, reach, back, keep, start = _run_fields(op, 3)
+        for _ in range(blocks):
+            event = events + 2 * load_i64(at)
+            end = events + 2 * load_i64(at + reach)
+            a, b, c = load(kind, bias), load(kind, bias + 64), load(kind, bias + 128)
+            while event < end:
+                row = table + (load_u16(event) << 3)
+                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                event += 2
+            put(out, pieces, keep, a)
+            put(out, pieces + piece, keep, b)
+            put(out, pieces + 2 * piece, keep, c)
+            table -= back
+            out += step
+            at += start
+
+    @inline
+    def four(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+        events, step, reach, back, keep, start = _run_fields(op, 4)
+        for _ in range(blocks):
+            event = events + 2 * load_i64(at)
+            end = events + 2 * load_i64(at + reach)
+            a, b, c, d = load(kind, bias), load(kind, bias + 64), load(kind, bias + 128), load(kind, bias + 192)
+            while event < end:
+                row = table + (load_u16(event) << 3)
+                a, b = a + load(kind, row), b + load(kind, row + 64)
+                c, d = c + load(kind, row + 128), d + load(kind, row + 192)
+                event += 2
+            put(out, pieces, keep, a)
+            put(out, pieces + piece, keep, b)
+            put(out, pieces + 2 * piece, keep, c)
+            put(out, pieces + 3 * piece, keep, d)
+            table -= back
+            out += step
+            at += start
+
+    return one, two, three, four
+
+
+@force_inline
+def _run_fields(op: Any, vectors: int) -> Any:
+    """Events, bytes of output per block, of starts per run, of table per block, add?, bytes of starts per block."""
+    stride, kernel = op[CONV.stride], op[CONV.kernel]
+    rows = (op[CONV.rows] - 1) * stride + kernel
+    reach = (op[CONV.columns] - 1) * stride + kernel
+    back = op[CONV.columns] * stride * rows * op[CONV.words] * 16 * vectors * 64
+    return op[CONV.events], op[CONV.block], 8 * reach, back, op[CONV.adds], 8 * op[CONV.columns] * stride
+
+
+_one16, _two16, _three16, _four16 = _runs(I16X32)
+_one32, _two32, _three32, _four32 = _runs(I32X16)
+
+
+def _slides(kind: Any) -> tuple[Any, ...]:
+    """Functions that sum a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of `kind` per output pixel (or
+    two of them, one below the other).
+
+    A spike in column c adds to the output columns c - 1, c and c + 1, all within three columns of sums that stay in
+    registers: a row of the table has its weights for the three, leftmost first. After each input column one column of
+    sums is complete, and another begins. So an event is read once, not three times.
+
+    A column's events come in groups of four, the last of which, and only that, ends in the table's row of zeros
+    (`_sliding_events`). The sums move on by a mask, not by a branch, for the number of a column's groups would be
+    mispredicted about every other time. What is stored before the last group is overwritten by the next; the first two
+    columns end left of `out`, in the margin of scratch memory.
+    """
+    if kind.bits == 16:
+
+        @force_inline
+        def put(out: int, first: int, second: int, sums: Any) -> None:
+            store(out + first, lower_half(sums))
+            store(out + second, upper_half(sums))
+
+        @force_inline
+        def take(out: int, first: int, second: int) -> Any:
+            return joined(load(I16X16, out + first), load(I16X16, out + second))
+
+    else:
+
+        @force_inline
+        def put(out: int, first: int, second: int, sums: Any) -> None:
+            store(out + first, sums)
+
+        @force_inline
+        def take(out: int, first: int, second: int) -> Any:
+            return load(kind, out + first)
+
+    @inline
+    def one(op: Any, out: int, end: int, table: int, none: int, bias: int, pieces: int) -> None:
+        event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
+        first, second = load_i64(pieces), load_i64(pieces + 8)
+        initial, zero = load(kind, bias), splat(kind, 0)
+        out -= 2 * step
+        a, b, c = initial, initial, initial + take(out + 2 * step, first, second) if keep else initial
+        d, e, f = zero, zero, zero  # two sums of each: a chain of additions is what would take longest
+        while event < end:
+            four = load_i64(event)
+            event += 8
+            row = table + _offset(four, 0)
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            row = table + _offset(four, 16)
+            d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
+            row = table + _offset(four, 32)
+            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+            row = table + _offset(four, 48)
+            d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
+            put(out, first, second, a + d)
+            last = -((four >> 48 & 0xFFFF) == none)
+            fresh = initial + take(out + 3 * step, first, second) if keep else initial
+            a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
+            d, e, f = select(last, e, d), select(last, f, e), select(last, zero, f)
+            out += step & last
+
+    @inline
+    def two(op: Any, out: int, end: int, table: int, none: int, bias: int, pieces: int) -> None:
+        event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
+        initial, initial2 = load(kind, bias), load(kind, bias + 64)
+        out += load_i64(pieces) - 2 * step
+        ahead = out + 2 * step
+        a, b, c = initial, initial, initial + load(kind, ahead) if keep else initial
+        d, e, f = initial2, initial2, initial2 + load(kind, ahead + 64) if keep else initial2
+        while event < end:
+            four = load_i64(event)
+            event += 8
+            row = table + _offset(four, 0)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            row = table + _offset(four, 16)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            row = table + _offset(four, 32)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            row = table + _offset(four, 48)
+            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
+            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
+            store(out, a)
+            store(out + 64, d)
+            last = -((four >> 48 & 0xFFFF) == none)
+            ahead = out + 3 * step
+            fresh = initial + load(kind, ahead) if keep else initial
+            fresh2 = initial2 + load(kind, ahead + 64) if keep else initial2
+            a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
+            d, e, f = select(last, e, d), select(last, f, e), select(last, fresh2, f)
+            out += step & last
+
+    return one, two
+
+
+_slide_one16, _slide_two16 = _slides(I16X32)
+_slide_one32, _slide_two32 = _slides(I32X16)
+
+
+@inline
+def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
+    wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
+    candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16
+    row = 3 * vectors * 64  # bytes of the table
+    none = candidates * row >> 3
+    for t in range(op[CONV.steps]):
+        end = op[CONV.events] + 2 * _events(op, t, y, x, n)
+        out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
+        table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
+        for _ in range(op[CONV.chunks]):
+            if wide:
+                if vectors == 1:
+                    _slide_one32(op, out, end, table, none, bias, pieces)
+                else:
+                    _slide_two32(op, out, end, table, none, bias, pieces)
+            elif vectors == 1:
+                _slide_one16(op, out, end, table, none, bias, pieces)
+            else:
+                _slide_two16(op, out, end, table, none, bias, pieces)
+            table += (candidates + 1) * row
+            bias += vectors * 64
+            pieces += vectors * (8 if wide else 16)
+
+
+@inline
+def conv(op: Any, y: int, x: int, n: int) -> None:
+    if op[CONV.slides]:
+        _sliding_conv(op, y, x, n)
+        return
+    blocks = (n + op[CONV.columns] - 1) // op[CONV.columns]
+    wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
+    kernel, stride = op[CONV.kernel], op[CONV.stride]
+    cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
+    rows = cells * op[CONV.words] * 16 + 1
+    for t in range(op[CONV.steps]):
+        _events(op, t, y, x, blocks)
+        out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
+        table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
+        for _ in range(op[CONV.chunks]):
+            none = table + (rows - 1) * vectors * 64
+            if wide:
+                if vectors == 1:
+                    _one32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                elif vectors == 2:
+                    _two32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                elif vectors == 3:
+                    _three32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                else:
+                    _four32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+            else:
+                if vectors == 1:
+                    _one16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                elif vectors == 2:
+                    _two16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                elif vectors == 3:
+                    _three16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                else:
+                    _four16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+            table += rows * vectors * 64
+            bias += vectors * 64
+            pieces += vectors * (8 if wide else 16)
+
+
+def _points(kind: Any) -> Any:
+    """Sums of one vector of output lanes at each pixel, straight from the bits.
+
+    Each four channels have a table of what their 16 combinations of spikes add up to. A pixel has so few spikes under
+    a 1x1 kernel that this costs less than a list of them, whose end is mispredicted.
+    """
+
+    @force_inline
+    def of_word(table: int, bits: int) -> Any:
+        low = load(kind, table + (bits << 6 & 0x3C0)) + load(kind, table + 0x400 + (bits << 2 & 0x3C0))
+        return low + load(kind, table + 0x800 + (bits >> 2 & 0x3C0)) + load(kind, table + 0xC00 + (bits >> 6 & 0x3C0))
+
+    @inline
+    def points(op: Any, out: int, source: int, base: int, n: int, table: int, bias: int) -> None:
+        words, step, pixel = op[POINT_CONV.words], op[POINT_CONV.spikes + PLACE.column], op[POINT_CONV.pixel]
+        keep = op[POINT_CONV.base + PLACE.address]
+        initial = load(kind, bias)
+        if words == 2:  # the common case, without a loop over words
+            for _ in range(n):
+                bits = load_u32(source)
+                sums = of_word(table, bits) + of_word(table + 0x1000, bits >> 16) + initial
+                store(out, sums + load(kind, base) if keep else sums)
+                source += step
+                out += pixel
+                base += pixel
+            return
+        for _ in range(n):
+            sums = initial + load(kind, base) if keep else initial
+            for w in range(words):
+                sums = sums + of_word(table + 0x1000 * w, load_u16(source + 2 * w))
+            store(out, sums)
+            source += step
+            out += pixel
+            base += pixel
+
+    return points
+
+
+_points16, _points32 = _points(I16X32), _points(I32X16)
+
+
+@inline
+def point_conv(op: Any, y: int, x: int, n: int) -> None:
+    per_vector = op[POINT_CONV.words] * 0x1000
+    for t in range(op[POINT_CONV.steps]):
+        source = place(op, POINT_CONV.spikes, y, x) + t * op[POINT_CONV.spikes + PLACE.step]
+        for v in range(op[POINT_CONV.vectors]):
+            out = place(op, POINT_CONV.out, y, x) + t * op[POINT_CONV.out + PLACE.step] + 64 * v
+            base = place(op, POINT_CONV.base, y, x) + t * op[POINT_CONV.base + PLACE.step] + 64 * v
+            if op[POINT_CONV.wide]:
+                _points32(op, out, source, base, n, op[POINT_CONV.table] + v * per_vector, op[POINT_CONV.bias] + 64 * v)
+            else:
+                _points16(op, out, source, base, n, op[POINT_CONV.table] + v * per_vector, op[POINT_CONV.bias] + 64 * v)

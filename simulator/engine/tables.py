@@ -1,0 +1,250 @@
+"""The tables that row operations add up from: weights, neurons' parameters, and combinations of weights.
+
+None of it depends on the image's size. The arrays are laid out for the vectors of `kernels/` and start at multiples of
+64 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.engine.records import TABLE_VECTORS
+from simulator.graph import Node
+
+Tensors = Mapping[str, npt.NDArray[np.int32]]
+
+LANES = 16  # channels are padded to this
+INDEX_LIMIT = 1 << 16  # events are uint16
+TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache beside events and sums
+LEAST_BLOCK = 8  # columns
+SLIDES = 3  # columns of a kernel whose sums slide along
+POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
+ALIGNMENT = 64
+
+
+def padded(n: int, to: int = LANES) -> int:
+    return -(-n // to) * to
+
+
+def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that starts at a multiple of 64 bytes: a vector that straddles two cache lines costs two loads."""
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    copy = memory[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@dataclass(frozen=True)
+class SpikeTable:
+    """Weights of some input channels of one group of a spiking convolution, for `records.Conv`.
+
+    A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
+    bytes of output lanes], the last row zero; bias [chunks, vectors * 64 bytes]; pieces: where each 16 lanes go, in
+    bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
+    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
+    """
+
+    first_word: int
+    words: int
+    adds: bool  # to what another table left for the same outputs
+    rows: int
+    columns: int
+    slides: int
+    vectors: int
+    chunks: int
+    table: npt.NDArray[Any]
+    bias: npt.NDArray[Any]
+    pieces: npt.NDArray[np.int64]
+    piece_rows: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """Weights of a 1x1 spiking convolution for `records.PointConv`: [vectors, words, 4, 16, 64 bytes], the sums of all
+    combinations of each four channels."""
+
+    words: int
+    vectors: int
+    table: npt.NDArray[Any]
+    bias: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class DenseTable:
+    """Weights of one group of a real-valued convolution, for `records.DenseConv`: 16 output lanes per chunk."""
+
+    first_channel: int
+    channels: int
+    first_lane: int
+    chunks: int
+    weight: npt.NDArray[Any]
+    bias: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class NeuronTable:
+    """Threshold, bias and leak of a layer's neurons, 32 lanes at a time, `repeat` times until they start again."""
+
+    wide: bool
+    repeat: int
+    parameters: npt.NDArray[Any]
+
+
+def _merged_groups(groups: int, inputs: int, outputs: int, size: int) -> int:
+    """How many neighbouring groups are computed as one (zeros between them): both sides fill words of 16 lanes, and
+    the outputs fill vectors of 64 bytes or half of one."""
+    vector = 64 // size
+    for merge in range(1, groups):
+        lanes = merge * outputs
+        fits = lanes % vector == 0 or lanes == LANES
+        if groups % merge == 0 and merge * inputs % LANES == 0 and fits:
+            return merge
+    return groups
+
+
+def _group_weights(weight: npt.NDArray[np.int32], groups: int, size: int) -> list[npt.NDArray[np.int32]]:
+    """Dense weights [C_out, C_in, k, k] of each group, small groups merged into block-diagonal ones."""
+    c_out, inputs, kernel, _ = weight.shape
+    outputs = c_out // groups
+    merge = _merged_groups(groups, inputs, outputs, size)
+    result = []
+    for first in range(0, groups, merge):
+        whole = np.zeros((merge * outputs, merge * inputs, kernel, kernel), np.int32)
+        for i in range(merge):
+            rows, columns = slice(i * outputs, (i + 1) * outputs), slice(i * inputs, (i + 1) * inputs)
+            whole[rows, columns] = weight[(first + i) * outputs : (first + i + 1) * outputs]
+        result.append(whole)
+    return result
+
+
+def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) -> tuple[int, int]:
+    """Rows and columns of the block of output pixels that share a run of events: the cheapest that fits the cache.
+
+    Per event a block loads a row of `lanes` for each of its pixels; a larger block reads more events that do not
+    concern all of its pixels, but pays for the run's start and mispredicted end once. In cycles, at 10 % spikes.
+    """
+
+    def cost(rows: int, columns: int) -> float:
+        events = 0.1 * ((rows - 1) * stride + kernel) * ((columns - 1) * stride + kernel) * words * LANES
+        vectors = rows * columns * lanes * size / 64
+        return (events * (vectors / 2 + 0.15) + 35) / (rows * columns)
+
+    def table_bytes(rows: int, columns: int) -> int:
+        cells = ((rows - 1) * stride + kernel) * ((columns - 1) * stride + kernel)
+        return cells * words * LANES * rows * columns * lanes * size
+
+    shapes = [s for s in ((1, 1), (1, 2), (2, 1), (2, 2)) if s[0] * s[1] * lanes * size % 64 == 0]
+    small = [s for s in shapes if table_bytes(*s) <= TABLE_BYTES]
+    return min(small or shapes[:1], key=lambda shape: cost(*shape))
+
+
+def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]:
+    kernel, stride = node["kernel"], node["stride"]
+    size = 4 if wide else 2
+    kind = np.int32 if wide else np.int16
+    weights = _group_weights(own["weight"], node["groups"], size)
+    c_out, c_in = weights[0].shape[:2]
+    lanes, all_lanes = padded(c_out), padded(node["channels"])
+    words = padded(c_in) // LANES
+    rows, columns = _block_shape(kernel, stride, words, lanes, size)
+    # Half a vector of lanes slides too, together with that of the row below.
+    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and (lanes * size % 64 == 0 or lanes * size == 32) else 0
+    if slides:
+        rows, columns = (1 if lanes * size % 64 == 0 else 2), 1
+    cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
+    total = rows * columns * lanes
+    needed = total * size // 64
+    vectors = max(v for v in range(1, (2 if slides else TABLE_VECTORS) + 1) if needed % v == 0)
+    # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
+    most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel) * cells[0] * LANES * 8 * vectors))
+    tables = []
+    for g, weight in enumerate(weights):
+        for first in range(0, words, most_words):
+            count = min(most_words, words - first)
+            part = weight[:, first * LANES : (first + count) * LANES]
+            table = np.zeros((cells[1], cells[0], count * LANES, total), kind)
+            bias, pieces, piece_rows = np.zeros(total, kind), [], []
+            for p in range(rows * columns):
+                row, column = divmod(p, columns)
+                own_lanes = slice(p * lanes, p * lanes + c_out)
+                for dy in range(kernel):
+                    for dx in range(kernel):
+                        place = table[column * stride + dx, row * stride + dy, : part.shape[1], own_lanes]
+                        place[:] = part[:, :, dy, dx].T
+                if "bias" in own and first == 0:
+                    bias[own_lanes] = own["bias"][g * c_out : (g + 1) * c_out]
+                pieces += [(column * all_lanes + g * c_out + i) * size for i in range(0, lanes, LANES)]
+                piece_rows += [row] * (lanes // LANES)
+            step = vectors * 64 // size
+            if slides:  # the columns of the kernel side by side; the last is for the leftmost output column
+                flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
+            else:
+                flat = table.reshape(-1, 1, total)
+            flat = np.concatenate([flat, np.zeros_like(flat[:1])])
+            chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
+            made = SpikeTable(
+                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, vectors, needed // vectors,
+                aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
+                np.array(piece_rows, np.int64),
+            )  # fmt: skip
+            tables.append(made)
+    return tuple(tables)
+
+
+def point_table(node: Node, own: Tensors, wide: bool) -> PointTable | None:
+    """For a 1x1 convolution without stride or groups whose output lanes fill vectors; None for any other.
+
+    None also for so many channels that the table would outgrow the cache: lists of spikes need less.
+    """
+    lanes, kind = padded(node["channels"]), np.int32 if wide else np.int16
+    per_vector = 16 if wide else 32
+    weight = own["weight"][:, :, 0, 0]
+    words = padded(weight.shape[1]) // LANES
+    large = words * (lanes // per_vector) > POINT_WORDS
+    if (node["kernel"], node["stride"], node["groups"]) != (1, 1, 1) or lanes % per_vector or large:
+        return None
+    whole = np.zeros((lanes, words * LANES), kind)
+    whole[: weight.shape[0], : weight.shape[1]] = weight
+    fours = whole.reshape(-1, per_vector, words, 4, 4)  # [vector, lane, word, fours, one of four]
+    combinations = np.arange(16)[:, None] >> np.arange(4) & 1
+    table = np.einsum("vlwfi,ci->vwfcl", fours, combinations.astype(kind))
+    bias = np.zeros(lanes, kind)
+    if "bias" in own:
+        bias[: node["channels"]] = own["bias"]
+    return PointTable(words, lanes // per_vector, aligned(table), aligned(bias))
+
+
+def dense_tables(node: Node, own: Tensors, wide_input: bool) -> tuple[DenseTable, ...]:
+    kernel = node["kernel"]
+    tables = []
+    for g, weight in enumerate(_group_weights(own["weight"], node["groups"], 4)):
+        c_out, c_in = weight.shape[:2]
+        channels, chunks = padded(c_in, 2), padded(c_out) // LANES
+        full = np.zeros((chunks * LANES, channels, kernel, kernel), np.int32)
+        full[:c_out, :c_in] = weight
+        # [chunk, ky, kx, c, lane]; int16 pairs of channels lie side by side within a lane.
+        order = full.reshape(chunks, LANES, channels, kernel, kernel).transpose(0, 3, 4, 2, 1)
+        if not wide_input:
+            order = order.reshape(chunks, kernel, kernel, channels // 2, 2, LANES).swapaxes(4, 5).astype(np.int16)
+        bias = np.zeros(chunks * LANES, np.int32)
+        if "bias" in own:
+            bias[:c_out] = own["bias"][g * c_out : (g + 1) * c_out]
+        tables.append(DenseTable(g * c_in, channels, g * c_out, chunks, aligned(order), aligned(bias)))
+    return tuple(tables)
+
+
+def neuron_table(own: Tensors, lanes: int, wide: bool) -> NeuronTable:
+    kind = np.int32 if wide else np.int16
+    repeat = int(np.lcm(lanes, 32)) // 32
+    rows = []
+    for part, beyond in (("threshold", np.iinfo(kind).max), ("bias", 0), ("leak", 0)):
+        row = np.full(lanes, beyond, np.int64)  # lanes beyond the channels receive no current and never fire
+        row[: len(own[part])] = own[part]
+        rows.append(np.tile(row, repeat * 32 // lanes).reshape(repeat, 32))
+    return NeuronTable(wide, repeat, aligned(np.stack(rows, axis=1).astype(kind)))
