@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
 from firmware_bridge.compare import compare, first_difference, images, read
-from firmware_bridge.locate import NetworkTracer, first_place
+from firmware_bridge.first_difference import NetworkTracer, first_place
 from simulator.bundle import Bundle, BundleError, parse, read_bundle, serialise
 from simulator.network import Network
 from simulator.random_networks import random_network

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from firmware_bridge import boards, build, compare
+from firmware_bridge import boards, compare
 from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
-from firmware_bridge.boards.core import Native
-from firmware_bridge.locate import NetworkTracer, first_place
+from firmware_bridge.boards.native import Native
+from firmware_bridge.first_difference import NetworkTracer, first_place
+from firmware_bridge.machine import HOST
 from simulator.bundle import read_bundle, write_bundle
 from simulator.network import Network
 from simulator.random_networks import random_network
@@ -105,7 +106,7 @@ def test_a_board_too_small_for_any_tile_says_so():
 
 
 def test_an_unknown_board_is_answered_with_those_there_are():
-    with pytest.raises(BoardError, match="no board called 'qemu'; choose one of sim, reference, native"):
+    with pytest.raises(BoardError, match="no board called 'qemu'; choose one of native, reference, sim"):
         open_board("qemu")
 
 
@@ -147,7 +148,7 @@ def test_a_board_where_nobody_listens_is_named(capsys):
 
 def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bundle):
     daemon = subprocess.Popen(
-        [str(build.link_program(build.MACHINES["host"])), "--listen", "0", "--memory", "64"],
+        [str(HOST.link_program()), "--listen", "0", "--memory", "64"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -8,16 +8,17 @@ import struct
 import numpy as np
 import pytest
 
-from firmware_bridge import build, fuzz, native
-from firmware_bridge.build import MACHINES
+from firmware_bridge import fuzz, native, toolchain
+from firmware_bridge.machine import Machine
 from firmware_bridge.native import Core, CoreError
-from firmware_bridge.plan import HEADER_WORDS, NONE, OPERATION_WORDS, compile_plan, sealed
+from firmware_bridge.plan import compile_plan
+from firmware_bridge.plan.records import HEADER_AT, HEADER_BYTES, NONE, OPERATION_BYTES, VALUE_BYTES, sealed
 from firmware_bridge.runner import Runner
 from simulator.analysis import analyse
 from simulator.graph import KINDS
 from simulator.random_networks import random_network
 
-HEADER, VALUE, OPERATION = HEADER_WORDS * 4, 32, OPERATION_WORDS * 4
+HEADER = HEADER_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,11 @@ def changed(plan: bytes, at: int, *words: int) -> bytes:
 
 def counts(plan: bytes) -> tuple[int, int, int, int]:
     """Numbers of values, operations, terms and projections."""
-    return struct.unpack_from("<4I", plan, 100)
+    return struct.unpack_from("<4I", plan, HEADER_AT["values"])
 
 
 def operation(plan: bytes, index: int, field: int) -> int:
-    return HEADER + VALUE * counts(plan)[0] + OPERATION * index + 4 * field
+    return HEADER + VALUE_BYTES * counts(plan)[0] + OPERATION_BYTES * index + 4 * field
 
 
 def answer(data: bytes) -> str:
@@ -172,11 +173,11 @@ def test_fuzzed_frames_never_leave_their_bounds_and_are_answered_soundly():
     ids=["a piece too long", "an answer too long", "a frame too long"],
 )
 def test_a_check_that_is_missing_from_the_link_is_found_and_the_seed_repeats_it(sound, faulty, tmp_path, monkeypatch):
-    source = (build.FIRMWARE / "link" / "link.c").read_text()
+    source = (toolchain.FIRMWARE / "link" / "link.c").read_text()
     assert source.count(sound) == 1
     (tmp_path / "link.c").write_text(source.replace(sound, faulty))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    program = build.fuzzer("frames", link=tmp_path / "link.c")
+    program = toolchain.fuzzer("frames", link=tmp_path / "link.c")
     clean, said = fuzz.fuzz("frames", seed=0, count=2_000_000, seconds=60, program=program)
     assert not clean
     seed = int(said.rpartition("seed ")[2].split()[0])
@@ -192,7 +193,7 @@ def test_the_fuzzer_answers_a_bad_command_with_exit_code_2():
 
 
 def test_sound_networks_run_clean_under_the_sanitizers():
-    with Runner(MACHINES["sanitized"]) as runner:
+    with Runner(Machine(toolchain.SANITIZING_COMPILER)) as runner:
         for seed in range(20):
             graph, tensors = random_network(seed)
             data = compile_plan(analyse(graph, tensors), tensors).data

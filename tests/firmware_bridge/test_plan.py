@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_bridge import plan as planning
-from firmware_bridge.native import Core, Tile, tiles
-from firmware_bridge.plan import Plan, compile_bundle, compile_plan, sealed
+from firmware_bridge.native import Core
+from firmware_bridge.plan import Plan, compile_bundle, compile_plan
+from firmware_bridge.plan import __main__ as planning
+from firmware_bridge.plan.records import header_hash, sealed
+from firmware_bridge.tiles import Tile, tiles
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle
 from simulator.random_networks import random_network
@@ -34,7 +36,7 @@ def test_the_same_network_gives_the_same_bytes_and_another_one_does_not():
 
 def test_a_plan_names_the_bundle_that_it_was_compiled_from():
     bundle = read_bundle(SMALL[0])
-    assert compile_bundle(bundle).data[48:80].hex() == bundle.content_hash
+    assert header_hash(compile_bundle(bundle).data, "bundle_hash").hex() == bundle.content_hash
 
 
 def test_sealing_a_sealed_plan_changes_nothing():

@@ -3,7 +3,12 @@
 #include <string.h>
 
 #include "accumulate.h"
-#include "run.h"
+#include "check.h"
+#include "count.h"
+#include "neurons.h"
+#include "number.h"
+#include "operation.h"
+#include "scratch.h"
 
 /* Small functions with their own registers: inlined into one, they would keep everything on the stack. */
 #define NOINLINE __attribute__((noinline))
@@ -35,9 +40,47 @@ static uint64_t lay_out(const snn_plan *plan, const snn_operation *op, uint32_t 
     return parts.used;
 }
 
-uint64_t snn_pixels_scratch(const snn_plan *plan, const snn_operation *op, uint32_t columns) {
+static uint64_t pixels_size(const snn_plan *plan, const snn_operation *op, uint32_t columns) {
     pixels_scratch none;
     return lay_out(plan, op, columns, NULL, &none);
+}
+
+/* --- checks ------------------------------------------------------------------------------------------------------ */
+
+static snn_status check_head(const snn_plan *plan, const snn_operation *op, uint32_t scale) {
+    const snn_value *in = snn_value_at(plan, op->input);
+    if (!in || (in->storage == SNN_BITS) != (op->as.pixels.head == SNN_CONV)) return SNN_OPERATION;
+    if (in->steps != 1 && in->steps != op->as.pixels.steps) return SNN_OPERATION;
+    const uint32_t kernel = op->as.pixels.kernel, stride = op->as.pixels.stride, padding = op->as.pixels.padding;
+    if (!snn_within(kernel, 1, 7) || !snn_within(stride, 1, 4) || padding > 3) return SNN_OPERATION;
+    if (kernel <= 2 * padding || kernel - 2 * padding > stride || in->scale * stride != scale) return SNN_OPERATION;
+    const uint32_t groups = op->as.pixels.groups;
+    if (!groups || in->channels % groups || op->channels % groups) return SNN_OPERATION;
+    if (op->as.pixels.head_layer >= plan->header->layers) return SNN_OPERATION;
+    if (op->as.pixels.wide > 1 || (op->as.pixels.head == SNN_DENSE_CONV && !op->as.pixels.wide)) return SNN_OPERATION;
+    const uint64_t runs = (uint64_t)kernel * kernel * in->channels;
+    if (!snn_has(plan, op->as.pixels.weight, runs * snn_run_length(op->channels, groups), 2)) return SNN_CONSTANT;
+    if (op->as.pixels.bias != SNN_NONE && !snn_has(plan, op->as.pixels.bias, op->channels, 4)) return SNN_CONSTANT;
+    return SNN_OK;
+}
+
+static snn_status check_pixels(const snn_plan *plan, const snn_operation *op) {
+    const snn_value *out = snn_value_at(plan, op->output), *spikes = snn_value_at(plan, op->spikes);
+    if (!out && !spikes) return SNN_OPERATION;
+    const uint32_t scale = out ? out->scale : spikes->scale, steps = op->as.pixels.steps;
+    if (spikes && spikes->scale != scale) return SNN_OPERATION;
+    if ((steps != 1 && steps != plan->time_steps) || op->as.pixels.time_sum > 1 || op->as.pixels.rounds > 1)
+        return SNN_OPERATION;
+    if (out && (out->storage == SNN_BITS || out->channels != op->channels ||
+                out->steps != (op->as.pixels.time_sum ? 1 : steps)))
+        return SNN_OPERATION;
+    if (op->as.pixels.shift > 30 || op->as.pixels.lo > op->as.pixels.hi || op->as.pixels.head > SNN_DENSE_CONV ||
+        op->as.pixels.head_shift > 30)
+        return SNN_OPERATION;
+    snn_status status = snn_check_terms(plan, op, scale, op->channels, steps, 0);
+    if (!status && op->as.pixels.head) status = check_head(plan, op, scale);
+    if (!status && spikes) status = snn_check_neurons(plan, op, spikes);
+    return status;
 }
 
 /* --- heads ------------------------------------------------------------------------------------------------------- */
@@ -186,10 +229,6 @@ static NOINLINE void convolve(const snn_run_state *run, const snn_operation *op,
         for (uint32_t c = 0; c < op->channels; c++) sum[c] = s->current[c];
 }
 
-static inline int32_t real_number(const snn_value *value, const void *position, uint32_t channel) {
-    return value->storage == SNN_INT16 ? ((const int16_t *)position)[channel] : ((const int32_t *)position)[channel];
-}
-
 /* One group of a convolution of real values at one position and step; zeros add nothing. */
 static NOINLINE void convolve_group(const snn_run_state *run, const snn_operation *op, const window *w,
                                     const pixels_scratch *s, uint32_t t, uint32_t group, int32_t *sum) {
@@ -203,7 +242,7 @@ static NOINLINE void convolve_group(const snn_run_state *run, const snn_operatio
             const void *position = snn_position(run, w->in, w->rows[dy], t, w->left + dx);
             uint32_t at = ((dy * kernel + dx) * w->in->channels + first) * w->run;
             for (uint32_t channel = first; channel < first + inputs; channel++, at += w->run) {
-                const int32_t x = real_number(w->in, position, channel);
+                const int32_t x = snn_number(w->in, position, channel);
                 if (!x) continue;
                 if (!list) {
                     for (uint32_t c = 0; c < w->run; c++) sum[c] = snn_add(sum[c], snn_times(x, w->weight[at + c]));
@@ -227,91 +266,6 @@ static void convolve_dense(const snn_run_state *run, const snn_operation *op, co
         convolve_group(run, op, w, s, t, group, sum + group * w->run);
 }
 
-/* --- neurons ----------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    const int32_t *threshold, *bias;
-    const uint8_t *leak;
-} neurons;
-
-/* Up to 32 neurons at one position. current[t * stride + i]: I of neuron i; stride 0 if it is the same at every step.
- * words[t * pitch]: their spikes. */
-typedef struct {
-    const int32_t *current, *threshold, *bias;
-    const uint8_t *leak;
-    uint32_t *words;
-    uint32_t stride, pitch, count, steps;
-} population;
-
-/* All steps of each neuron: v <- leak(v) + I + b, a spike where v >= threshold, reset. With everything but the
- * population constant, `bits` and `v` are registers. */
-static inline __attribute__((always_inline)) void run_neurons(const population *n, uint32_t *bits, uint32_t steps,
-                                                              int decay, int subtract) {
-    const int32_t *current = n->current, *thresholds = n->threshold, *biases = n->bias;
-    const uint8_t *leaks = n->leak, *const end = leaks + n->count;
-    const uint32_t stride = n->stride;
-    uint32_t bit = 1;
-    for (uint32_t t = 0; t < steps; t++) bits[t] = 0;
-    for (; leaks != end; current++, bit <<= 1) {
-        const int32_t threshold = *thresholds++, bias = *biases++;
-        const uint32_t leak = *leaks++;
-        const int32_t *at = current;
-        int32_t v = 0;
-        for (uint32_t t = 0; t < steps; t++, at += stride) {
-            const int32_t kept = v >> leak;
-            v = decay ? (int32_t)((uint32_t)v - (uint32_t)kept) : kept;
-            v = snn_add(snn_add(v, *at), bias);
-            if (v >= threshold) {
-                bits[t] |= bit;
-                v = subtract ? (int32_t)((uint32_t)v - (uint32_t)threshold) : 0;
-            }
-        }
-    }
-    for (uint32_t t = 0; t < steps; t++) n->words[t * n->pitch] = bits[t];
-}
-
-/* The usual number of steps is known to the compiler. */
-#define NEURONS(name, decay, subtract)                                                                             \
-    static NOINLINE void name(const population *n) {                                                               \
-        if (n->steps == 4) {                                                                                       \
-            uint32_t bits[4];                                                                                      \
-            run_neurons(n, bits, 4, decay, subtract);                                                              \
-        } else {                                                                                                   \
-            uint32_t bits[SNN_MAX_STEPS];                                                                          \
-            run_neurons(n, bits, n->steps, decay, subtract);                                                       \
-        }                                                                                                          \
-    }
-NEURONS(shift_to_zero, 0, 0)
-NEURONS(shift_subtract, 0, 1)
-NEURONS(decay_to_zero, 1, 0)
-NEURONS(decay_subtract, 1, 1)
-
-static inline uint32_t bits_set(uint32_t x) {
-    x -= x >> 1 & 0x55555555u;
-    x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
-    x = (x + (x >> 4)) & 0x0F0F0F0Fu;
-    return x * 0x01010101u >> 24;
-}
-
-/* Runs all neurons of a position and stores their spikes; returns how many there were. */
-static NOINLINE uint32_t fire(const snn_operation *op, const neurons *n, const int32_t *current, uint32_t stride,
-                              uint32_t steps, uint32_t *words, uint32_t pitch) {
-    static void (*const kinds[])(const population *) = {shift_to_zero, shift_subtract, decay_to_zero, decay_subtract};
-    void (*const run)(const population *) = kinds[2 * op->as.pixels.decay + op->as.pixels.subtract];
-    population some = {.stride = stride, .pitch = pitch, .steps = steps, .words = words};
-    uint32_t spikes = 0;
-    for (uint32_t c = 0; c < op->channels; c += 32, some.words++) {
-        some.current = current + c;
-        some.threshold = n->threshold + c;
-        some.bias = n->bias + c;
-        some.leak = n->leak + c;
-        some.count = op->channels - c < 32 ? op->channels - c : 32;
-        run(&some);
-        for (uint32_t t = 0; t < steps; t++) spikes += bits_set(some.words[t * pitch]);
-    }
-    return spikes;
-}
-
 /* --- counts ------------------------------------------------------------------------------------------------------ */
 
 /* Which positions along one axis are counted: inside the inner part, covering a real pixel. Relative to the tile. */
@@ -327,7 +281,7 @@ typedef struct {
     const snn_operation *op;
     const snn_value *out, *spikes;
     window window;
-    neurons neurons;
+    snn_neurons neurons;
     pixels_scratch scratch;
     uint32_t first_row, end_row, first_column, end_column; /* that are counted */
     uint64_t row_spikes;
@@ -416,13 +370,12 @@ static void one_position(pixels_state *p, uint32_t y, uint32_t x, uint8_t *spike
     if (p->spikes) {
         const uint32_t words = snn_bit_words(op->channels), pitch = p->run->columns / p->spikes->scale * words;
         uint32_t *to = (uint32_t *)(void *)spike_row + (size_t)x * words;
-        count_position(p, x, fire(op, &p->neurons, sums, steps == all ? even : 0, all, to, pitch));
+        count_position(p, x, snn_fire(op, &p->neurons, sums, steps == all ? even : 0, all, to, pitch));
     }
 }
 
-snn_status snn_pixels(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
+static snn_status run_pixels(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
     const snn_plan *plan = run->plan;
-    const uint8_t *constants = plan->constants;
     pixels_state p = {
         .run = run,
         .op = op,
@@ -433,9 +386,7 @@ snn_status snn_pixels(const snn_run_state *run, const snn_operation *op, uint32_
     const uint32_t scale = p.out ? p.out->scale : p.spikes->scale;
     if (op->as.pixels.head) start_head(run, op, &p.window);
     if (p.spikes) {
-        p.neurons.threshold = (const int32_t *)(const void *)(constants + op->as.pixels.threshold);
-        p.neurons.bias = (const int32_t *)(const void *)(constants + op->as.pixels.lif_bias);
-        p.neurons.leak = constants + op->as.pixels.leak;
+        p.neurons = snn_neurons_of(plan, op);
         start_counts(&p);
         count_row(&p, UINT32_MAX); /* clears the counters */
     }
@@ -451,3 +402,22 @@ snn_status snn_pixels(const snn_run_state *run, const snn_operation *op, uint32_
     }
     return SNN_OK;
 }
+
+static uint64_t dense_macs(const snn_plan *plan, const snn_operation *op, uint32_t height, uint32_t width) {
+    const snn_value *in = &plan->values[op->input];
+    const uint32_t kernel = op->as.pixels.kernel, stride = op->as.pixels.stride, padding = op->as.pixels.padding;
+    const uint32_t scale = in->scale * stride;
+    const uint32_t rows = snn_ceil_div(height, in->scale), columns = snn_ceil_div(width, in->scale);
+    const uint64_t down = snn_taps(rows, snn_ceil_div(height, scale), kernel, stride, padding);
+    const uint64_t across = snn_taps(columns, snn_ceil_div(width, scale), kernel, stride, padding);
+    return down * across * in->channels * (op->channels / op->as.pixels.groups) * in->steps;
+}
+
+static void count_pixels(const snn_plan *plan, const snn_operation *op, uint32_t height, uint32_t width,
+                         snn_counts *counts) {
+    if (op->as.pixels.head == SNN_DENSE_CONV)
+        counts[op->as.pixels.head_layer].macs = dense_macs(plan, op, height, width);
+}
+
+const snn_operation_kind snn_pixels = {
+    .check = check_pixels, .scratch = pixels_size, .run = run_pixels, .count = count_pixels};
