@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
-from firmware_bridge.power.sensors import LARGEST_W, Sensor, SensorError
+from firmware_bridge.power.sensor import LARGEST_W, Sensor, SensorError
 
 FAILURES = 5  # in a row: then a sensor is gone
 MIN_SAMPLES = 3  # in a span
