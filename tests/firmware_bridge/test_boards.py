@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,30 @@ def test_a_board_too_small_for_any_tile_says_so():
 def test_an_unknown_board_is_answered_with_those_there_are():
     with pytest.raises(BoardError, match="no board called 'qemu'; choose one of native, reference, sim"):
         open_board("qemu")
+
+
+def test_a_file_has_one_board_and_boards_of_this_machine_come_first():
+    files = [board.__module__ for board in BOARDS.values()]
+    assert len(set(files)) == len(files) and list(BOARDS)[:3] == ["native", "reference", "sim"]
+    assert all(file.rpartition(".")[2] == name.replace("-", "_") for file, name in zip(files, BOARDS, strict=True))
+
+
+def test_a_network_with_a_kind_that_the_device_plan_does_not_have_is_refused_when_it_is_loaded():
+    bundle = bundled(*random_network(5))
+    nodes = tuple(replace(node, kind="maximum") if node.kind == "lif" else node for node in bundle.graph.nodes)
+    analysis = replace(bundle.analysis, graph=replace(bundle.graph, nodes=nodes))
+    with Native() as native, pytest.raises(BoardError, match="is of the kind 'maximum'"):
+        native.load(replace(bundle, graph=analysis.graph, analysis=analysis))
+
+
+def test_the_packages_that_are_missing_are_printed_for_scripts(monkeypatch, capsys):
+    from firmware_bridge.boards.__main__ import main
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["--packages"]) == 0
+    assert {"gcc", "libc6-dev", "gcc-arm-none-eabi", "qemu-system-arm", "qemu-user"} <= set(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_board_without_its_tools_names_the_packages(monkeypatch):
