@@ -15,7 +15,7 @@ demo: $(VENV)/.core
 	@echo "wrote demo/before_after.png (as it came | restored) and demo/stats.json"
 
 test: $(VENV)/.dev
-	@scripts/boards.sh
+	@scripts/boards.sh $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard simulator firmware_bridge edge export)

@@ -11,7 +11,7 @@ import numpy as np
 from edge.errors import UserError, sentence
 from edge.images import Pixels
 from firmware_bridge.boards import Board, BoardError, open_board
-from firmware_bridge.native import statistics
+from firmware_bridge.counts import statistics
 from simulator.bundle import read_bundle
 from simulator.network import Result, as_given, as_rgb
 

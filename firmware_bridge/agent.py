@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from firmware_bridge import protocol
-from firmware_bridge.build import BuildError
-from firmware_bridge.inside import Inside
+from firmware_bridge.in_process import InProcess
 from firmware_bridge.power.meter import NotMeasured
 from firmware_bridge.power.recording import Recording, open_recording
 from firmware_bridge.protocol import ANSWER, MOST_BODY, Frame, Kind, Power, Why
 from firmware_bridge.secret import FILE_VARIABLE, VARIABLE, SecretError, read_secret
 from firmware_bridge.server import MOST_CONNECTIONS, ListenError, Server, parse_address
+from firmware_bridge.toolchain import BuildError
 from simulator.network import installed_memory
 
 ADDRESS = "127.0.0.1:7700"
@@ -49,14 +49,14 @@ class Device:
         self.busy = threading.Lock()
         self.runs = 0
         self._lock = threading.Lock()
-        self._free: list[Inside] = []
+        self._free: list[InProcess] = []
 
     @contextlib.contextmanager
-    def board(self, write: Callable[[bytes], object]) -> Iterator[Inside]:
-        """A board of the client's own; the one given back last, so that who comes again finds the plan still there."""
+    def board(self, write: Callable[[bytes], object]) -> Iterator[InProcess]:
+        """A board of the client's own: the one given back last, so that a client that reconnects finds its plan."""
         with self._lock:
             board = self._free.pop() if self._free else None
-        board = board or Inside(self.room, write, build=b"agent")
+        board = board or InProcess(self.room, write, build=b"agent")
         board.write = write
         try:
             yield board
@@ -137,7 +137,7 @@ class Session:
     def _alive(self, frame: Frame) -> None:
         self._write(Frame(Kind.PROGRESS + ANSWER, frame.sequence, bytes(4)).encode())
 
-    def _run(self, frame: Frame, board: Inside, encoded: bytes) -> None:
+    def _run(self, frame: Frame, board: InProcess, encoded: bytes) -> None:
         while not self._device.busy.acquire(timeout=ALIVE_S):
             self._alive(frame)
             if self._lost:

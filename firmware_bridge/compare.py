@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.boards import Board, BoardError, open_board
-from firmware_bridge.locate import NetworkTracer, first_place
-from firmware_bridge.native import COUNTS
+from firmware_bridge.counts import COUNTS
+from firmware_bridge.first_difference import NetworkTracer, first_place
 from simulator.analysis import Analysis
 from simulator.bundle import Bundle, BundleError, read_bundle
 from simulator.network import Network, Result
@@ -110,7 +110,7 @@ def compare(
 
 
 def first_difference(bundle: Bundle, board: Board, picture: npt.NDArray[np.uint8]) -> str:
-    """Where the board parts from the reference, in words; raises `BoardError`.
+    """Where the board first differs from the reference, in words; raises `BoardError`.
 
     Layers are looked into where each is computed by itself and the picture whole. A fault that shows only where nodes
     are fused or pictures are cut is not found there, and that is said.

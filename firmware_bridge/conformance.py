@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
 from firmware_bridge.compare import compare, first_difference, images, read
-from firmware_bridge.locate import NetworkTracer, first_place
+from firmware_bridge.first_difference import NetworkTracer, first_place
 from simulator.bundle import Bundle, BundleError, parse, read_bundle, serialise
 from simulator.network import Network
 from simulator.random_networks import random_network
@@ -77,7 +77,7 @@ def noise(seed: int) -> Picture:
     return rng.integers(0, 256, (int(height), int(width), 3)).astype(np.uint8)
 
 
-def conform(board: Board, jobs: Iterator[tuple[str, Bundle, list[Picture]]], backend: str, tell: bool = True) -> Tally:
+def conform(board: Board, jobs: Iterator[tuple[str, Bundle, list[Picture]]], backend: str) -> Tally:
     """Runs every network on its pictures on both sides, and looks into it on the first picture that is small enough.
 
     backend: of the simulator, to compare with. A line is printed for every network. Raises `BoardError`.

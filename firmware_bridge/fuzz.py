@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from firmware_bridge.build import FUZZERS, BuildError, fuzzer
 from firmware_bridge.plan import compile_plan
+from firmware_bridge.toolchain import FUZZERS, BuildError, fuzzer
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.graph import Graph

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge import protocol
-from firmware_bridge.native import COUNTS, STATUSES, Tile
+from firmware_bridge.counts import COUNTS
+from firmware_bridge.native import STATUSES
+from firmware_bridge.plan.records import header_word
 from firmware_bridge.protocol import (
     ANSWER,
     Frame,
@@ -33,6 +35,7 @@ from firmware_bridge.protocol import (
     Why,
 )  # fmt: skip
 from firmware_bridge.runner import Measured
+from firmware_bridge.tiles import Tile
 from firmware_bridge.transport import Transport, TransportError
 
 
@@ -182,10 +185,10 @@ class Link:
         return np.frombuffer(looked, kind)
 
     def _time_steps(self) -> int:
-        return int.from_bytes(self.plan[80:84], "little")
+        return header_word(self.plan, "time_steps")
 
     def _layers(self) -> int:
-        return int.from_bytes(self.plan[96:100], "little")
+        return header_word(self.plan, "layers")
 
     def _hello(self) -> Hello:
         try:

@@ -1,29 +1,19 @@
-"""The C core on this machine: `run(bundle, image)` gives what every other backend gives, to the last bit."""
+"""The C core in this process: plans opened, pictures restored, layers looked into."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.build import shared_library
-from firmware_bridge.plan import Plan, compile_bundle
-from simulator.analysis import Analysis
-from simulator.bundle import Bundle
-from simulator.network import Result, as_given, as_rgb
-from simulator.statistics import Population, Statistics
-from simulator.trace import Trace, digest
+from firmware_bridge.counts import COUNTS
+from firmware_bridge.tiles import TILE_FIELDS, Tile
+from firmware_bridge.toolchain import shared_library
 
-TILE_FIELDS = (
-    "image_height", "image_width", "top", "left", "height", "width",
-    "inner_top", "inner_left", "inner_height", "inner_width",
-)  # fmt: skip
-COUNTS = np.dtype([("spikes", "<u8"), ("synops", "<u8"), ("macs", "<u8")])
 STATUSES = (
     "SNN_OK", "SNN_ALIGNMENT", "SNN_TRUNCATED", "SNN_NOT_A_PLAN", "SNN_VERSION", "SNN_HASH", "SNN_HEADER", "SNN_VALUE",
     "SNN_OPERATION", "SNN_TERM", "SNN_PROJECTION", "SNN_CONSTANT", "SNN_SIZE", "SNN_TOO_LARGE", "SNN_MEMORY",
@@ -37,29 +27,6 @@ class CoreError(RuntimeError):
     def __init__(self, status: int, doing: str):
         self.status = STATUSES[status] if status < len(STATUSES) else f"status {status}"
         super().__init__(f"the C core answered {self.status} when {doing}")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Which pixels are given and which of them are counted; see snn_tile in firmware/core/snn.h."""
-
-    image_height: int
-    image_width: int
-    top: int
-    left: int
-    height: int
-    width: int
-    inner_top: int
-    inner_left: int
-    inner_height: int
-    inner_width: int
-
-    @staticmethod
-    def whole(height: int, width: int) -> Tile:
-        return Tile(height, width, 0, 0, height, width, 0, 0, height, width)
-
-    def fields(self) -> tuple[int, ...]:
-        return tuple(getattr(self, name) for name in TILE_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -117,14 +84,7 @@ def _library() -> ctypes.CDLL:
     library.snn_open.argtypes = [plan, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint32)]
     library.snn_memory_size.argtypes = [plan, tile, ctypes.c_int, ctypes.POINTER(ctypes.c_size_t)]
     library.snn_run.argtypes = [plan, tile, ctypes.POINTER(_Job)]
-    library.snn_status_name.restype = ctypes.c_char_p
     return library
-
-
-def status_name(status: int) -> str:
-    """What the core calls a status."""
-    name: bytes = _library().snn_status_name(status)
-    return name.decode()
 
 
 class Core:
@@ -187,118 +147,6 @@ class Core:
         probe = _Probe(layer, step, channel, numbers.ctypes.data, numbers.size)
         self.run(picture, probe=probe)
         return numbers[: probe.count]
-
-
-class NativeNetwork:
-    """A bundle on the C core. `plan`: what it was compiled to."""
-
-    def __init__(self, bundle: Bundle):
-        self.bundle, self.analysis = bundle, bundle.analysis
-        self.plan: Plan = compile_bundle(bundle)
-        self.core = Core(self.plan.data)
-
-    def run(self, image: npt.NDArray[np.uint8], tile: int | None = None, by_rows: bool = False) -> Result:
-        """As `simulator.network.Network.run`. tile: side of halo tiles in pixels; None: the image whole. by_rows: from
-        top to bottom in bands, in memory that grows with the width alone."""
-        colour, alpha = as_rgb(image)
-        height, width = colour.shape[:2]
-        restored = np.empty((height, width, 3), np.uint8)
-        counts, seconds = np.zeros(len(self.plan.layers), COUNTS), 0.0
-        for part in tiles(self.analysis, height, width, tile):
-            rows = slice(part.top, part.top + part.height)
-            found = self.core.run(colour[rows, part.left : part.left + part.width], part, by_rows=by_rows)
-            place, source = inner_slices(part)
-            restored[place] = found.image[source]
-            add_counts(counts, found.counts)
-            seconds += found.seconds
-        stats = statistics(self.analysis, height, width, counts, seconds)
-        return Result(as_given(image, restored, alpha), stats)
-
-    def trace(self, image: npt.NDArray[np.uint8]) -> Trace:
-        """As `simulator.network.Network.trace`, from a plan that stores every node."""
-        colour, _ = as_rgb(image)
-        return trace(self.bundle, colour)
-
-
-def run(bundle: Bundle, image: npt.NDArray[np.uint8]) -> Result:
-    """Restore an image of any size with the C core; see `NativeNetwork.run`."""
-    return NativeNetwork(bundle).run(image)
-
-
-def trace(bundle: Bundle, colour: npt.NDArray[np.uint8]) -> Trace:
-    """Hashes of every layer's output at every step, over the padded image; colour: uint8 [H, W, 3]."""
-    plan = compile_bundle(bundle, fuse=False)
-    height, width = colour.shape[:2]
-    rows, columns = bundle.analysis.padded(height, width)
-    padded = np.pad(colour, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-    found = Core(plan.data).run(padded, trace=True)
-    assert found.trace is not None
-    return hashes_by_layer(bundle.analysis, found.trace, found.image)
-
-
-def hashes_by_layer(analysis: Analysis, hashes: npt.NDArray[np.uint64], restored: npt.NDArray[np.uint8]) -> Trace:
-    """A trace as `simulator.trace` has it, of the layers that are stored and the restored picture [H, W, 3]."""
-    found: Trace = {}
-    for node, row in zip(analysis.graph.nodes, hashes, strict=True):
-        steps = 1 if analysis.values[node.name].static else analysis.graph.time_steps
-        if row[:steps].any():
-            found[node.name] = [int(number).to_bytes(8, "little").hex() for number in row[:steps]]
-    found[analysis.graph.nodes[-1].name] = digest(restored.transpose(2, 0, 1)[None])
-    return found
-
-
-def tiles(analysis: Analysis, height: int, width: int, side: int | None) -> list[Tile]:
-    """Tiles of `side` pixels (a multiple of `analysis.align`) with their halo; None: one for the whole image."""
-    if side is None:
-        return [Tile.whole(height, width)]
-    if side < 1 or side % analysis.align:
-        raise ValueError(f"a tile of {side} pixels; this network's tiles are multiples of {analysis.align} pixels")
-    down, across = (_spans(extent, side, analysis.halo) for extent in (height, width))
-    return [
-        Tile(height, width, top, left, rows, columns, inner_top, inner_left, inner_rows, inner_columns)
-        for top, rows, inner_top, inner_rows in down
-        for left, columns, inner_left, inner_columns in across
-    ]
-
-
-def _spans(extent: int, side: int, halo: int) -> list[tuple[int, int, int, int]]:
-    """(first, length) with halo and without, of the tiles along one axis."""
-    spans = []
-    for first in range(0, extent, side):
-        start, end = max(first - halo, 0), min(first + side + halo, extent)
-        spans.append((start, end - start, first, min(side, extent - first)))
-    return spans
-
-
-def inner_slices(tile: Tile) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where the inner part of a tile lies: in the image, and in the tile."""
-    rows, columns = (
-        (slice(at, at + length), slice(at - outer, at - outer + length))
-        for at, length, outer in (
-            (tile.inner_top, tile.inner_height, tile.top),
-            (tile.inner_left, tile.inner_width, tile.left),
-        )
-    )
-    return (rows[0], columns[0]), (rows[1], columns[1])
-
-
-def add_counts(total: npt.NDArray[np.void], part: npt.NDArray[np.void]) -> None:
-    """Adds the counts of one tile; MACs are the whole image's in every tile."""
-    total["spikes"] += part["spikes"]
-    total["synops"] += part["synops"]
-    total["macs"] = part["macs"]
-
-
-def statistics(analysis: Analysis, height: int, width: int, counts: npt.NDArray[np.void], seconds: float) -> Statistics:
-    """Statistics of a frame from what the core counted [nodes]: spikes, SyOps and MACs are the core's own."""
-    names = [node.name for node in analysis.graph.nodes]
-    counted: Mapping[str, npt.NDArray[np.void]] = dict(zip(names, counts, strict=True))
-    spikes, synops, macs = (
-        {name: int(row[what]) for name, row in counted.items()} for what in ("spikes", "synops", "macs")
-    )
-    layers = Population(analysis, height, width).layers(spikes, synops)
-    own = tuple(replace(layer, macs=macs[layer.name]) for layer in layers)
-    return Statistics(seconds, height, width, analysis.graph.time_steps, analysis.parameters, own)
 
 
 def _aligned(size: int) -> npt.NDArray[np.uint8]:

@@ -14,8 +14,11 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.build import Machine
-from firmware_bridge.native import COUNTS, CoreError, Restored, Tile
+from firmware_bridge.counts import COUNTS
+from firmware_bridge.machine import Machine
+from firmware_bridge.native import CoreError, Restored
+from firmware_bridge.plan.records import header_word
+from firmware_bridge.tiles import Tile
 
 _END, _OPEN, _RUN, _ACCUMULATE = range(4)
 _PROBE = 4  # a flag of _RUN
@@ -34,7 +37,7 @@ class RunnerError(RuntimeError):
 
 
 class Runner:
-    """One running program on a machine of `build.MACHINES`. Use as a context manager; raises `RunnerError`."""
+    """One running program on a machine. Use as a context manager; raises `RunnerError`."""
 
     def __init__(self, machine: Machine):
         self._machine = machine
@@ -54,7 +57,7 @@ class Runner:
         status, record = struct.unpack("<2I", self._receive(8))
         if status:
             raise CoreError(status, f"{self._name} was given a plan of {len(plan)} bytes (record {record})")
-        (self.time_steps,), (self.layers,) = (struct.unpack_from("<I", plan, at) for at in (80, 96))
+        self.time_steps, self.layers = (header_word(plan, name) for name in ("time_steps", "layers"))
 
     def run(
         self, picture: npt.NDArray[np.uint8], tile: Tile | None = None, trace: bool = False, by_rows: bool = False
@@ -88,7 +91,7 @@ class Runner:
     def accumulate(
         self, current: npt.NDArray[np.int16], weight: npt.NDArray[np.int16], runs: npt.NDArray[np.integer], plain: bool
     ) -> tuple[npt.NDArray[np.int16], int]:
-        """The inner loop alone: current [channels] + weight[runs].sum(0), and the ticks that it took.
+        """The accumulate kernel alone: current [channels] + weight[runs].sum(0), and the ticks that it took.
 
         weight: [any, channels], channels even; plain: in plain C, whatever faster version the machine has.
         """

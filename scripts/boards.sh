@@ -1,21 +1,12 @@
 #!/usr/bin/env bash
-# The cross compilers and emulators that the tests of the C core need: installed if this user may, named if not.
+# The cross compilers and emulators that the boards need (firmware_bridge/boards says which): installed if this user may,
+# named if not. Usage: scripts/boards.sh VENV
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/apt.sh
 
-declare -A packages=(
-    [gcc]=gcc
-    [arm-none-eabi-gcc]=gcc-arm-none-eabi
-    [qemu-system-arm]=qemu-system-arm
-    [qemu-arm]=qemu-user
-    [aarch64-linux-gnu-gcc]="gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
-    [arm-linux-gnueabihf-gcc]="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
-)
-missing=()
-for tool in "${!packages[@]}"; do
-    # shellcheck disable=SC2206  # one tool may need two packages
-    command -v "$tool" >/dev/null || missing+=(${packages[$tool]})
-done
+# shellcheck disable=SC2207  # names of packages have no spaces
+missing=($("$1/bin/python" -m firmware_bridge.boards --packages))
 [ ${#missing[@]} -eq 0 ] && exit
 
 install_packages "${missing[@]}" ||

@@ -1,17 +1,35 @@
-"""Boards by name. `python -m firmware_bridge.boards` lists them."""
+"""Boards by name, each in a file of this folder. `python -m firmware_bridge.boards` lists them.
+
+The other files are what boards have in common: `base` (any board), `core` (it runs the C core), `linked` (at the end of
+a link, or at a serial port), `emulated` (in an emulator), `remote` (at an address in the network).
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
-from firmware_bridge.boards.core import Native
-from firmware_bridge.boards.linked import Arm64, ArmV7, CortexM7, CortexM55, by_address
+from firmware_bridge.boards.linked import by_address
 from firmware_bridge.boards.remote import SCHEME, Remote
-from firmware_bridge.boards.simulated import Reference, Simulator
 
 __all__ = ["BOARDS", "Board", "BoardError", "BoardResult", "open_board"]
 
-_KINDS: tuple[type[Board], ...] = (Simulator, Reference, Native, Arm64, ArmV7, CortexM7, CortexM55)
-BOARDS = {kind.name: kind for kind in _KINDS}
+
+def _named_boards() -> Iterator[type[Board]]:
+    """The classes in the files of this folder that have a name of their own."""
+    for found in pkgutil.iter_modules(__path__):
+        if found.name != "__main__":
+            module = importlib.import_module(f"{__name__}.{found.name}")
+            for kind in vars(module).values():
+                if isinstance(kind, type) and issubclass(kind, Board) and kind.__module__ == module.__name__:
+                    if kind.name:
+                        yield kind
+
+
+# Those of this machine first.
+BOARDS = {board.name: board for board in sorted(_named_boards(), key=lambda board: (not board.here, board.name))}
 
 
 def open_board(name: str) -> Board:

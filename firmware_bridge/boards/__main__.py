@@ -17,7 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0; 2 if the board that is asked for does not answer. In the list a board that is not ready is no mistake."""
     parser = argparse.ArgumentParser("python -m firmware_bridge.boards", description="Boards that networks can run on.")
     parser.add_argument("name", nargs="?", help="ask this one (a name, tcp://HOST:PORT or serial:///DEVICE?baud=N)")
+    parser.add_argument("--packages", action="store_true", help="print the Debian packages that are missing, no more")
     options = parser.parse_args(arguments)
+    if options.packages:
+        print(*sorted({package for kind in BOARDS.values() for package in kind.packages()}))
+        return 0
     if options.name is None:
         for name, kind in BOARDS.items():
             missing = kind.missing()

@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.locate import Tracer
+from firmware_bridge.first_difference import Tracer
 from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle
 
@@ -22,7 +22,7 @@ class BoardError(RuntimeError):
 class BoardResult:
     """What a board gives for a picture.
 
-    image: uint8 RGB [H, W, 3]. counts: native.COUNTS [nodes of the graph], of the whole picture. seconds: of the
+    image: uint8 RGB [H, W, 3]. counts: `counts.COUNTS` [nodes of the graph], of the whole picture. seconds: of the
     network alone, by the board's own clock. ticks: the same in the board's `unit`, or None. end_to_end_s: on this
     machine, transfers included. memory: bytes of working memory, 0 if unknown. overhead: pixels computed by pixels of
     the picture, more than 1 where it was cut into tiles.
@@ -51,9 +51,14 @@ class Board(ABC):
     here = True
 
     @classmethod
+    def packages(cls) -> tuple[str, ...]:
+        """Debian packages that have to be installed before it can be used."""
+        return ()
+
+    @classmethod
     def missing(cls) -> str:
-        """What has to be installed before it can be used, a sentence; empty if nothing."""
-        return ""
+        """What has to be done before it can be used, a sentence; empty if nothing."""
+        return f"apt-get install {' '.join(cls.packages())}" if cls.packages() else ""
 
     @abstractmethod
     def load(self, bundle: Bundle) -> None:

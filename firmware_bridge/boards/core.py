@@ -11,24 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
-from firmware_bridge.build import BuildError
+from firmware_bridge.counts import COUNTS, add_counts
+from firmware_bridge.first_difference import CoreTracer, Looking, Tracer
 from firmware_bridge.link import LinkError
-from firmware_bridge.locate import CoreTracer, Looking, Tracer
-from firmware_bridge.native import (
-    COUNTS,
-    Core,
-    CoreError,
-    Restored,
-    Tile,
-    add_counts,
-    inner_slices,
-    tiles,
-)
-from firmware_bridge.plan import compile_bundle
+from firmware_bridge.native import Core, CoreError, Restored
+from firmware_bridge.plan import PlanError, compile_bundle
 from firmware_bridge.runner import RunnerError
+from firmware_bridge.tiles import Tile, inner_slices, tiles
+from firmware_bridge.toolchain import BuildError
 from simulator.bundle import Bundle
 
-FAULTS = (BuildError, CoreError, RunnerError, LinkError)
+FAULTS = (BuildError, CoreError, PlanError, RunnerError, LinkError)
 COUNTERS = COUNTS.itemsize + 64  # bytes per node beside the working memory, and the allocator's share
 
 
@@ -51,8 +44,8 @@ class CoreBoard(Board):
         """A core that has opened a plan; raises one of `FAULTS`."""
 
     def load(self, bundle: Bundle) -> None:
-        self._bundle, self._plan = bundle, compile_bundle(bundle)
         try:
+            self._bundle, self._plan = bundle, compile_bundle(bundle)
             self._sizes = Core(self._plan.data)  # tells what a picture needs, whatever machine it is for
             self._core = self._open(self._plan.data)
         except FAULTS as error:
@@ -118,24 +111,3 @@ class CoreBoard(Board):
             return False
         broad = max(part.width for part in parts)
         return broad <= self.most_columns and needed + 3 * largest.height * largest.width + beside <= self.memory_bytes
-
-
-class Native(CoreBoard):
-    name = "native"
-    about = "the C core on this machine, in this process"
-
-    @classmethod
-    def missing(cls) -> str:
-        try:
-            Core(b"")
-        except CoreError:
-            pass  # it is there and refuses an empty plan
-        except BuildError as error:
-            return str(error)
-        return ""
-
-    def _open(self, plan: bytes) -> Core:
-        return Core(plan)
-
-    def _look(self, plan: bytes) -> Core:
-        return Core(plan)

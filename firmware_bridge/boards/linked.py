@@ -1,9 +1,8 @@
-"""Boards at the end of a link: a serial port, or firmware in an emulator that this machine starts and stops."""
+"""Boards at the end of a link, and those among them at a serial port."""
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from abc import abstractmethod
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 from firmware_bridge.boards.base import BoardError
 from firmware_bridge.boards.core import CoreBoard
-from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError
 from firmware_bridge.link import Link, LinkError, Patience
-from firmware_bridge.native import Tile
 from firmware_bridge.runner import Measured
-from firmware_bridge.transport import Pipe, Serial, Transport, TransportError
+from firmware_bridge.tiles import Tile
+from firmware_bridge.toolchain import BuildError
+from firmware_bridge.transport import Serial, Transport, TransportError
 
 BAUD = 115_200
 
@@ -115,48 +114,3 @@ def by_address(name: str) -> SerialPort:
     if importlib.util.find_spec("serial") is None:
         raise BoardError(f"{name} cannot be used yet: serial ports need pyserial; pip install pyserial")
     return SerialPort(parts.path, int(text), name)
-
-
-class Emulated(Linked):
-    """One of build.MACHINES, in its emulator, by its fast path."""
-
-    @classmethod
-    def missing(cls) -> str:
-        machine = MACHINES[cls.name]
-        packages = [
-            package
-            for tool, package in (
-                (machine.target.compiler, machine.target.package),
-                (machine.emulator[0], machine.package),
-            )
-            if shutil.which(tool) is None
-        ]
-        return f"apt-get install {' '.join(packages)}" if packages else ""
-
-    def _connect(self) -> Transport:
-        machine = MACHINES[self.name]
-        return Pipe(machine.link_command(), one_processor=bool(machine.linker_script))
-
-
-class Arm64(Emulated):
-    name = "qemu-aarch64"
-    about = "the C core for Linux on ARM64, under qemu-user"
-    clock = "wall time of the emulation, which says nothing about a real board"
-
-
-class ArmV7(Emulated):
-    name = "qemu-arm"
-    about = "the C core for Linux on ARMv7 with NEON, under qemu-user"
-    clock = Arm64.clock
-
-
-class CortexM7(Emulated):
-    name = "qemu-mps2-an500"
-    about = "Cortex-M7 without an operating system, Arm MPS2+ AN500, under qemu-system-arm"
-    clock = f"instructions at {INSTRUCTION_NS} ns each, not cycles"
-    unit, unit_ns = "instructions", INSTRUCTION_NS
-
-
-class CortexM55(CortexM7):
-    name = "qemu-mps3-an547"
-    about = "Cortex-M55 without an operating system, Arm MPS3 AN547, under qemu-system-arm"

@@ -72,7 +72,7 @@ class Remote(Linked):
         super().__init__()
         self.name = name
         self._secret: bytes | None = None
-        _ = self.link  # who is not there is named at once
+        _ = self.link  # a board that is not there is named at once
 
     @property
     def link(self) -> Link:

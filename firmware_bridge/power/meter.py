@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
-from firmware_bridge.power.sensors import LARGEST_W, Sensor, SensorError
+from firmware_bridge.power.sensor import LARGEST_W, Sensor, SensorError
 
 FAILURES = 5  # in a row: then a sensor is gone
-FEWEST_SAMPLES = 3  # in a span
+MIN_SAMPLES = 3  # in a span
 LONGEST_GAP_S = 1.0  # between samples, or ten times the usual distance if that is more
 IDLE_S = 1.5
 
@@ -55,7 +55,7 @@ class Span:
         """Mean power. interval_s: the usual distance of samples. Raises `NotMeasured` where samples are missing."""
         if self.fault:
             raise NotMeasured(self.fault)
-        if self.samples < FEWEST_SAMPLES or self.seconds <= 0:
+        if self.samples < MIN_SAMPLES or self.seconds <= 0:
             raise NotMeasured(
                 f"{self.seconds:.3g} s is too short for a sensor that is read every {interval_s:.3g} s; "
                 "give it more frames"
@@ -67,7 +67,7 @@ class Span:
 
 def idle_seconds(sensor: Sensor) -> float:
     """How long doing nothing has to be measured."""
-    return max(IDLE_S, 2 * FEWEST_SAMPLES * sensor.interval_s)
+    return max(IDLE_S, 2 * MIN_SAMPLES * sensor.interval_s)
 
 
 class Meter:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.power.meter import NotMeasured, Span
-from firmware_bridge.power.sensors import LARGEST_W
+from firmware_bridge.power.sensor import LARGEST_W
 
 FORMS = (("time_s", "power_w"), ("time_s", "voltage_v", "current_a"))
 

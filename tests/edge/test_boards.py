@@ -7,7 +7,7 @@ import pytest
 
 from firmware_bridge import boards
 from firmware_bridge.boards import BOARDS, BoardError
-from firmware_bridge.boards.core import Native
+from firmware_bridge.boards.native import Native
 from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_video
 
 
@@ -57,7 +57,7 @@ def test_a_video_goes_frame_by_frame_through_a_board(work, restore, network):
 
 def test_an_unknown_board_is_answered_with_those_there_are(work, restore):
     run = restore(store(work / "a.png", picture()), "--board", "atari", "--out", work / "b.png")
-    assert_refused(run, "no board called 'atari'; choose one of sim, reference, native")
+    assert_refused(run, "no board called 'atari'; choose one of native, reference, sim")
     assert names(work) == ["a.png"]
 
 

@@ -22,8 +22,8 @@ from firmware_bridge.boards import BoardError, open_board
 from firmware_bridge.boards.linked import Linked
 from firmware_bridge.boards.remote import Remote
 from firmware_bridge.compare import compare
+from firmware_bridge.first_difference import NetworkTracer, first_place
 from firmware_bridge.link import Link, Patience, Refused
-from firmware_bridge.locate import NetworkTracer, first_place
 from firmware_bridge.plan import compile_bundle
 from firmware_bridge.power import recording
 from firmware_bridge.power.recording import Recording
@@ -127,7 +127,7 @@ def client(name: str, patience: Patience | None = None) -> Link:
     return Link(Tcp("127.0.0.1", int(name.rpartition(":")[2])), patience)
 
 
-def test_who_comes_again_finds_the_plan_and_an_upload_goes_on_where_it_broke_off():
+def test_a_client_that_reconnects_finds_its_plan_and_an_upload_goes_on_where_it_broke_off():
     bundle = read_bundle(DENOISE)
     plan = compile_bundle(bundle).data
     with serving() as name:

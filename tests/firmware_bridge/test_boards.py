@@ -6,16 +6,18 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from firmware_bridge import boards, build, compare
+from firmware_bridge import boards, compare
 from firmware_bridge.boards import BOARDS, Board, BoardError, open_board
-from firmware_bridge.boards.core import Native
-from firmware_bridge.locate import NetworkTracer, first_place
+from firmware_bridge.boards.native import Native
+from firmware_bridge.first_difference import NetworkTracer, first_place
+from firmware_bridge.machine import HOST
 from simulator.bundle import read_bundle, write_bundle
 from simulator.network import Network
 from simulator.random_networks import random_network
@@ -105,8 +107,32 @@ def test_a_board_too_small_for_any_tile_says_so():
 
 
 def test_an_unknown_board_is_answered_with_those_there_are():
-    with pytest.raises(BoardError, match="no board called 'qemu'; choose one of sim, reference, native"):
+    with pytest.raises(BoardError, match="no board called 'qemu'; choose one of native, reference, sim"):
         open_board("qemu")
+
+
+def test_a_file_has_one_board_and_boards_of_this_machine_come_first():
+    files = [board.__module__ for board in BOARDS.values()]
+    assert len(set(files)) == len(files) and list(BOARDS)[:3] == ["native", "reference", "sim"]
+    assert all(file.rpartition(".")[2] == name.replace("-", "_") for file, name in zip(files, BOARDS, strict=True))
+
+
+def test_a_network_with_a_kind_that_the_device_plan_does_not_have_is_refused_when_it_is_loaded():
+    bundle = bundled(*random_network(5))
+    nodes = tuple(replace(node, kind="maximum") if node.kind == "lif" else node for node in bundle.graph.nodes)
+    analysis = replace(bundle.analysis, graph=replace(bundle.graph, nodes=nodes))
+    with Native() as native, pytest.raises(BoardError, match="is of the kind 'maximum'"):
+        native.load(replace(bundle, graph=analysis.graph, analysis=analysis))
+
+
+def test_the_packages_that_are_missing_are_printed_for_scripts(monkeypatch, capsys):
+    from firmware_bridge.boards.__main__ import main
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["--packages"]) == 0
+    assert {"gcc", "libc6-dev", "gcc-arm-none-eabi", "qemu-system-arm", "qemu-user"} <= set(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_board_without_its_tools_names_the_packages(monkeypatch):
@@ -147,7 +173,7 @@ def test_a_board_where_nobody_listens_is_named(capsys):
 
 def test_a_daemon_on_tcp_restores_pictures_and_keeps_its_plan_between_clients(bundle):
     daemon = subprocess.Popen(
-        [str(build.link_program(build.MACHINES["host"])), "--listen", "0", "--memory", "64"],
+        [str(HOST.link_program()), "--listen", "0", "--memory", "64"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

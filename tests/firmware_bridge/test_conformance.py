@@ -9,7 +9,7 @@ import pytest
 
 from firmware_bridge import conformance
 from firmware_bridge.boards import BOARDS
-from firmware_bridge.boards.core import Native
+from firmware_bridge.boards.native import Native
 
 ROOT = Path(__file__).parents[2]
 DENOISE = ROOT / "edge" / "bundles" / "denoise.safetensors"

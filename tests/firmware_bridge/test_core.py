@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from firmware_bridge import native
-from firmware_bridge.native import COUNTS, STATUSES, Core, CoreError, NativeNetwork, Tile
+from firmware_bridge.counts import COUNTS
+from firmware_bridge.native import STATUSES, Core, CoreError
 from firmware_bridge.plan import compile_bundle, compile_plan
+from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
 from simulator.bundle import Bundle, read_bundle
 from simulator.network import Network
@@ -20,6 +22,7 @@ from simulator.random_networks import USUAL, narrow_paper_network, random_networ
 from simulator.statistics import Population
 from simulator.trace import first_difference
 from tests.conformance.agreement import bundled
+from tests.firmware_bridge.native_network import NativeNetwork
 from tests.simulator.networks import observed, random_image, small_network
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +39,7 @@ def photograph(height: int, width: int) -> np.ndarray:
 def check(bundle: Bundle, image: np.ndarray) -> None:
     reference, core = Network(bundle, "reference"), NativeNetwork(bundle)
     place = first_difference(reference.trace(image), core.trace(image))
-    assert place is None, f"reference and C core part at {place}"
+    assert place is None, f"reference and C core differ at {place}"
     expected, found = reference.run(image), core.run(image)
     assert np.array_equal(found.image, expected.image), "the C core differs where nodes are fused"
     assert found.stats.layers == expected.stats.layers
@@ -67,7 +70,7 @@ def test_the_papers_architecture_agrees():
 def test_grayscale_and_alpha_are_handled_as_the_simulator_does(shape):
     bundle = bundled(*small_network())
     image = random_image(np.random.default_rng(0), *shape)
-    assert np.array_equal(native.run(bundle, image).image, Network(bundle, "reference").run(image).image)
+    assert np.array_equal(NativeNetwork(bundle).run(image).image, Network(bundle, "reference").run(image).image)
 
 
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem == "denoise"], ids=["denoise"])
@@ -211,7 +214,9 @@ def test_the_caller_can_stop_a_run_after_any_row():
 
 
 def test_every_status_has_its_name():
-    assert tuple(native.status_name(i) for i in range(len(STATUSES) + 1)) == (*STATUSES, "unknown")
+    name = native._library().snn_status_name
+    name.restype = ctypes.c_char_p
+    assert tuple(name(i).decode() for i in range(len(STATUSES) + 1)) == (*STATUSES, "unknown")
 
 
 @pytest.mark.parametrize(

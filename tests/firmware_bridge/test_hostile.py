@@ -8,15 +8,26 @@ import struct
 import numpy as np
 import pytest
 
-from firmware_bridge import build, fuzz, native
-from firmware_bridge.build import MACHINES
+from firmware_bridge import fuzz, native, toolchain
+from firmware_bridge.machine import Machine
 from firmware_bridge.native import Core, CoreError
-from firmware_bridge.plan import HEADER_WORDS, NONE, OPERATION_WORDS, compile_plan, sealed
+from firmware_bridge.plan import compile_plan
+from firmware_bridge.plan.records import (
+    HEADER_AT,
+    HEADER_BYTES,
+    NONE,
+    OPERATION,
+    OPERATION_BYTES,
+    OPERATIONS,
+    VALUE_BYTES,
+    sealed,
+)
 from firmware_bridge.runner import Runner
+from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
 from simulator.random_networks import USUAL, random_network
 
-HEADER, VALUE, OPERATION = HEADER_WORDS * 4, 32, OPERATION_WORDS * 4
+HEADER = HEADER_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +45,15 @@ def changed(plan: bytes, at: int, *words: int) -> bytes:
 
 def counts(plan: bytes) -> tuple[int, int, int, int]:
     """Numbers of values, operations, terms and projections."""
-    return struct.unpack_from("<4I", plan, 100)
+    return struct.unpack_from("<4I", plan, HEADER_AT["values"])
+
+
+def word(plan: bytes, at: int) -> int:
+    return struct.unpack_from("<I", plan, at)[0]
 
 
 def operation(plan: bytes, index: int, field: int) -> int:
-    return HEADER + VALUE * counts(plan)[0] + OPERATION * index + 4 * field
+    return HEADER + VALUE_BYTES * counts(plan)[0] + OPERATION_BYTES * index + 4 * field
 
 
 def answer(data: bytes) -> str:
@@ -103,13 +118,16 @@ def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word
 @pytest.mark.parametrize(
     ("index", "field", "word", "status"),
     [
-        (0, 0, 9, "SNN_OPERATION"),  # kind
+        (0, 0, 0, "SNN_OPERATION"),  # kind
+        (0, 0, 6, "SNN_OPERATION"),
+        (0, 0, NONE, "SNN_OPERATION"),
         (0, 1, 1 << 20, "SNN_OPERATION"),  # layer
         (0, 3, 1 << 20, "SNN_OPERATION"),  # output
         (0, 9, 3, "SNN_OPERATION"),  # factor
         (0, 8, NONE, "SNN_OPERATION"),  # lead
         (1, 2, NONE, "SNN_OPERATION"),  # input of a convolution
         (1, 7, 1 << 30, "SNN_OPERATION"),  # terms
+        (1, 9, 3, "SNN_OPERATION"),  # head
         (1, 11, 8, "SNN_OPERATION"),  # kernel
         (1, 12, 0, "SNN_OPERATION"),  # stride
         (1, 14, 0, "SNN_OPERATION"),  # groups
@@ -123,6 +141,29 @@ def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word
 )
 def test_faults_of_operations_have_their_own_answer(plan, index, field, word, status):
     assert answer(changed(plan, operation(plan, index, field), word)) == status
+
+
+@pytest.mark.parametrize("kind", ["spikes", "readout"])
+def test_an_operation_that_writes_no_numbers_must_not_name_any(plan, kind):
+    """The size of what an operation writes is taken from its output."""
+    numbers = [word(plan, operation(plan, index, 0)) for index in range(counts(plan)[1])]
+    index = numbers.index(OPERATIONS[kind])
+    assert answer(changed(plan, operation(plan, index, OPERATION.index("output")), 0)) == "SNN_OPERATION"
+
+
+@pytest.mark.parametrize("kind", [0, 6, 1 << 31, NONE])
+def test_an_operation_of_an_unknown_kind_is_refused_by_the_runner_too(plan, kind):
+    """A plan that changes after it was opened."""
+    core, picture = Core(plan), np.zeros((8, 8, 3), np.uint8)
+    core.run(picture)
+    core._bytes[operation(plan, 1, 0) :][:4] = np.frombuffer(struct.pack("<I", kind), np.uint8)
+    for by_rows in (False, True):
+        with pytest.raises(CoreError, match="SNN_OPERATION"):
+            core.memory_size(Tile.whole(8, 8), by_rows)
+        core.memory_size = lambda tile, by_rows: 1 << 20
+        with pytest.raises(CoreError, match="SNN_OPERATION"):
+            core.run(picture, by_rows=by_rows)
+        del core.memory_size
 
 
 def test_a_fault_says_in_which_record_it_lies(plan):
@@ -171,11 +212,11 @@ def test_fuzzed_frames_never_leave_their_bounds_and_are_answered_soundly():
     ids=["a piece too long", "an answer too long", "a frame too long"],
 )
 def test_a_check_that_is_missing_from_the_link_is_found_and_the_seed_repeats_it(sound, faulty, tmp_path, monkeypatch):
-    source = (build.FIRMWARE / "link" / "link.c").read_text()
+    source = (toolchain.FIRMWARE / "link" / "link.c").read_text()
     assert source.count(sound) == 1
     (tmp_path / "link.c").write_text(source.replace(sound, faulty))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    program = build.fuzzer("frames", link=tmp_path / "link.c")
+    program = toolchain.fuzzer("frames", link=tmp_path / "link.c")
     clean, said = fuzz.fuzz("frames", seed=0, count=2_000_000, seconds=60, program=program)
     assert not clean
     seed = int(said.rpartition("seed ")[2].split()[0])
@@ -191,7 +232,7 @@ def test_the_fuzzer_answers_a_bad_command_with_exit_code_2():
 
 
 def test_sound_networks_run_clean_under_the_sanitizers():
-    with Runner(MACHINES["sanitized"]) as runner:
+    with Runner(Machine(toolchain.SANITIZING_COMPILER)) as runner:
         for seed in range(20):
             graph, tensors = random_network(seed)
             data = compile_plan(analyse(graph, tensors), tensors).data

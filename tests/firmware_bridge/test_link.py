@@ -2,20 +2,24 @@
 
 import os
 import random
-import shutil
 import struct
 import time
 
 import numpy as np
 import pytest
 
-from firmware_bridge import build, protocol
+from firmware_bridge import protocol
+from firmware_bridge.boards import BOARDS
+from firmware_bridge.boards.emulated import Emulated
 from firmware_bridge.fuzz import seed_plans
-from firmware_bridge.inside import Loop
 from firmware_bridge.link import Link, LinkError, Patience, Refused
-from firmware_bridge.native import Core, CoreError, Tile
+from firmware_bridge.machine import HOST, CortexM, Machine
+from firmware_bridge.native import Core, CoreError
 from firmware_bridge.protocol import Frame, Frames, How, Kind, Result, Upload, Why
+from firmware_bridge.tiles import Tile
+from firmware_bridge.toolchain import SANITIZING_COMPILER
 from firmware_bridge.transport import Pipe, Transport, TransportError
+from tests.firmware_bridge.direct import Direct
 
 PLAN = seed_plans()[0]
 OTHER = seed_plans()[2]
@@ -31,7 +35,7 @@ def same(found, image: np.ndarray, plan: bytes = PLAN) -> bool:
     return np.array_equal(found.image, wanted.image) and np.array_equal(found.counts, wanted.counts)
 
 
-class Bad(Loop):
+class Bad(Direct):
     """A line that damages, loses and repeats bytes by chance, in both directions."""
 
     def __init__(self, share: float, seed: int = 0, most_body: int = 1024):
@@ -87,7 +91,7 @@ def test_a_host_keeps_no_more_than_the_longest_frame_of_an_endless_one():
 
 
 def test_a_picture_comes_back_with_the_bits_and_counts_of_the_core():
-    link = Link(Loop(MEMORY))
+    link = Link(Direct(MEMORY))
     link.ping(b"are you there?")
     for plan in (PLAN, OTHER):
         link.load(plan)
@@ -98,7 +102,7 @@ def test_a_picture_comes_back_with_the_bits_and_counts_of_the_core():
 
 
 def test_a_plan_is_sent_once_and_known_by_its_hash_afterwards():
-    line = Loop(MEMORY)
+    line = Direct(MEMORY)
     link = Link(line)
     link.load(PLAN)
     before = link.statistics()["bytes"]
@@ -107,7 +111,7 @@ def test_a_plan_is_sent_once_and_known_by_its_hash_afterwards():
 
 
 def test_an_upload_goes_on_where_another_host_left_it():
-    line = Loop(MEMORY, most_body=256)
+    line = Direct(MEMORY, most_body=256)
     first = Link(line, Patience(window=1))
     first._ask(Kind.BEGIN, protocol.begin(Upload.PLAN, 0, PLAN))
     for offset in range(0, 1000, 200):
@@ -134,7 +138,7 @@ def test_a_thousand_tiles_over_a_bad_line_have_no_wrong_pixel(share):
 
 
 def test_a_board_that_is_reset_at_any_moment_is_given_everything_again():
-    line = Loop(MEMORY, most_body=256)
+    line = Direct(MEMORY, most_body=256)
     link = Link(line)
     link.load(PLAN)
     passed = line.board.take
@@ -152,7 +156,7 @@ def test_a_board_that_is_reset_at_any_moment_is_given_everything_again():
         assert same(link.run(picture(seed=moment)), picture(seed=moment))
 
 
-class Vanishing(Loop):
+class Vanishing(Direct):
     """Gone after so many bytes: silent, or hung up."""
 
     def __init__(self, after: int, hangs_up: bool):
@@ -164,7 +168,7 @@ class Vanishing(Loop):
         if self._left > 0:
             super().send(data, timeout_s)
         elif self._hangs_up:
-            raise TransportError("inside has hung up")
+            raise TransportError("it has hung up")
 
 
 @pytest.mark.parametrize("hangs_up", [False, True], ids=["silent", "hung up"])
@@ -265,7 +269,7 @@ def test_lies_end_in_an_error_and_never_in_a_picture(lie):
     ],
 )
 def test_requests_that_make_no_sense_are_refused_by_name(kind, body, why):
-    link = Link(Loop(MEMORY))
+    link = Link(Direct(MEMORY))
     link._transport.send(Frame(kind, 77, body).encode(), 1)
     (answer,) = Frames().take(link._transport.receive(1))
     assert answer.sequence == 77 and answer.kind == Kind.ERROR + 0x80
@@ -282,7 +286,7 @@ def test_requests_that_make_no_sense_are_refused_by_name(kind, body, why):
     ],
 )
 def test_a_tile_that_does_not_fit_its_picture_is_refused(change, why):
-    link = Link(Loop(MEMORY))
+    link = Link(Direct(MEMORY))
     link.load(PLAN)
     link._job = 5
     link._upload(Upload.PICTURE, picture().tobytes())
@@ -293,7 +297,7 @@ def test_a_tile_that_does_not_fit_its_picture_is_refused(change, why):
 
 
 def test_a_result_is_read_within_its_bounds_only():
-    link = Link(Loop(MEMORY))
+    link = Link(Direct(MEMORY))
     link.load(PLAN)
     link.run(picture())
     for offset, count in ((0, 193), (193, 1), (0xFFFFFFFF, 2), (0, 0xFFFFFFFF)):
@@ -302,7 +306,7 @@ def test_a_result_is_read_within_its_bounds_only():
 
 
 def test_a_damaged_plan_is_refused_whoever_damaged_it():
-    link = Link(Loop(MEMORY))
+    link = Link(Direct(MEMORY))
     damaged = bytearray(PLAN)
     damaged[-1] ^= 1
     with pytest.raises(Refused, match="SNN_HASH"):
@@ -319,7 +323,7 @@ def test_a_damaged_plan_is_refused_whoever_damaged_it():
 
 
 def test_a_picture_that_does_not_fit_the_memory_is_refused_and_a_smaller_one_is_not():
-    link = Link(Loop(40_000, most_body=256))
+    link = Link(Direct(40_000, most_body=256))
     link.load(PLAN)
     with pytest.raises(Refused, match="no room"):
         link.run(picture(128, 128))
@@ -336,20 +340,22 @@ def test_a_program_is_kept_on_one_processor_if_it_wants_so_and_this_one_is_not()
         pipe.close()
 
 
+MACHINES = {"host": HOST, "sanitized": Machine(SANITIZING_COMPILER)}
+MACHINES |= {name: board.machine for name, board in BOARDS.items() if issubclass(board, Emulated)}
 LINES = [
     (name, uart)
-    for name, machine in build.MACHINES.items()
-    for uart in ((False, True) if machine.uart[0] else (False,))
+    for name, machine in MACHINES.items()
+    for uart in ((False, True) if isinstance(machine, CortexM) else (False,))
 ]
 
 
 @pytest.mark.parametrize(("name", "uart"), LINES, ids=[name + (" uart" if uart else "") for name, uart in LINES])
 def test_emulated_boards_answer_with_the_same_bits(name, uart):
-    machine = build.MACHINES[name]
-    for tool in (machine.target.compiler, *machine.emulator[:1]):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    link = Link(Pipe(machine.link_command(uart), one_processor=uart))
+    machine = MACHINES[name]
+    if machine.missing_packages():
+        pytest.skip(f"{machine.missing_packages()} are not installed")
+    command = machine.link_command(uart) if isinstance(machine, CortexM) else machine.link_command()
+    link = Link(Pipe(command, one_processor=uart))
     try:
         link.load(PLAN)
         for size in ((8, 8), (30, 21)):

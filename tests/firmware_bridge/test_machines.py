@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +10,28 @@ import cv2
 import numpy as np
 import pytest
 
-from firmware_bridge import build, inner_loop
-from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError, Machine, runner
+from firmware_bridge import build, kernel_cost
+from firmware_bridge.boards import BOARDS
+from firmware_bridge.boards.emulated import Emulated
+from firmware_bridge.machine import HOST, INSTRUCTION_NS, CortexM, Machine
 from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import compile_bundle, compile_plan
 from firmware_bridge.runner import Runner, RunnerError
+from firmware_bridge.toolchain import BuildError
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle
 from simulator.random_networks import random_network
 
 ROOT = Path(__file__).parents[2]
-EMULATED = [name for name in MACHINES if name.startswith("qemu")]
-BARE = [name for name in EMULATED if MACHINES[name].linker_script]
+MACHINES = {name: board.machine for name, board in BOARDS.items() if issubclass(board, Emulated)}
+BARE = [name for name, machine in MACHINES.items() if isinstance(machine, CortexM)]
 
 
-@pytest.fixture(scope="module", params=EMULATED)
+@pytest.fixture(scope="module", params=list(MACHINES))
 def board(request: pytest.FixtureRequest) -> Iterator[tuple[Machine, Runner]]:
     machine = MACHINES[request.param]
-    for tool in (machine.target.compiler, machine.emulator[0]):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    if machine.missing_packages():
+        pytest.skip(f"{machine.missing_packages()} are not installed")
     with Runner(machine) as running:
         yield machine, running
 
@@ -66,7 +67,7 @@ def test_a_shipped_bundle_has_the_same_bits_there(board):
 
 
 @pytest.mark.parametrize("channels", [2, 6, 8, 16, 24, 32, 34, 48, 126])
-def test_the_fast_inner_loop_equals_the_plain_one(board, channels):
+def test_the_fast_kernel_equals_the_plain_one(board, channels):
     _, runner = board
     rng = np.random.default_rng(channels)
     weight = rng.integers(-2048, 2049, (40, channels)).astype(np.int16)
@@ -90,13 +91,13 @@ def test_a_cortex_m7_takes_less_than_two_instructions_per_synaptic_operation(boa
 
 
 def test_one_command_builds_everything_that_goes_onto_boards(tmp_path, capsys, monkeypatch):
-    for tool in {machine.target.compiler for machine in MACHINES.values()}:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    for machine in MACHINES.values():
+        if machine.missing_packages():
+            pytest.skip(f"{machine.missing_packages()} are not installed")
     assert build.main(["--out", str(tmp_path)]) == 0
     made = {path.name for path in tmp_path.iterdir()}
     assert made == set(build.programs()) and {"snn-link-mps2-an500.elf", "snn-link-aarch64"} <= made
-    for name in ("snn-link-mps2-an500.elf", "snn-link-mps3-an547.elf"):
+    for name in (f"snn-link-{name.removeprefix('qemu-')}.elf" for name in BARE):
         said = subprocess.run(
             ["arm-none-eabi-size", tmp_path / name], capture_output=True, text=True, check=True
         ).stdout
@@ -111,23 +112,23 @@ def test_one_command_builds_everything_that_goes_onto_boards(tmp_path, capsys, m
 
 def test_the_command_counts_instructions(capsys):
     name = "qemu-mps2-an500"
-    if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
+    if MACHINES[name].missing_packages():
         pytest.skip("the emulator or its compiler is not installed")
-    assert inner_loop.main([name]) == 0
+    assert kernel_cost.main([name]) == 0
     rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines()[2:]]
-    assert len(rows) == 2 * len(inner_loop.CHANNELS)
+    assert len(rows) == 2 * len(kernel_cost.CHANNELS)
     of_core, plain = (next(row for row in rows if row[1:3] == [loop, "32"]) for loop in ("the core", "plain C"))
     assert float(of_core[-1]) < 2 < float(plain[-1])  # one spike more
     assert float(of_core[4]) < 4  # three spikes at a position, the call included
     with pytest.raises(SystemExit) as ended:
-        inner_loop.main(["host"])
+        kernel_cost.main(["host"])
     assert ended.value.code == 2 and "instructions are not counted on host" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("board", BARE, indirect=True)
 def test_code_and_constants_fit_a_microcontroller_beside_the_bundle(board):
     machine, _ = board
-    said = subprocess.run(["arm-none-eabi-size", runner(machine)], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["arm-none-eabi-size", machine.runner()], capture_output=True, text=True, check=True).stdout
     text, data, bss = (int(number) for number in said.splitlines()[1].split()[:3])
     assert text + data <= 64 << 10 and bss <= 1 << 10
 
@@ -153,7 +154,7 @@ def test_a_plan_that_the_core_refuses_leaves_the_board_usable(board):
 
 
 def test_a_program_that_ends_is_an_error_and_not_a_wait():
-    runner = Runner(MACHINES["host"])
+    runner = Runner(HOST)
     with pytest.raises(RunnerError, match="ended before it answered"):
         runner.run(np.zeros((4, 4, 3), np.uint8))  # before any plan
     runner.close()
@@ -161,7 +162,7 @@ def test_a_program_that_ends_is_an_error_and_not_a_wait():
 
 def test_a_missing_compiler_or_emulator_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    for machine in (MACHINES["qemu-mps2-an500"], MACHINES["host"]):
+    for machine in (MACHINES["qemu-mps2-an500"], HOST):
         with pytest.raises(BuildError, match="is not installed; on Debian or Ubuntu: apt-get install"):
             machine.command()
 

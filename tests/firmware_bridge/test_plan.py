@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from firmware_bridge import plan as planning
-from firmware_bridge.native import Core, Tile, tiles
-from firmware_bridge.plan import Plan, compile_bundle, compile_plan, sealed
+from firmware_bridge.native import Core
+from firmware_bridge.plan import Plan, PlanError, compile_bundle, compile_plan
+from firmware_bridge.plan import __main__ as planning
+from firmware_bridge.plan.memory import place_rows
+from firmware_bridge.plan.program import Operation
+from firmware_bridge.plan.records import NONE, OPERATION, header_hash, sealed
+from firmware_bridge.tiles import Tile, tiles
 from simulator.analysis import analyse
 from simulator.bundle import read_bundle
 from simulator.random_networks import random_network
@@ -34,12 +39,30 @@ def test_the_same_network_gives_the_same_bytes_and_another_one_does_not():
 
 def test_a_plan_names_the_bundle_that_it_was_compiled_from():
     bundle = read_bundle(SMALL[0])
-    assert compile_bundle(bundle).data[48:80].hex() == bundle.content_hash
+    assert header_hash(compile_bundle(bundle).data, "bundle_hash").hex() == bundle.content_hash
 
 
 def test_sealing_a_sealed_plan_changes_nothing():
     data = plan_of(1).data
     assert sealed(data) == data
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "every node"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_kind_that_the_plan_does_not_have_is_refused_by_name_wherever_it_stands(seed, fuse):
+    graph, tensors = random_network(seed)
+    analysis = analyse(graph, tensors)
+    for at, node in enumerate(graph.nodes):
+        nodes = (*graph.nodes[:at], replace(node, kind="maximum"), *graph.nodes[at + 1 :])
+        unknown = replace(analysis, graph=replace(graph, nodes=nodes))
+        with pytest.raises(PlanError, match=f"layer '{node.name}' is of the kind 'maximum', which the device plan"):
+            compile_plan(unknown, tensors, fuse=fuse)
+
+
+def test_rows_of_an_operation_that_is_not_known_are_not_planned():
+    fields = dict.fromkeys(OPERATION, 0) | {"output": NONE, "spikes": NONE}
+    with pytest.raises(NotImplementedError, match="rows the operation 'window' reads"):
+        place_rows([], [Operation("window", "x", fields)], [], 2, 2)
 
 
 @pytest.mark.parametrize("fuse", [True, False], ids=["fused", "every node"])

@@ -17,7 +17,7 @@ from firmware_bridge import boards
 from firmware_bridge.boards import BoardError, open_board
 from firmware_bridge.boards.linked import SerialPort
 from firmware_bridge.compare import compare
-from firmware_bridge.inside import Inside
+from firmware_bridge.in_process import InProcess
 from firmware_bridge.link import Patience
 from simulator.network import Network
 from simulator.random_networks import random_network
@@ -35,7 +35,7 @@ class Cable:
         self.device = os.ttyname(self._slave)
         self.name = f"serial://{self.device}?baud=3000000"
         self.left: int | None = None  # bytes until it is unplugged
-        self.board = Inside(1 << 21, self._write, 1024) if with_board else None
+        self.board = InProcess(1 << 21, self._write, 1024) if with_board else None
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()
 

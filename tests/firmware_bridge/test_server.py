@@ -64,7 +64,7 @@ def wait_for(said, words):
     raise AssertionError(said)
 
 
-def test_who_knows_the_secret_is_admitted():
+def test_a_client_that_knows_the_secret_is_admitted():
     with serving(SECRET) as (server, _), connected(server) as connection:
         prove(connection, SECRET)
         assert echoes(connection)

@@ -1,4 +1,4 @@
-/* The inner loop: the weights of the synapses at which spikes arrive, added to the currents of one position. */
+/* The accumulate kernel: the weights of the synapses at which spikes arrive, added to the currents of one position. */
 #ifndef SNN_ACCUMULATE_H
 #define SNN_ACCUMULATE_H
 

@@ -4,7 +4,11 @@
  * Space: the mean over channels passes a 3x3 convolution. Then a hard sigmoid, clip((a + 2) / 4, 0, 1). */
 #include <string.h>
 
-#include "run.h"
+#include "check.h"
+#include "count.h"
+#include "number.h"
+#include "operation.h"
+#include "scratch.h"
 
 #define CAP 2047 /* means and hidden units are clipped to +-CAP */
 
@@ -15,6 +19,31 @@ typedef struct {
     int32_t *means;  /* [3 rows][steps][columns]: over space, a ring */
     int32_t *out;    /* [channels] of one position */
 } attend_scratch;
+
+static snn_status check_attend(const snn_plan *plan, const snn_operation *op) {
+    const snn_value *in = snn_value_at(plan, op->input), *out = snn_value_at(plan, op->output);
+    if (!in || !out || in->storage == SNN_BITS || out->storage == SNN_BITS) return SNN_OPERATION;
+    if (in->channels != op->channels || out->channels != op->channels || in->scale != out->scale) return SNN_OPERATION;
+    const uint32_t over = op->as.attend.over, hidden = op->as.attend.hidden;
+    if (over > SNN_OVER_SPACE || out->steps != (over == SNN_OVER_TIME ? plan->time_steps : in->steps))
+        return SNN_OPERATION;
+    if (!snn_power_of_two(op->as.attend.window) || op->as.attend.window > 1024) return SNN_OPERATION;
+    if (op->as.attend.pool_shift > 30 || op->as.attend.hidden_shift > 30 || op->as.attend.gate_shift > 30 ||
+        op->as.attend.gate_q > 10)
+        return SNN_OPERATION;
+    if (over == SNN_OVER_SPACE) {
+        if (op->as.attend.window != 1) return SNN_OPERATION;
+        const int there = snn_has(plan, op->as.attend.squeeze, 9, 2) && snn_has(plan, op->as.attend.squeeze_bias, 1, 4);
+        return there ? SNN_OK : SNN_CONSTANT;
+    }
+    if (!snn_within(hidden, 1, SNN_MAX_CHANNELS)) return SNN_OPERATION;
+    const uint32_t size = over == SNN_OVER_TIME ? plan->time_steps : op->channels;
+    const uint64_t weights = (uint64_t)hidden * size;
+    return snn_has(plan, op->as.attend.squeeze, weights, 2) && snn_has(plan, op->as.attend.squeeze_bias, hidden, 4) &&
+                   snn_has(plan, op->as.attend.excite, weights, 2) && snn_has(plan, op->as.attend.excite_bias, size, 4)
+               ? SNN_OK
+               : SNN_CONSTANT;
+}
 
 static uint32_t pooled_size(const snn_plan *plan, const snn_operation *op) {
     return op->as.attend.over == SNN_OVER_TIME ? plan->time_steps : op->channels;
@@ -34,13 +63,9 @@ static uint64_t lay_out(const snn_plan *plan, const snn_operation *op, uint32_t 
     return parts.used;
 }
 
-uint64_t snn_attend_scratch(const snn_plan *plan, const snn_operation *op, uint32_t columns) {
+static uint64_t attend_size(const snn_plan *plan, const snn_operation *op, uint32_t columns) {
     attend_scratch none;
     return lay_out(plan, op, columns, NULL, &none);
-}
-
-static inline int32_t number(const snn_value *value, const void *position, uint32_t c) {
-    return value->storage == SNN_INT16 ? ((const int16_t *)position)[c] : ((const int32_t *)position)[c];
 }
 
 static uint32_t gate(const snn_operation *op, int32_t x) {
@@ -70,7 +95,7 @@ static void pool(const snn_run_state *run, const snn_operation *op, const attend
                 const void *position = snn_position(run, in, row, t, x + dx);
                 for (uint32_t c = 0; c < in->channels; c++) {
                     int32_t *to = &s->mean[over_time ? t : c];
-                    *to = snn_add(*to, number(in, position, c));
+                    *to = snn_add(*to, snn_number(in, position, c));
                 }
             }
     }
@@ -114,7 +139,7 @@ static void means_of_row(const snn_run_state *run, const snn_operation *op, cons
         for (uint32_t x = 0; x < columns; x++) {
             const void *position = snn_position(run, in, row, t, x);
             int32_t sum = 0;
-            for (uint32_t c = 0; c < in->channels; c++) sum = snn_add(sum, number(in, position, c));
+            for (uint32_t c = 0; c < in->channels; c++) sum = snn_add(sum, snn_number(in, position, c));
             *to++ = snn_requantise(sum, op->as.attend.pool_shift, -CAP, CAP);
         }
 }
@@ -136,7 +161,7 @@ static uint32_t gate_of_position(const snn_run_state *run, const snn_operation *
     return gate(op, sum);
 }
 
-snn_status snn_attend(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
+static snn_status run_attend(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
     const snn_plan *plan = run->plan;
     const snn_value *in = &plan->values[op->input], *out = &plan->values[op->output];
     const uint32_t rows = run->rows / in->scale, columns = run->columns / in->scale;
@@ -162,8 +187,8 @@ snn_status snn_attend(const snn_run_state *run, const snn_operation *op, uint32_
                                                                 : 0;
                 for (uint32_t c = 0; c < op->channels; c++) {
                     const int32_t by = (int32_t)(over == SNN_OVER_CHANNEL ? gates[c] : common);
-                    s.out[c] = snn_requantise(snn_times(number(in, position, c), by), op->as.attend.gate_q, INT32_MIN,
-                                              INT32_MAX);
+                    const int32_t product = snn_times(snn_number(in, position, c), by);
+                    s.out[c] = snn_requantise(product, op->as.attend.gate_q, INT32_MIN, INT32_MAX);
                 }
                 snn_put(run, out, t, y, x, s.out);
             }
@@ -171,3 +196,23 @@ snn_status snn_attend(const snn_run_state *run, const snn_operation *op, uint32_
     }
     return SNN_OK;
 }
+
+static uint64_t macs(const snn_plan *plan, const snn_operation *op, uint32_t height, uint32_t width) {
+    const snn_value *in = &plan->values[op->input], *out = &plan->values[op->output];
+    const uint32_t rows = snn_ceil_div(height, in->scale), columns = snn_ceil_div(width, in->scale);
+    const uint64_t products = (uint64_t)rows * columns * op->channels * out->steps;
+    if (op->as.attend.over == SNN_OVER_SPACE)
+        return products + snn_taps(rows, rows, 3, 1, 1) * snn_taps(columns, columns, 3, 1, 1) * in->steps;
+    const uint32_t size = op->as.attend.over == SNN_OVER_TIME ? plan->time_steps : op->channels;
+    const uint64_t windows =
+        (uint64_t)snn_ceil_div(rows, op->as.attend.window) * snn_ceil_div(columns, op->as.attend.window);
+    return products + windows * 2 * size * op->as.attend.hidden;
+}
+
+static void count_attend(const snn_plan *plan, const snn_operation *op, uint32_t height, uint32_t width,
+                         snn_counts *counts) {
+    counts[op->layer].macs = macs(plan, op, height, width);
+}
+
+const snn_operation_kind snn_attend = {
+    .check = check_attend, .scratch = attend_size, .run = run_attend, .count = count_attend};

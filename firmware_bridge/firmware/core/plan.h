@@ -1,4 +1,5 @@
-/* The records of a plan, as they lie in it; firmware_bridge/PLAN.md says what every field means. */
+/* The records of a plan, as they lie in it; firmware_bridge/PLAN.md says what every field means, and
+ * firmware_bridge/plan/records.py has the same in Python, which a test compares. */
 #ifndef SNN_PLAN_H
 #define SNN_PLAN_H
 

@@ -1,7 +1,9 @@
-/* Carries out a plan: memory, the operations in order, and those that only move numbers. */
-#include "run.h"
-
+/* Carries out a plan: its memory, and the operations in order. */
 #include <string.h>
+
+#include "number.h"
+#include "operation.h"
+#include "trace.h"
 
 #define LONGEST_SIDE (1u << 20)
 
@@ -25,16 +27,17 @@ static int sound_axis(const snn_plan *plan, uint32_t image, uint32_t at, uint32_
 
 static uint32_t padded(uint32_t extent, uint32_t stride) { return snn_ceil_div(extent, stride) * stride; }
 
-static uint64_t scratch_bytes(const snn_plan *plan, uint32_t columns) {
-    uint64_t most = 3 * sizeof(int32_t); /* the readout's colours */
+/* Of the operation that needs most. */
+static snn_status scratch_bytes(const snn_plan *plan, uint32_t columns, uint64_t *most) {
+    *most = 0;
     for (uint32_t i = 0; i < plan->header->operations; i++) {
         const snn_operation *op = &plan->operations[i];
-        uint64_t bytes = 0;
-        if (op->kind == SNN_PIXELS) bytes = snn_pixels_scratch(plan, op, columns);
-        if (op->kind == SNN_ATTEND) bytes = snn_attend_scratch(plan, op, columns);
-        if (bytes > most) most = bytes;
+        const snn_operation_kind *kind = snn_kind_of(op);
+        if (!kind) return SNN_OPERATION;
+        const uint64_t bytes = kind->scratch ? kind->scratch(plan, op, columns) : 0;
+        if (bytes > *most) *most = bytes;
     }
-    return most;
+    return SNN_OK;
 }
 
 static snn_status measure(const snn_plan *plan, const snn_tile *tile, snn_mode mode, snn_run_state *run,
@@ -51,7 +54,10 @@ static snn_status measure(const snn_plan *plan, const snn_tile *tile, snn_mode m
     const uint64_t units = across * down, unit = run->by_rows ? plan->header->row_unit : plan->header->unit;
     if (units > UINT32_MAX || units * unit > SIZE_MAX / 4) return SNN_TOO_LARGE; /* factors below 2^32 */
     const uint64_t arena = (units * unit + 7) & ~(uint64_t)7;
-    const uint64_t total = arena + scratch_bytes(plan, run->columns);
+    uint64_t scratch;
+    const snn_status status = scratch_bytes(plan, run->columns, &scratch);
+    if (status) return status;
+    const uint64_t total = arena + scratch;
     if (total > SIZE_MAX / 2) return SNN_TOO_LARGE;
     run->units = (uint32_t)units;
     run->scratch = run->arena ? run->arena + (size_t)arena : NULL;
@@ -64,155 +70,15 @@ snn_status snn_memory_size(const snn_plan *plan, const snn_tile *tile, snn_mode 
     return measure(plan, tile, mode, &run, bytes);
 }
 
-/* Channels first, first + step, ... of a position, `count` of them, added. */
-static void add_channels(const snn_value *value, const uint8_t *position, uint32_t first, uint32_t step,
-                         uint32_t count, uint32_t shift, int32_t *sum) {
-    if (value->storage == SNN_INT16) {
-        const int16_t *from = (const int16_t *)(const void *)position + first;
-        if (step == 1 && shift == 0) /* by far the most frequent */
-            for (uint32_t c = 0; c < count; c++) sum[c] = snn_add(sum[c], from[c]);
-        else
-            for (uint32_t c = 0; c < count; c++) sum[c] = snn_add(sum[c], snn_scaled(from[c * step], shift));
-    } else {
-        const int32_t *from = (const int32_t *)(const void *)position + first;
-        for (uint32_t c = 0; c < count; c++) sum[c] = snn_add(sum[c], snn_scaled(from[c * step], shift));
-    }
-}
-
-void snn_add_term(const snn_run_state *run, const snn_term *term, uint32_t t, uint32_t y, uint32_t x, int32_t *sum) {
-    const snn_value *value = &run->plan->values[term->value];
-    const uint32_t factor = term->factor, area = factor * factor;
-    sum += term->offset;
-    if (term->mode == SNN_SPACE_TO_DEPTH) {
-        int32_t one;
-        for (uint32_t dy = 0; dy < factor; dy++) {
-            uint8_t *row = snn_row(run, value, y * factor + dy);
-            for (uint32_t dx = 0; dx < factor; dx++) {
-                const uint8_t *position = snn_position(run, value, row, t, x * factor + dx);
-                for (uint32_t c = 0; c < value->channels; c++) {
-                    int32_t *to = &sum[c * area + dy * factor + dx];
-                    one = *to;
-                    add_channels(value, position, c, 1, 1, term->shift, &one);
-                    *to = one;
-                }
-            }
-        }
-        return;
-    }
-    const uint8_t *position = snn_position(run, value, snn_row(run, value, y / factor), t, x / factor);
-    if (term->mode == SNN_NEAREST)
-        add_channels(value, position, 0, 1, value->channels, term->shift, sum);
-    else
-        add_channels(value, position, y % factor * factor + x % factor, area, value->channels / area, term->shift, sum);
-}
-
-void snn_put(const snn_run_state *run, const snn_value *value, uint32_t t, uint32_t y, uint32_t x, const int32_t *from) {
-    void *position = snn_position(run, value, snn_row(run, value, y), t, x);
-    if (value->storage == SNN_INT16) {
-        int16_t *to = position;
-        for (uint32_t c = 0; c < value->channels; c++) to[c] = (int16_t)from[c];
-    } else {
-        memcpy(position, from, value->channels * sizeof *from);
-    }
-}
-
-/* The picture as numbers, grey level - 128, in blocks of factor x factor pixels; replicate-padded right and bottom. */
-static snn_status image(const snn_run_state *run, const snn_operation *op, uint32_t first_row, uint32_t end_row) {
-    const snn_value *out = &run->plan->values[op->output];
-    const snn_tile *tile = run->tile;
-    const uint32_t factor = op->as.image.factor;
-    for (uint32_t y = first_row; y < end_row; y++) {
-        uint8_t *row = snn_row(run, out, y);
-        for (uint32_t x = 0; x < run->columns / factor; x++) {
-            void *position = snn_position(run, out, row, 0, x);
-            int16_t *narrow = position;
-            int32_t *wide = position;
-            for (uint32_t i = 0; i < out->channels; i++) { /* colour, dy, dx */
-                const uint32_t colour = i / (factor * factor), dy = i / factor % factor, dx = i % factor;
-                uint32_t py = y * factor + dy, px = x * factor + dx;
-                if (py >= tile->height) py = tile->height - 1;
-                if (px >= tile->width) px = tile->width - 1;
-                const int level = run->job->picture[((size_t)py * tile->width + px) * 3 + colour] - 128;
-                if (out->storage == SNN_INT16)
-                    narrow[i] = (int16_t)level;
-                else
-                    wide[i] = level;
-            }
-        }
-        if (snn_stopped(run)) return SNN_STOPPED;
-    }
-    return SNN_OK;
-}
-
-/* Spikes enlarged, or side by side. */
-static snn_status spikes(const snn_run_state *run, const snn_operation *op, uint32_t first_row, uint32_t end_row) {
-    const snn_plan *plan = run->plan;
-    const snn_value *out = &plan->values[op->spikes];
-    const uint32_t columns = run->columns / out->scale, words = snn_bit_words(out->channels);
-    for (uint32_t y = first_row; y < end_row; y++) {
-        uint8_t *row = snn_row(run, out, y);
-        memset(row, 0, (size_t)columns * out->steps * words * 4);
-        for (uint32_t i = 0; i < op->terms; i++) {
-            const snn_term *term = &plan->terms[op->first_term + i];
-            const snn_value *in = &plan->values[term->value];
-            uint8_t *source = snn_row(run, in, y / term->factor);
-            const uint32_t first = term->offset / 32, by = term->offset % 32;
-            for (uint32_t t = 0; t < out->steps; t++)
-                for (uint32_t x = 0; x < columns; x++) {
-                    const uint32_t *from = (const void *)snn_position(run, in, source, t, x / term->factor);
-                    uint32_t *to = (uint32_t *)(void *)snn_position(run, out, row, t, x) + first;
-                    for (uint32_t w = 0; w < snn_bit_words(in->channels); w++) {
-                        to[w] |= from[w] << by;
-                        if (by && first + w + 1 < words) to[w + 1] |= from[w] >> (32 - by);
-                    }
-                }
-        }
-        if (snn_stopped(run)) return SNN_STOPPED;
-    }
-    return SNN_OK;
-}
-
-/* The restored picture; every pixel is read before it is written, so both may be the same memory. */
-static snn_status readout(const snn_run_state *run, const snn_operation *op, uint32_t first_row, uint32_t end_row) {
-    const uint32_t shift = op->as.readout.shift;
-    int32_t *change = (int32_t *)(void *)run->scratch;
-    for (uint32_t y = first_row; y < end_row && y < run->tile->height; y++) {
-        for (uint32_t x = 0; x < run->tile->width; x++) {
-            const size_t at = ((size_t)y * run->tile->width + x) * 3;
-            memset(change, 0, 3 * sizeof *change);
-            for (uint32_t i = 0; i < op->terms; i++)
-                snn_add_term(run, &run->plan->terms[op->first_term + i], 0, y, x, change);
-            for (uint32_t c = 0; c < 3; c++) {
-                const int32_t by = snn_add(change[c], (int32_t)((1u << shift) >> 1)) >> shift;
-                /* A change beyond 255 either way saturates, so that the sum below stays small. */
-                run->job->restored[at + c] =
-                    (uint8_t)snn_clip(run->job->picture[at + c] + snn_clip(by, -255, 255), 0, 255);
-            }
-        }
-        if (snn_stopped(run)) return SNN_STOPPED;
-    }
-    return SNN_OK;
-}
-
-/* Of an operation's output. */
+/* Of an operation's output; one that stores nothing writes the picture. */
 static uint32_t scale_of(const snn_plan *plan, const snn_operation *op) {
-    if (op->kind == SNN_READOUT) return 1;
-    return plan->values[op->output != SNN_NONE ? op->output : op->spikes].scale;
+    const uint32_t written = op->output != SNN_NONE ? op->output : op->spikes;
+    return written == SNN_NONE ? 1 : plan->values[written].scale;
 }
 
 static snn_status carry_out(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
-    switch (op->kind) {
-    case SNN_IMAGE:
-        return image(run, op, first, end);
-    case SNN_PIXELS:
-        return snn_pixels(run, op, first, end);
-    case SNN_SPIKES:
-        return spikes(run, op, first, end);
-    case SNN_ATTEND:
-        return snn_attend(run, op, first, end);
-    default:
-        return readout(run, op, first, end);
-    }
+    const snn_operation_kind *kind = snn_kind_of(op);
+    return kind ? kind->run(run, op, first, end) : SNN_OPERATION;
 }
 
 static void trace_output(const snn_run_state *run, uint32_t index, size_t room) {
@@ -280,8 +146,8 @@ snn_status snn_run(const snn_plan *plan, const snn_tile *tile, const snn_job *jo
     if (job->trace) memset(job->trace, 0, (size_t)plan->layers * plan->time_steps * sizeof *job->trace);
     for (uint32_t i = 0; i < plan->header->operations; i++) {
         const snn_operation *op = &plan->operations[i];
-        const uint64_t macs = snn_macs(plan, op, tile->image_height, tile->image_width);
-        if (macs) job->counts[op->kind == SNN_PIXELS ? op->as.pixels.head_layer : op->layer].macs = macs;
+        const snn_operation_kind *kind = snn_kind_of(op);
+        if (kind && kind->count) kind->count(plan, op, tile->image_height, tile->image_width, job->counts);
     }
     return run.by_rows ? run_by_rows(&run) : run_at_once(&run);
 }

@@ -1,6 +1,6 @@
 /* Event-driven inference of a spiking image-restoration network: integers only, no allocation, no operating system.
  *
- * The caller owns all memory: the plan (made by firmware_bridge/plan.py, format in firmware_bridge/PLAN.md), the
+ * The caller owns all memory: the plan (made by firmware_bridge/plan, format in firmware_bridge/PLAN.md), the
  * pictures and one block of working memory whose size snn_memory_size() tells. Every result equals
  * simulator/reference.py to the last bit. Nothing here is global: calls on different memory may run at the same time.
  *

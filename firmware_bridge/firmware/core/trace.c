@@ -1,13 +1,13 @@
-/* simulator/trace.py: one hash per layer and step, so that a mismatch names its place. */
+#include "trace.h"
+
 #include <string.h>
 
 #include "blake2b.h"
-#include "run.h"
 
 static int32_t element(const snn_value *value, const uint8_t *position, uint32_t c) {
-    const void *at = position;
-    if (value->storage == SNN_BITS) return (int32_t)(((const uint32_t *)at)[c / 32] >> (c % 32) & 1u);
-    return value->storage == SNN_INT16 ? ((const int16_t *)at)[c] : ((const int32_t *)at)[c];
+    const void *words = position;
+    if (value->storage == SNN_BITS) return (int32_t)(((const uint32_t *)words)[c / 32] >> (c % 32) & 1u);
+    return snn_number(value, position, c);
 }
 
 void snn_look(const snn_run_state *run, const snn_value *value, snn_probe *probe, size_t room) {

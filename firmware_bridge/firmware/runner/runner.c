@@ -7,7 +7,7 @@
  *                                   how many numbers, numbers; flags: 1 a trace is wanted, 2 by rows, 4 a probe's
  *                                   layer, step and channel follow the tile and its numbers are wanted
  *   3 plain, channels, runs, events, int16 currents[channels], int16 weights[runs][channels], event offsets[events]
- *                                -> ticks[2], currents: the inner loop alone, fast or plain version
+ *                                -> ticks[2], currents: the accumulate kernel alone, fast or plain version
  *   0                            -> the end
  */
 #include "runner.h"

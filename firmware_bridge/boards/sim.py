@@ -1,4 +1,4 @@
-"""The simulator's own backends as boards."""
+"""The event-driven engine as a board; the default."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.boards.base import Board, BoardError, BoardResult
-from firmware_bridge.locate import NetworkTracer, Tracer
-from firmware_bridge.native import COUNTS
+from firmware_bridge.counts import COUNTS
+from firmware_bridge.first_difference import NetworkTracer, Tracer
 from simulator.bundle import Bundle
 from simulator.network import Network
 
@@ -39,9 +39,3 @@ class Simulator(Board):
 
     def tracer(self) -> Tracer:
         return NetworkTracer(self._network)
-
-
-class Reference(Simulator):
-    name = "reference"
-    about = "plain NumPy on this machine, slow: what every other backend is measured against"
-    backend = "reference"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge.build import MACHINES
-from firmware_bridge.locate import CoreTracer, NetworkTracer, Place, first_place, padded
+from firmware_bridge.first_difference import CoreTracer, NetworkTracer, Place, first_place, padded
+from firmware_bridge.machine import HOST
 from firmware_bridge.native import Core
 from firmware_bridge.plan import compile_bundle, compile_plan
 from firmware_bridge.runner import Runner
@@ -44,14 +44,14 @@ def test_one_damaged_weight_is_found_where_it_first_shows(seed):
     network = NetworkTracer(Network(bundle, "reference"))
     place = expected_place(graph, tensors, damaged, picture)
     assert first_place(network, CoreTracer(bundle, plan, Core(plan.data)), picture) == place
-    with Runner(MACHINES["host"]) as runner:
+    with Runner(HOST) as runner:
         runner.open(plan.data)
         assert first_place(network, CoreTracer(bundle, plan, runner), picture) == place
     engine = NetworkTracer(Network(bundled(graph, damaged)))
     assert first_place(network, engine, picture) == place
 
 
-def test_backends_that_agree_part_nowhere():
+def test_backends_that_agree_differ_nowhere():
     bundle = bundled(*random_network(4))
     picture = random_image(np.random.default_rng(0), 19, 23, 3)
     plan = compile_bundle(bundle, fuse=False)

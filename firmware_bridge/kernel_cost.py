@@ -1,4 +1,4 @@
-"""`python -m firmware_bridge.inner_loop [MACHINE ...]`: instructions per synaptic operation, counted by the emulator.
+"""`python -m firmware_bridge.kernel_cost [MACHINE ...]`: instructions per synaptic operation, counted by the emulator.
 
 A synaptic operation is one spike added to one output channel. Counted is one position, from the call of the core's
 inner loop to its return, with so many spikes arriving there; "one more" is what a spike more costs where there are
@@ -12,10 +12,13 @@ import sys
 
 import numpy as np
 
-from firmware_bridge.build import INSTRUCTION_NS, MACHINES, BuildError
+from firmware_bridge.boards import BOARDS
+from firmware_bridge.boards.emulated import EmulatedCortexM
+from firmware_bridge.machine import INSTRUCTION_NS
 from firmware_bridge.runner import Runner, RunnerError
+from firmware_bridge.toolchain import BuildError
 
-BARE = [name for name, machine in MACHINES.items() if machine.linker_script]
+MACHINES = {name: board.machine for name, board in BOARDS.items() if issubclass(board, EmulatedCortexM)}
 CHANNELS = (8, 16, 32, 64)
 SPIKES = (1, 3, 10, 30)
 MANY = (100, 300)
@@ -38,13 +41,15 @@ def instructions_per_synop(runner: Runner, tick_ns: float, channels: int, plain:
 def main(argv: list[str] | None = None) -> int:
     """Prints a table in Markdown; 2 if an emulator or a compiler is missing."""
     parser = argparse.ArgumentParser(
-        prog="python -m firmware_bridge.inner_loop", description=(__doc__ or "").partition("\n")[0]
+        prog="python -m firmware_bridge.kernel_cost", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("machine", nargs="*", metavar="MACHINE", default=BARE, help=f"default: {' '.join(BARE)}")
+    parser.add_argument(
+        "machine", nargs="*", metavar="MACHINE", default=list(MACHINES), help=f"default: {' '.join(MACHINES)}"
+    )
     names = parser.parse_args(argv).machine
-    unknown = set(names) - set(BARE)
+    unknown = set(names) - set(MACHINES)
     if unknown:
-        parser.error(f"instructions are not counted on {', '.join(sorted(unknown))}; choose from {', '.join(BARE)}")
+        parser.error(f"instructions are not counted on {', '.join(sorted(unknown))}; choose from {', '.join(MACHINES)}")
     heads = " | ".join(f"{spikes} spike{'s' * (spikes > 1)}" for spikes in SPIKES)
     print(f"| machine | loop | channels | {heads} | one more |")
     print("|---" * (len(SPIKES) + 4) + "|")
@@ -57,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
                         cells = " | ".join(f"{figure:.2f}" for figure in figures)
                         print(f"| {name} | {'plain C' if plain else 'the core'} | {channels} | {cells} |", flush=True)
     except (BuildError, RunnerError) as error:
-        print(f"firmware_bridge.inner_loop: {error}", file=sys.stderr)
+        print(f"firmware_bridge.kernel_cost: {error}", file=sys.stderr)
         return 2
     return 0
 

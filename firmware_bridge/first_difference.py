@@ -1,4 +1,4 @@
-"""Where two backends part for the first time: layer, step, row, column and channel.
+"""The first number in which two backends differ: its layer, step, row, column and channel.
 
 Backends tell by traces (`simulator.trace`: a hash per layer and step), and then, for the one layer and step where the
 first hashes differ, by the numbers themselves.
@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.native import Restored, hashes_by_layer
+from firmware_bridge.native import Restored
 from firmware_bridge.plan import Plan
+from simulator.analysis import Analysis
 from simulator.bundle import Bundle
 from simulator.network import Network
-from simulator.trace import Trace
+from simulator.trace import Trace, digest
 
 Planes = npt.NDArray[np.int32]
 
@@ -80,6 +81,17 @@ class CoreTracer:
         return np.stack([plane.reshape(shape) for plane in channels])
 
 
+def hashes_by_layer(analysis: Analysis, hashes: npt.NDArray[np.uint64], restored: npt.NDArray[np.uint8]) -> Trace:
+    """A trace as `simulator.trace` has it, of the layers that are stored and the restored picture [H, W, 3]."""
+    found: Trace = {}
+    for node, row in zip(analysis.graph.nodes, hashes, strict=True):
+        steps = 1 if analysis.values[node.name].static else analysis.graph.time_steps
+        if row[:steps].any():
+            found[node.name] = [int(number).to_bytes(8, "little").hex() for number in row[:steps]]
+    found[analysis.graph.nodes[-1].name] = digest(restored.transpose(2, 0, 1)[None])
+    return found
+
+
 @dataclass(frozen=True)
 class Place:
     """The first number that differs, rows first: row and column are those of the layer, not of the picture."""
@@ -100,7 +112,7 @@ class Place:
 
 
 def first_place(expected: Tracer, found: Tracer, picture: npt.NDArray[np.uint8]) -> Place | None:
-    """Where `found` parts from `expected` on this picture, or None if it does not; raises what the backends raise.
+    """Where `found` first differs from `expected` on this picture, or None; raises what the backends raise.
 
     Layers that one of the two does not tell about are passed over.
     """

@@ -8,9 +8,8 @@ import mmap
 import time
 from collections.abc import Callable
 
-from firmware_bridge.build import link_library
 from firmware_bridge.protocol import MOST_BODY
-from firmware_bridge.transport import Transport
+from firmware_bridge.toolchain import link_library
 
 _WRITE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint8), ctypes.c_size_t)
 _TICKS = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)
@@ -39,7 +38,7 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-class Inside:
+class InProcess:
     """A board without a line. memory_bytes: for plan, pictures and work. write: gets what the board sends; it must not
     raise. build: what the hello says of the firmware.
 
@@ -47,7 +46,11 @@ class Inside:
     """
 
     def __init__(
-        self, memory_bytes: int, write: Callable[[bytes], object], most_body: int = MOST_BODY, build: bytes = b"inside"
+        self,
+        memory_bytes: int,
+        write: Callable[[bytes], object],
+        most_body: int = MOST_BODY,
+        build: bytes = b"in process",
     ):
         self._library = _library()
         self.write = write
@@ -77,24 +80,3 @@ class Inside:
     def take(self, received: bytes) -> None:
         """Bytes from the host, in pieces of any size; answers are written before it returns."""
         self._library.snn_link_take(self._link, received, len(received))
-
-
-class Loop(Transport):
-    """A host's way to an `Inside`, without a line between. Silence is known at once: nothing can come later."""
-
-    name = "inside"
-
-    def __init__(self, memory_bytes: int, most_body: int = MOST_BODY):
-        self._arrived = bytearray()
-        self.board = Inside(memory_bytes, self.to_host, most_body)
-
-    def to_host(self, data: bytes) -> None:
-        self._arrived += data
-
-    def send(self, data: bytes, timeout_s: float) -> None:
-        self.board.take(data)
-
-    def receive(self, timeout_s: float) -> bytes:
-        received = bytes(self._arrived)
-        self._arrived.clear()
-        return received

@@ -1,0 +1,105 @@
+#include "neurons.h"
+
+#include "check.h"
+#include "number.h"
+
+snn_status snn_check_neurons(const snn_plan *plan, const snn_operation *op, const snn_value *spikes) {
+    const uint32_t first = op->as.pixels.first_projection, count = op->as.pixels.projections;
+    if (spikes->storage != SNN_BITS || spikes->steps != plan->time_steps || spikes->channels != op->channels)
+        return SNN_OPERATION;
+    if (op->as.pixels.lif_layer >= plan->layers || op->as.pixels.decay > 1 || op->as.pixels.subtract > 1)
+        return SNN_OPERATION;
+    if (!snn_has(plan, op->as.pixels.threshold, op->channels, 4) ||
+        !snn_has(plan, op->as.pixels.lif_bias, op->channels, 4) || !snn_has(plan, op->as.pixels.leak, op->channels, 1))
+        return SNN_CONSTANT;
+    for (uint32_t c = 0; c < op->channels; c++)
+        if (plan->constants[op->as.pixels.leak + c] > 15) return SNN_CONSTANT;
+    if (first > plan->header->projections || count > plan->header->projections - first) return SNN_OPERATION;
+    return SNN_OK;
+}
+
+snn_neurons snn_neurons_of(const snn_plan *plan, const snn_operation *op) {
+    const uint8_t *constants = plan->constants;
+    return (snn_neurons){
+        .threshold = (const int32_t *)(const void *)(constants + op->as.pixels.threshold),
+        .bias = (const int32_t *)(const void *)(constants + op->as.pixels.lif_bias),
+        .leak = constants + op->as.pixels.leak,
+    };
+}
+
+/* Up to 32 neurons at one position. current[t * stride + i]: I of neuron i; stride 0 if it is the same at every step.
+ * words[t * pitch]: their spikes. */
+typedef struct {
+    const int32_t *current, *threshold, *bias;
+    const uint8_t *leak;
+    uint32_t *words;
+    uint32_t stride, pitch, count, steps;
+} population;
+
+/* All steps of each neuron: v <- leak(v) + I + b, a spike where v >= threshold, reset. With everything but the
+ * population constant, `bits` and `v` are registers. */
+static inline __attribute__((always_inline)) void run_neurons(const population *n, uint32_t *bits, uint32_t steps,
+                                                              int decay, int subtract) {
+    const int32_t *current = n->current, *thresholds = n->threshold, *biases = n->bias;
+    const uint8_t *leaks = n->leak, *const end = leaks + n->count;
+    const uint32_t stride = n->stride;
+    uint32_t bit = 1;
+    for (uint32_t t = 0; t < steps; t++) bits[t] = 0;
+    for (; leaks != end; current++, bit <<= 1) {
+        const int32_t threshold = *thresholds++, bias = *biases++;
+        const uint32_t leak = *leaks++;
+        const int32_t *at = current;
+        int32_t v = 0;
+        for (uint32_t t = 0; t < steps; t++, at += stride) {
+            const int32_t kept = v >> leak;
+            v = decay ? (int32_t)((uint32_t)v - (uint32_t)kept) : kept;
+            v = snn_add(snn_add(v, *at), bias);
+            if (v >= threshold) {
+                bits[t] |= bit;
+                v = subtract ? (int32_t)((uint32_t)v - (uint32_t)threshold) : 0;
+            }
+        }
+    }
+    for (uint32_t t = 0; t < steps; t++) n->words[t * n->pitch] = bits[t];
+}
+
+/* The usual number of steps is known to the compiler. */
+#define NEURONS(name, decay, subtract)                                                                             \
+    static __attribute__((noinline)) void name(const population *n) {                                              \
+        if (n->steps == 4) {                                                                                       \
+            uint32_t bits[4];                                                                                      \
+            run_neurons(n, bits, 4, decay, subtract);                                                              \
+        } else {                                                                                                   \
+            uint32_t bits[SNN_MAX_STEPS];                                                                          \
+            run_neurons(n, bits, n->steps, decay, subtract);                                                       \
+        }                                                                                                          \
+    }
+NEURONS(shift_to_zero, 0, 0)
+NEURONS(shift_subtract, 0, 1)
+NEURONS(decay_to_zero, 1, 0)
+NEURONS(decay_subtract, 1, 1)
+
+static inline uint32_t bits_set(uint32_t x) {
+    x -= x >> 1 & 0x55555555u;
+    x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+    x = (x + (x >> 4)) & 0x0F0F0F0Fu;
+    return x * 0x01010101u >> 24;
+}
+
+uint32_t snn_fire(const snn_operation *op, const snn_neurons *n, const int32_t *current, uint32_t stride,
+                  uint32_t steps, uint32_t *words, uint32_t pitch) {
+    static void (*const kinds[])(const population *) = {shift_to_zero, shift_subtract, decay_to_zero, decay_subtract};
+    void (*const run)(const population *) = kinds[2 * op->as.pixels.decay + op->as.pixels.subtract];
+    population some = {.stride = stride, .pitch = pitch, .steps = steps, .words = words};
+    uint32_t spikes = 0;
+    for (uint32_t c = 0; c < op->channels; c += 32, some.words++) {
+        some.current = current + c;
+        some.threshold = n->threshold + c;
+        some.bias = n->bias + c;
+        some.leak = n->leak + c;
+        some.count = op->channels - c < 32 ? op->channels - c : 32;
+        run(&some);
+        for (uint32_t t = 0; t < steps; t++) spikes += bits_set(some.words[t * pitch]);
+    }
+    return spikes;
+}

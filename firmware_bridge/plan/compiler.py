@@ -1,0 +1,410 @@
+"""Compiles a network into the operations that the C core runs, one after the other.
+
+Nodes are fused into operations that work position by position (convolution, sum, sum over time, rounding and neuron in
+one pass), so that most currents are never stored. `_RULES` says what becomes of each kind of node; a kind without a
+rule is refused. A new kind of node is one more method and its entry there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_bridge.plan import records
+from firmware_bridge.plan.memory import place, place_rows
+from firmware_bridge.plan.program import Operation, Plan, StoredValue, Term
+from firmware_bridge.plan.records import (
+    DEPTH_TO_SPACE,
+    FIELDS,
+    HEADS,
+    MAGIC,
+    NEAREST,
+    NONE,
+    OPERATION,
+    OPERATIONS,
+    OVER,
+    SPACE_TO_DEPTH,
+    STORAGE,
+    VERSION,
+)  # fmt: skip
+from simulator.analysis import Analysis, Tensors
+from simulator.bundle import SEMANTICS_VERSION, Bundle
+from simulator.graph import IMAGE_GRID, Node
+from simulator.kinds.attend import attend_pool_shift
+from simulator.statistics import spike_sources
+
+# Kinds that read their inputs position by position, so that an input may be a view of another value.
+_READS_VIEWS = ("sum", "concat", "lif", "requantise", "time_sum", "readout")
+# Kinds whose inputs may be computed as part of their own operation, and which those are.
+_ABSORBS = {
+    "sum": ("conv", "dense_conv"),
+    "time_sum": ("conv", "dense_conv", "sum", "concat"),
+    "requantise": ("conv", "dense_conv", "sum", "concat", "time_sum"),
+}
+
+
+class PlanError(ValueError):
+    """A network that has no device plan. str() names the layer and its kind."""
+
+
+def compile_bundle(bundle: Bundle, fuse: bool = True) -> Plan:
+    """The plan of a bundle; see `compile_plan`."""
+    return compile_plan(bundle.analysis, bundle.tensors, bytes.fromhex(bundle.content_hash), fuse)
+
+
+def compile_plan(analysis: Analysis, tensors: Tensors, bundle_hash: bytes = bytes(32), fuse: bool = True) -> Plan:
+    """The plan of an analysed network and its int32 tensors; the same network always gives the same bytes.
+
+    fuse: False stores the output of every node, which a trace needs: the same results in more memory.
+    """
+    return _Compiler(analysis, tensors, fuse).compile(bundle_hash)
+
+
+@dataclass
+class _Pixels:
+    """What one operation computes at each position: head + terms, summed over time, rounded."""
+
+    head: Node | None = None
+    head_shift: int = 0
+    terms: list[Term] = field(default_factory=list)
+    time_sum: bool = False
+    requantise: Node | None = None
+
+
+class _Compiler:
+    def __init__(self, analysis: Analysis, tensors: Tensors, fuse: bool):
+        self.analysis, self.graph, self.tensors, self.fuse = analysis, analysis.graph, tensors, fuse
+        self.number = {node.name: i for i, node in enumerate(self.graph.nodes)}
+        self.users = {node.name: self.graph.consumers(node.name) for node in self.graph.nodes}
+        self.values: list[StoredValue] = []
+        self.place: dict[str, int] = {}  # node -> index into values
+        self.views: dict[str, tuple[int, int]] = {}  # node -> (mode, factor): read through its input's value
+        self.absorbed = self._absorbed()
+        self.done = set(self.absorbed)  # nodes that need no operation of their own any more
+        image_users = self.users[self.graph.nodes[0].name]
+        # The first space_to_depth reads the picture itself, if nothing else needs the image.
+        blocks = fuse and len(image_users) == 1 and image_users[0].kind == "space_to_depth"
+        self.blocks = image_users[0] if blocks else None
+        self.operations: list[Operation] = []
+        self.heirs: dict[int, list[int]] = {}  # value -> values whose memory it could take over
+        self.terms: list[Term] = []
+        self.projections: list[tuple[int, ...]] = []
+        self.constants = bytearray()
+
+    def compile(self, bundle_hash: bytes) -> Plan:
+        for node in self.graph.nodes:
+            if node.name not in self.done:
+                rule = _RULES.get(node.kind)
+                if rule is None:
+                    _refuse(node)
+                rule(self, node)
+        analysis = self.analysis
+        values, unit = place(self.values, self.operations, self.heirs)
+        values, row_unit = place_rows(values, self.operations, self.terms, analysis.stride, analysis.align)
+        return Plan(
+            self._assemble(values, bundle_hash, unit, row_unit),
+            tuple(self.number),
+            tuple(values),
+            tuple(operation.node for operation in self.operations),
+            unit,
+            row_unit,
+            analysis.stride,
+            analysis.align,
+            analysis.halo,
+        )
+
+    # --- what becomes of each node -----------------------------------------------------------------------------------
+
+    def _steps(self, name: str) -> int:
+        return 1 if self.analysis.values[name].static else self.graph.time_steps
+
+    def _absorbed(self) -> dict[str, str]:
+        """Nodes that are computed as part of their only consumer's operation."""
+        found: dict[str, str] = {}
+        for node in self.graph.nodes if self.fuse else ():
+            able = _ABSORBS.get(node.kind, ())
+            names = [name for name in node.inputs if self.graph.node(name).kind in able]
+            names = [name for name in names if len(self.users[name]) == 1 and node.inputs.count(name) == 1]
+            if node.kind == "sum":
+                # One convolution, rather a spiking one, and never a static one that would be repeated at every step.
+                names = [name for name in names if self._steps(name) == self._steps(node.name)]
+                names = sorted(names, key=lambda name: self.graph.node(name).kind == "conv")[-1:]
+            found.update(dict.fromkeys(names, node.name))
+        return found
+
+    def _is_view(self, node: Node) -> bool:
+        return (
+            self.fuse
+            and _moves(node)
+            and not self.analysis.values[node.name].spikes
+            and node.inputs[0] not in self.views
+            and all(user.kind in _READS_VIEWS for user in self.users[node.name])
+        )
+
+    # --- operations --------------------------------------------------------------------------------------------------
+
+    def _image(self, node: Node) -> None:
+        if not self.blocks:
+            self._emit("image", node, [], output=self._store(node), factor=1)
+
+    def _moved(self, node: Node) -> None:
+        """Values enlarged or rearranged. Spikes are copied; other values are read where they lie, if all users can."""
+        if node is self.blocks:
+            self._emit("image", node, [], output=self._store(node), factor=node["factor"])
+        elif self._is_view(node):
+            self.views[node.name] = _movement(node)
+        else:
+            self._copied(node)
+
+    def _copied(self, node: Node) -> None:
+        if self.analysis.values[node.name].spikes:
+            self._spikes(node)
+        else:
+            self._pixels(node)
+
+    def _emit(self, kind: str, node: Node, reads: list[int], **fields: int) -> None:
+        names = (*OPERATION, *FIELDS[kind])
+        given = {"kind": OPERATIONS[kind], "layer": self.number[node.name], "channels": self._channels(node)} | fields
+        defaults = dict.fromkeys(("input", "output", "spikes"), NONE)
+        assert set(given) <= set(names)
+        in_order = {name: given.get(name, defaults.get(name, 0)) for name in names}
+        self.operations.append(Operation(kind, node.name, in_order, reads))
+
+    def _channels(self, node: Node) -> int:
+        return self.analysis.values[node.name].channels
+
+    def _store(self, node: Node) -> int:
+        """A new stored value: the output of `node`, written by the operation that comes next."""
+        value, steps = self.analysis.values[node.name], self._steps(node.name)
+        storage = "bits" if value.spikes else "int16" if value.magnitude < 1 << 15 else "int32"
+        size = (self.analysis.stride // value.scale) ** 2 * steps * records.position_bytes(storage, value.channels)
+        now = len(self.operations)
+        self.place[node.name] = len(self.values)
+        self.values.append(
+            StoredValue(node.name, value.channels, value.scale, steps, storage, -(-size // 4) * 4, now, now)
+        )
+        return self.place[node.name]
+
+    def _term(self, name: str, offset: int = 0, shift: int = 0) -> Term:
+        if name in self.views:
+            return Term(self.place[self.graph.node(name).inputs[0]], *self.views[name], offset, shift)
+        return Term(self.place[name], offset=offset, shift=shift)
+
+    def _add_terms(self, terms: Sequence[Term]) -> dict[str, int]:
+        self.terms += terms
+        return {"first_term": len(self.terms) - len(terms), "terms": len(terms)}
+
+    def _gather(self, node: Node, op: _Pixels, shift: int = 0) -> None:
+        """Adds to `op` what computes `node`."""
+        if node.kind in HEADS:
+            op.head, op.head_shift = node, shift
+            return
+        if _moves(node):
+            mode, factor = _movement(node)
+            op.terms.append(replace(self._term(node.inputs[0]), mode=mode, factor=factor))
+            return
+        if node.kind not in _ABSORBS and node.kind != "concat":
+            _refuse(node)
+        op.time_sum |= node.kind == "time_sum"
+        if node.kind == "requantise":
+            op.requantise = node
+        offset = 0
+        for name in node.inputs:
+            value = self.analysis.values[name]
+            align = self.analysis.values[node.name].q - value.q if node.kind in ("sum", "concat") else 0
+            if self.absorbed.get(name) == node.name:
+                self._gather(self.graph.node(name), op, align)
+            else:
+                op.terms.append(self._term(name, offset, align))
+            if node.kind == "concat":
+                offset += value.channels
+
+    def _pixels(self, node: Node) -> None:
+        """One operation that ends with `node`, or with the first neurons that read it."""
+        op = _Pixels()
+        users = self.users[node.name]
+        if node.kind == "lif":
+            neuron: Node | None = node
+            op.terms.append(self._term(node.inputs[0]))
+        else:
+            self._gather(node, op)
+            neuron = next((user for user in users if user.kind == "lif"), None) if self.fuse else None
+        reads = [term.value for term in op.terms]
+        fields = self._add_terms(op.terms) | {"time_sum": int(op.time_sum), "head_shift": op.head_shift}
+        if op.head:
+            fields |= self._head(op.head)
+            reads.append(fields["input"])
+        fields["steps"] = max(self.values[index].steps for index in reads)
+        if op.requantise:
+            fields |= {"rounds": 1} | {key: op.requantise[key] for key in ("shift", "lo", "hi")}
+        if node.kind != "lif" and not (neuron and len(users) == 1):
+            fields["output"] = self._store(node)
+            self.heirs[fields["output"]] = [term.value for term in op.terms if term.plain]
+        if neuron:
+            fields |= {"spikes": self._store(neuron)} | self._neuron(neuron)
+            self.done.add(neuron.name)
+        self._emit("pixels", node, reads, **fields)
+
+    def _head(self, node: Node) -> dict[str, int]:
+        weight, groups = self.tensors[f"{node.name}.weight"], node["groups"]
+        c_out, per_group, kernel, _ = weight.shape
+        # [dy][dx][input channel][output channel of its group]: one spike adds one run of weights.
+        rows = weight.reshape(groups, c_out // groups, per_group, kernel, kernel).transpose(3, 4, 0, 2, 1)
+        rows = rows.reshape(kernel, kernel, groups * per_group, c_out // groups)
+        if groups == 1 and c_out % 2:
+            rows = np.pad(rows, ((0, 0), (0, 0), (0, 0), (0, 1)))  # every run starts at a word
+        return {
+            "head": HEADS[node.kind],
+            "head_layer": self.number[node.name],
+            "input": self.place[node.inputs[0]],
+            "kernel": kernel,
+            "stride": node["stride"],
+            "padding": node["padding"],
+            "groups": groups,
+            "wide": int(node.kind == "dense_conv" or self.analysis.width(node.name) != "int16"),
+            "weight": self._constant(rows.astype("<i2")),
+            "bias": self._constant(self.tensors[f"{node.name}.bias"].astype("<i4")) if node["bias"] else NONE,
+        }
+
+    def _neuron(self, node: Node) -> dict[str, int]:
+        first = len(self.projections)
+        for target in self.graph.nodes:
+            for source, factor in spike_sources(self.analysis, target.inputs[0]) if target.kind == "conv" else ():
+                if source == node.name:
+                    scale = self.analysis.values[target.name].scale
+                    window = (target["kernel"], target["stride"], target["padding"])
+                    fan_out = target["channels"] // target["groups"]
+                    self.projections.append((self.number[target.name], scale, factor, *window, fan_out))
+        own = {part: self.tensors[f"{node.name}.{part}"] for part in ("threshold", "bias", "leak")}
+        return {
+            "lif_layer": self.number[node.name],
+            "decay": int(node["leak"] == "decay"),
+            "subtract": int(node["reset"] == "subtract"),
+            "threshold": self._constant(own["threshold"].astype("<i4")),
+            "lif_bias": self._constant(own["bias"].astype("<i4")),
+            "leak": self._constant(own["leak"].astype(np.uint8)),
+            "first_projection": first,
+            "projections": len(self.projections) - first,
+        }
+
+    def _spikes(self, node: Node) -> None:
+        """Spikes enlarged, or side by side."""
+        factor, offset, terms = (node["factor"] if node.kind == "upsample" else 1), 0, []
+        for name in node.inputs:
+            terms.append(Term(self.place[name], NEAREST, factor, offset))
+            offset += self.analysis.values[name].channels
+        fields = self._add_terms(terms)
+        self._emit("spikes", node, [term.value for term in terms], spikes=self._store(node), **fields)
+
+    def _attend(self, node: Node) -> None:
+        source, fine, space = self.place[node.inputs[0]], node["pool_q"] + node["q"], node["over"] == "space"
+        value = self.analysis.values[node.inputs[0]]
+        names = ("weight", "bias") if space else ("squeeze", "squeeze_bias", "excite", "excite_bias")
+        fields = {
+            field: self._constant(self.tensors[f"{node.name}.{name}"].astype("<i4" if "bias" in name else "<i2"))
+            for field, name in zip(("squeeze", "squeeze_bias", "excite", "excite_bias"), names, strict=False)
+        }
+        fields["output"] = self._store(node)
+        before, after = self.values[source], self.values[fields["output"]]
+        if before.steps == after.steps:
+            self.heirs[fields["output"]] = [source]
+        self._emit(
+            "attend", node, [source],
+            input=source,
+            over=OVER[node["over"]],
+            window=1 if space else node["window"],
+            hidden=0 if space else node["hidden"],
+            pool_shift=attend_pool_shift(node, value, self.graph.time_steps),
+            hidden_shift=node["q"],
+            gate_offset=2 << fine,
+            gate_shift=fine + 2 - node["gate_q"],
+            gate_q=node["gate_q"],
+            **fields,
+        )  # fmt: skip
+
+    def _readout(self, node: Node) -> None:
+        term = self._term(node.inputs[0])
+        shift = self.analysis.values[node.inputs[0]].q - IMAGE_GRID
+        self._emit("readout", node, [term.value], shift=shift, **self._add_terms([term]))
+
+    def _constant(self, array: npt.NDArray[Any]) -> int:
+        """Offset of a new constant from the start of the constants; aligned to words."""
+        at = len(self.constants)
+        self.constants += np.ascontiguousarray(array).tobytes()
+        self.constants += bytes(-len(self.constants) % 4)
+        return at
+
+    # --- bytes -------------------------------------------------------------------------------------------------------
+
+    def _assemble(self, values: Sequence[StoredValue], bundle_hash: bytes, unit: int, row_unit: int) -> bytes:
+        body = bytearray()
+        for value in values:
+            body += records.words(
+                self.number[value.node], value.channels, value.scale, value.steps, STORAGE[value.storage],
+                value.offset, value.rows, value.row_offset,
+            )  # fmt: skip
+        for operation in self.operations:
+            body += records.operation(operation.fields)
+        for term in self.terms:
+            body += records.words(term.value, term.mode, term.factor, term.offset, term.shift)
+        for projection in self.projections:
+            body += records.words(*projection)
+        body += self.constants
+        fields = {
+            "magic": MAGIC,
+            "version": VERSION,
+            "semantics": SEMANTICS_VERSION,
+            "bytes": records.HEADER_BYTES + len(body),
+            "time_steps": self.graph.time_steps,
+            "stride": self.analysis.stride,
+            "align": self.analysis.align,
+            "halo": self.analysis.halo,
+            "layers": len(self.graph.nodes),
+            "values": len(values),
+            "operations": len(self.operations),
+            "terms": len(self.terms),
+            "projections": len(self.projections),
+            "unit": unit,
+            "row_unit": row_unit,
+            "zero": 0,
+        }
+        return records.sealed(records.header(fields, bundle_hash) + bytes(body))
+
+
+# What becomes of a node of each kind that no other operation has computed already.
+_RULES: Mapping[str, Callable[[_Compiler, Node], None]] = {
+    "image": _Compiler._image,
+    "space_to_depth": _Compiler._moved,
+    "conv": _Compiler._pixels,
+    "dense_conv": _Compiler._pixels,
+    "requantise": _Compiler._pixels,
+    "lif": _Compiler._pixels,
+    "sum": _Compiler._pixels,
+    "concat": _Compiler._copied,
+    "upsample": _Compiler._moved,
+    "attend": _Compiler._attend,
+    "time_sum": _Compiler._pixels,
+    "readout": _Compiler._readout,
+}
+
+
+def _refuse(node: Node) -> NoReturn:
+    raise PlanError(
+        f"layer {node.name!r} is of the kind {node.kind!r}, which the device plan does not have, so that no board with "
+        f"the C core can run it; it has {', '.join(_RULES)}"
+    )
+
+
+def _moves(node: Node) -> bool:
+    return node.kind in ("upsample", "space_to_depth")
+
+
+def _movement(node: Node) -> tuple[int, int]:
+    """(mode, factor) of a node that only moves values."""
+    if node.kind == "space_to_depth":
+        return SPACE_TO_DEPTH, node["factor"]
+    return NEAREST if node["mode"] == "nearest" else DEPTH_TO_SPACE, node["factor"]
