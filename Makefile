@@ -18,7 +18,7 @@ test: $(VENV)/.dev
 	@scripts/boards.sh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(wildcard simulator firmware_bridge edge)
+	$(BIN)/mypy $(wildcard simulator firmware_bridge edge train)
 	$(BIN)/python -m pytest
 
 # What a board needs, and no more: the demo is quick to set up.

@@ -27,10 +27,10 @@ import numpy.typing as npt
 from simulator.analysis import Analysis, analyse, weight_tensors
 from simulator.files import reason, write_atomically
 from simulator.graph import WEIGHT_LIMIT, Graph, GraphError
+from simulator.tasks import TASKS
 
 STRUCTURE_VERSION = 1  # how the file is laid out
 SEMANTICS_VERSION = 1  # what the nodes compute (simulator/reference.py)
-TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
 
 MAX_FILE_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20

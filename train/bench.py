@@ -32,8 +32,9 @@ from simulator.files import write_atomically
 from simulator.graph import Graph, GraphError
 from train import hkd
 from train.architectures import build_graph
-from train.data import DataError, PatchSampler, load_images, to_network
+from train.data import DataError, load_images, to_network
 from train.losses import restoration_loss
+from train.patches import PatchSampler
 from train.processes import World
 from train.run import TrainingError, cosine_rate
 from train.student import Student

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simulator.analysis import Analysis
+from simulator.graph import GraphError
 
 
 def restoration_loss(restored: Tensor, clean: Tensor, fft_weight: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -37,8 +38,8 @@ def align(feature: Tensor, shape: torch.Size) -> Tensor:
     Channels are treated like rows and columns, so that teachers and students of any width can be compared.
     """
     x = feature[:, None].float()  # [B, 1, C, H, W]
-    wanted = tuple(shape[1:])
-    pooled = tuple(min(have, want) for have, want in zip(x.shape[2:], wanted, strict=True))
+    wanted = (shape[1], shape[2], shape[3])
+    pooled = (min(x.shape[2], wanted[0]), min(x.shape[3], wanted[1]), min(x.shape[4], wanted[2]))
     if pooled != tuple(x.shape[2:]):
         x = F.adaptive_avg_pool3d(x, pooled)
     if pooled != wanted:
@@ -63,8 +64,10 @@ def synapse_share(analysis: Analysis) -> dict[str, float]:
         value = analysis.values[node.name]
         if node.kind == "lif":
             sources[node.name] = ((node.name, value.channels),)
-        elif value.spikes:
+        elif value.spikes and node.kind in ("concat", "upsample"):
             sources[node.name] = tuple(source for name in node.inputs for source in sources[name])
+        elif value.spikes:
+            raise GraphError(f"layer {node.name!r}: what spikes reach behind a {node.kind!r} is not known yet")
         elif node.kind == "conv":
             per_spike = node["channels"] // node["groups"] * (node["kernel"] / node["stride"]) ** 2
             scale = analysis.values[node.inputs[0]].scale
