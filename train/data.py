@@ -40,7 +40,7 @@ def load_image(path: str | Path) -> np.ndarray:
     Of 16 bits the upper 8 are kept, x >> 8: what the published evaluations of 16-bit sets on 8-bit networks read.
     """
     image = load_deep_image(path)
-    return np.asarray(image >> 8, np.uint8) if image.dtype == np.uint16 else image
+    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
 def load_deep_image(path: str | Path) -> np.ndarray:
@@ -76,7 +76,8 @@ def add_noise(image: np.ndarray, sigma: float, seed: int, clip: bool, index: int
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     noisy = np.rint(image + np.float32(sigma) * rng.standard_normal(image.shape, dtype=np.float32))
-    return np.clip(noisy, 0, 255).astype(np.uint8) if clip else noisy.astype(np.int16)
+    seen: np.ndarray = np.clip(noisy, 0, 255).astype(np.uint8) if clip else noisy.astype(np.int16)
+    return seen
 
 
 def to_network(pixels: torch.Tensor) -> torch.Tensor:

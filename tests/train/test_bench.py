@@ -9,7 +9,7 @@ pytest.importorskip("spikingjelly")
 
 from train import bench, hkd
 from train.architectures import build_graph
-from train.data import PatchSampler
+from train.patches import PatchSampler
 from train.peers import SpikingJellyStudent
 from train.student import Student
 

@@ -11,8 +11,9 @@ import pytest
 
 from simulator.bundle import read_bundle
 from simulator.reference import Reference, lif
-from train import degradations, evaluate, hkd
+from train import evaluate, hkd
 from train.data import load_image
+from train.degradations import command as degradations
 from train.figures import coxcomb, epochs, membrane, resolution, strips
 from train.figures.canvas import FigureError
 from train.figures.command import main
