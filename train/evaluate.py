@@ -10,7 +10,8 @@ The other tasks have pairs of pictures; how each set is scored stands in `train.
 restored picture is 8 bits always, and the untouched input has its own row. `--dataset all` takes every test set of the
 network's task, the project's synthetic ones included, and names those that are not there. Several --bundle and
 --checkpoint stand in the same tables: with the five shipped bundles these are the paper's Tables 1 to 5, with what the
-paper printed beside (`train.published`).
+paper printed beside (`train.published`). `--backend onnx` runs what `python -m export.onnx` wrote of the bundle: the
+file of its name that ends in .onnx, beside it.
 """
 
 from __future__ import annotations

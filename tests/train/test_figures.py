@@ -202,7 +202,7 @@ def test_figures_without_input_are_named_and_left_out(tmp_path, monkeypatch, cap
         (["--what", "coxcomb", "--scores", "{}/other.json"], "not a file that `train.evaluate --json` writes"),
         (["--what", "epoch-time", "--runs", "{}/no"], "give the folder of a run"),
         (["--what", "epoch-time", "--runs", "{}/other.json"], "not the log.csv of a run"),
-        (["--what", "membrane", "--with-hints", "{}/no.pt", "--without-hints", str(BUNDLE)], "not a checkpoint"),
+        (["--what", "membrane", "--with-hints", "{}/no.pt", "--without-hints", str(BUNDLE)], "no.pt does not exist"),
         (["--what", "membrane", "--with-hints", str(KINDS), "--without-hints", str(BUNDLE)], "no layer of one name"),
         (["--what", "strips", "--data", "{}/no"], "does not exist"),
         (["--what", "strips", "--data", "{}", "--variant", "wet"], "is one of sigma15"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from train import hkd
+from train.checkpoint import read_checkpoint
 from train.student import on_cpu
 
 ROOT = Path(__file__).parents[2]
@@ -257,3 +258,16 @@ def test_a_student_elsewhere_is_validated_as_a_copy_on_the_cpu():
     assert on_cpu(student) is student
     with pytest.raises(NotImplementedError, match="meta"):  # the one other device of every machine; it holds no numbers
         on_cpu(student.to("meta"))
+
+
+def test_a_checkpoint_without_the_later_settings_is_still_read_and_resumed(photos, tmp_path):
+    command = [*SHORT, "--data", str(photos), "--stages", "none", "--out", str(tmp_path)]
+    assert hkd.main([*command, "--steps", "2"]) == 0
+    file = tmp_path / "checkpoint.pt"
+    content = torch.load(file, weights_only=True)
+    for later in ("init", "architecture", "ann", "psnr_weight", "clean", "camera"):
+        del content["settings"][later]
+    torch.save(content, file)
+    assert read_checkpoint(tmp_path).settings == hkd.settings_of(hkd.parse_arguments([*command, "--steps", "2"]))
+    assert hkd.main([*command, "--steps", "3", "--resume"]) == 0
+    assert read_checkpoint(tmp_path).step == 3
