@@ -18,7 +18,7 @@ test: $(VENV)/.dev
 	@scripts/boards.sh $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(wildcard simulator firmware_bridge edge export)
+	$(BIN)/mypy $(wildcard simulator firmware_bridge edge export train)
 	$(BIN)/python -m pytest
 
 # What a board needs, and no more: the demo is quick to set up.

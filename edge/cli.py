@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edge.errors import UserError, sentence
 from edge.signals import Stop
 from simulator.files import reason
+from simulator.tasks import ALL_IN_ONE, TASKS
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
-TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
 SIMULATOR = "sim"
 MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memory holds
 BUNDLES = Path(__file__).resolve().parent / "bundles"
@@ -251,7 +251,7 @@ def _network(args: argparse.Namespace, bundle: Path) -> Network | BoardNetwork:
 
 
 def _check_task(bundle: Path, network: Network | BoardNetwork, task: str | None) -> None:
-    if task is not None and network.task not in (task, "auto"):
+    if task is not None and network.task not in (task, ALL_IN_ONE):
         raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
 
 

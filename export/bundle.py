@@ -14,22 +14,22 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from export.compare import Comparison, compare, restorer
 from export.files import ExportError
 from export.onnx import check_image, inexact_nodes
-from simulator.analysis import Analysis, Tensors, analyse
+from simulator.analysis import Analysis, Tensors
 from simulator.bundle import BundleError, read_bundle, write_bundle
 from simulator.files import reason, temporary_name
-from simulator.graph import Graph, GraphError
-from train.data import ALL_IN_ONE, TASKS, DataError, load_image
-from train.hkd import Settings, build_student
+from simulator.graph import Graph
+from train.checkpoint import Checkpoint, read_checkpoint
+from train.data import DataError, load_image
+from train.frozen import freeze
+from train.run import TrainingError
 
 RUNS = Path("runs")
 SAMPLE = Path(__file__).parents[1] / "edge" / "samples" / "noisy.png"
@@ -41,52 +41,6 @@ DATA_TERMS = "BSDS500: non-commercial research and education"
 LICENCE = "follows the terms of the training data; not part of the code's licence (Apache-2.0)"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A run of `train.hkd` as it lies in its checkpoint.pt. step: optimiser steps; seconds: of training."""
-
-    path: Path
-    settings: Settings
-    step: int
-    seconds: float
-    finished: bool
-    student: Mapping[str, torch.Tensor]
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read checkpoint.pt, or the one of a run's folder; ExportError for anything that train.hkd did not write.
-
-    Nothing in the file is executed: PyTorch's loader takes tensors and plain data only.
-    """
-    file = path / "checkpoint.pt" if path.is_dir() else path
-    if not file.is_file():
-        what = "holds no checkpoint.pt" if path.is_dir() else "does not exist or is not a file"
-        raise ExportError(f"{path} {what}; give the checkpoint or the folder of a run of train.hkd.")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ExportError(f"{file} cannot be read: {reason(error)}.") from error
-    except Exception as error:  # many kinds, all of which mean that this is no file of torch.save with plain data
-        raise ExportError(
-            f"{file} is not a checkpoint of train.hkd: it is damaged, or it holds more than tensors and plain data, "
-            "which is not loaded."
-        ) from error
-    try:
-        settings: dict[str, Any] = dict(content["settings"])
-        numbers = int(content["step"]), float(content["seconds"]), bool(content["finished"])
-        checkpoint = Checkpoint(file, Settings(**settings), *numbers, dict(content["student"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(
-            f"{file} is not a checkpoint of train.hkd as this version writes it; use the version that it is of."
-        ) from error
-    if checkpoint.settings.ann:
-        raise ExportError(f"{file} is of an equivalent ANN (--ann), which has no spikes to export.")
-    tasks = (*TASKS, ALL_IN_ONE)
-    if checkpoint.settings.task not in tasks:
-        raise ExportError(f"{file} is of the task {checkpoint.settings.task!r}; known are {', '.join(tasks)}.")
-    return checkpoint
-
-
 def newest_finished(runs: Path = RUNS) -> Checkpoint:
     """The finished run of train.hkd under `runs` that was written last; ExportError, saying what there is, if none."""
     unfinished = []
@@ -94,7 +48,9 @@ def newest_finished(runs: Path = RUNS) -> Checkpoint:
     for file in sorted(runs.glob("*/checkpoint.pt"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             checkpoint = read_checkpoint(file)
-        except ExportError:
+        except TrainingError:
+            continue
+        if checkpoint.settings.ann:  # has no spikes to export
             continue
         if checkpoint.finished:
             return checkpoint
@@ -103,31 +59,6 @@ def newest_finished(runs: Path = RUNS) -> Checkpoint:
     if unfinished:
         raise ExportError(f"No run in {runs}/ is finished ({', '.join(unfinished)} are not); {hint}")
     raise ExportError(f"There is no run of train.hkd in {runs}/; {hint.replace(' --resume', '')}")
-
-
-def freeze(checkpoint: Checkpoint) -> tuple[Graph, Tensors, Analysis]:
-    """The trained student as graph and int32 tensors on their grids, all bounds checked.
-
-    Raises ExportError if the weights do not fit the student of the settings or break the contract.
-    """
-    try:
-        student = build_student(checkpoint.settings)
-        student.load_state_dict(dict(checkpoint.student))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ExportError(
-            f"{checkpoint.path}: its weights do not fit the {checkpoint.settings.student!r} student of this version."
-        ) from error
-    broken = [name for name, tensor in student.state_dict().items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ExportError(
-            f"{checkpoint.path}: {broken[0]} holds numbers that are not finite, so the training diverged."
-        )
-    student.rounded = True
-    try:
-        tensors = student.freeze()
-        return student.graph, tensors, analyse(student.graph, tensors)
-    except GraphError as error:
-        raise ExportError(f"{checkpoint.path}: {error}.") from error
 
 
 def last_psnr(log: Path) -> dict[str, float]:
@@ -239,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Training data: {options.data}. Terms: {options.data_terms}. Licence of the weights: {options.licence}.")
         out = options.out or checkpoint.path.with_name(f"{settings.task}.safetensors")
         content_hash, comparison = export(out, graph, tensors, meta)
-    except (BundleError, ExportError) as error:
+    except (BundleError, ExportError, TrainingError) as error:
         print(f"export.bundle: {error}", file=sys.stderr)
         return 2
     print(f"Read back and run on {picture()[0]}:")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,108 +18,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from export.files import ExportError
 from export.onnx import OnnxBackend, inexact_nodes
-from simulator import network
-from simulator.analysis import Analysis, Tensors
 from simulator.bundle import Bundle, BundleError, read_bundle
-from simulator.graph import IMAGE_GRID, Node
-from simulator.trace import Trace, digest, first_difference
+from simulator.trace import first_difference
+from train import backends
+from train.backends import Restorer, whole_pictures
 from train.data import DataError, add_noise, image_paths, load_image
-from train.student import Student
 
 Image = npt.NDArray[np.uint8]
-Observer = Callable[[str, npt.NDArray[Any]], None]
-BACKENDS = ("reference", "numba", "torch", "onnx")
 
 
-class TorchBackend:
-    """The student in PyTorch (CPU, float32, batch 1); the interface of `simulator.reference.Reference`, but for maps.
-
-    Its threads are PyTorch's own (`torch.set_num_threads`).
-    """
-
-    name = "torch"
-
-    def __init__(self, analysis: Analysis, tensors: Tensors, threads: int | None = None):
-        self.analysis = analysis
-        self.student = _Observed(analysis.graph)
-        self.student.thaw(tensors)
-        self.student.rounded = True
-
-    def run_padded(
-        self, pixels: npt.NDArray[np.int16], observe: Observer | None = None
-    ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.int32]]]:
-        """Restore int16 [3, H, W] (u8 - 128); `observe(name, value)` sees every node's integers, [T or 1, C, h, w].
-
-        Spikes per position are counted by the integer backends; the dictionary that they return is empty here.
-        """
-        first, *_, last = self.analysis.graph.nodes
-        if observe:
-            observe(first.name, pixels[None].astype(np.int64))
-        self.student.observe = observe
-        with torch.no_grad():
-            restored = self.student.restore(torch.from_numpy(pixels.astype(np.float32))[None] * 2.0**-IMAGE_GRID)[0]
-        self.student.observe = None
-        if observe:
-            observe(last.name, restored.numpy().astype(np.int64)[None])
-        return restored.contiguous().numpy(), {}
+def _onnx(bundle: Bundle, threads: int | None) -> Restorer:
+    backend = OnnxBackend(bundle.analysis, bundle.tensors, threads)
+    return whole_pictures(backend.name, backend, bundle.analysis, eight_bits=True)
 
 
-class _Observed(Student):
-    """A student that shows each node's output while it evaluates one image."""
-
-    observe: Observer | None = None
-
-    def _show(self, node: Node, value: Tensor) -> Tensor:
-        if self.observe is not None:
-            units = value.double().numpy() * 2.0 ** self.analysis.values[node.name].q
-            self.observe(node.name, np.rint(units).astype(np.int64))
-        return value
-
-    def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        return self._show(node, super()._evaluate(node, inputs))
-
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
-        spikes, count = super()._lif(node, current)
-        return self._show(node, spikes), count
-
-
-@dataclass(frozen=True)
-class Restorer:
-    """One backend with one network: restores whole images, uint8 RGB [H, W, 3], and traces them."""
-
-    name: str
-    restore: Callable[[Image], Image]
-    trace: Callable[[Image], Trace]
+BACKENDS = {"reference": backends.BACKENDS["reference"], **backends.BACKENDS, "onnx": _onnx}
 
 
 def restorer(name: str, bundle: Bundle, threads: int | None = None) -> Restorer:
     """The backend `name` for a bundle; ExportError if a package that it needs is missing."""
-    if name in network.BACKENDS:
-        net = network.Network(bundle, name, threads)
-        return Restorer(name, lambda image: net.run(image).image, net.trace)
-    kind = TorchBackend if name == "torch" else OnnxBackend
-    backend: network.Backend = kind(bundle.analysis, bundle.tensors, threads)
-
-    def padded(image: Image) -> npt.NDArray[np.int16]:
-        rows, columns = bundle.analysis.padded(*image.shape[:2])
-        missing = ((0, rows - image.shape[0]), (0, columns - image.shape[1]), (0, 0))
-        return np.pad(image, missing, mode="edge").transpose(2, 0, 1).astype(np.int16) - np.int16(128)
-
-    def restore(image: Image) -> Image:
-        restored, _ = backend.run_padded(padded(image))
-        return np.ascontiguousarray(restored[:, : image.shape[0], : image.shape[1]].transpose(1, 2, 0))
-
-    def trace(image: Image) -> Trace:
-        found: Trace = {}
-        backend.run_padded(padded(image), lambda layer, value: found.__setitem__(layer, digest(value)))
-        return found
-
-    return Restorer(name, restore, trace)
+    return BACKENDS[name](bundle, threads)
 
 
 @dataclass
@@ -183,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of clean images")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="of the noise, 8-bit levels")
     parser.add_argument(
-        "--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="the first one is the measure"
+        "--backends", nargs="+", choices=tuple(BACKENDS), default=tuple(BACKENDS), help="the first one is the measure"
     )
     parser.add_argument("--limit", type=int, help="only the first N images")
     parser.add_argument("--threads", type=int, help="for every backend that has threads")

@@ -29,10 +29,10 @@ from simulator.files import reason, write_atomically
 from simulator.graph import WEIGHT_LIMIT, Graph, GraphError
 from simulator.kinds import kind_of
 from simulator.structure import graph_from_json, graph_to_json
+from simulator.tasks import TASKS
 
 STRUCTURE_VERSION = 1  # how the file is laid out
 SEMANTICS_VERSION = 1  # what the nodes compute (simulator/reference.py)
-TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
 
 MAX_FILE_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20

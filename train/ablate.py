@@ -35,11 +35,13 @@ from simulator.files import write_atomically
 from simulator.network import Network
 from train import hkd
 from train import teacher as training
+from train.checkpoint import Settings, read_checkpoint
 from train.data import DataError, image_paths, load_image, load_images
-from train.frozen import freeze_run, score, whole_pairs
+from train.frozen import freeze_run, score
 from train.metrics import psnr
 from train.processes import World
-from train.run import TrainingError, hold_out, validation_pairs
+from train.run import WHOLE, Pairs, TrainingError, hold_out, validation_sets
+from train.tasks import TASKS
 from train.teachers import TEACHERS, TeacherError, read_header
 
 # Teachers of one's own: width, blocks per level, heads; all take patches of 64 pixels and less.
@@ -105,7 +107,7 @@ def train_teacher(name: str, settings: argparse.Namespace, budget: list[str], ou
     return training.main(["--arch", name, *own, *passed, *budget, "--resume"])
 
 
-def describe_teacher(name: str, weights: Path, pairs: Mapping[int, list[tuple[np.ndarray, np.ndarray]]]) -> Teacher:
+def describe_teacher(name: str, weights: Path, pairs: Mapping[str, Pairs]) -> Teacher:
     """Load a teacher, count and score it. Raises TeacherError or TrainingError."""
     module = hkd.load_teacher(name, weights).channels_last()
     device = torch.device("cpu")
@@ -123,7 +125,7 @@ def describe_teacher(name: str, weights: Path, pairs: Mapping[int, list[tuple[np
 
 
 def settle_teachers(
-    names: Sequence[str], found: Mapping[str, Path], pairs: Mapping[int, list[tuple[np.ndarray, np.ndarray]]], out: Path
+    names: Sequence[str], found: Mapping[str, Path], pairs: Mapping[str, Pairs], out: Path
 ) -> dict[str, Teacher]:
     """The teachers in full, kept in teachers.json, so that a continued ablation cannot change them unnoticed."""
     path = out / "teachers.json"
@@ -147,12 +149,12 @@ def settle_teachers(
 # What the runs did
 
 
-def compile_kernels(settings: hkd.Settings) -> None:
+def compile_kernels(settings: Settings) -> None:
     """Run every phase of the training once, so that the first run's seconds hold no compilation."""
     run = hkd.Run(settings, World(0, 1, torch.device("cpu")))
     pixels = torch.zeros(2, settings.batch, 3, settings.patch, settings.patch, dtype=torch.uint8)
     for progress in (0.0, 1.0):
-        run.train_step(*pixels, {}, progress)
+        run.train_step(pixels[0], pixels[1], {}, progress)
 
 
 def read_log(folder: Path) -> Rows:
@@ -206,21 +208,22 @@ def targets(logs: Mapping[tuple[Group, int], Rows], untouched: float) -> Rows:
 def measure(
     runs: Mapping[tuple[Group, int], Path],
     logs: Mapping[tuple[Group, int], Rows],
-    pairs: Mapping[int, list[tuple[np.ndarray, np.ndarray]]],
+    pairs: Mapping[str, Pairs],
 ) -> Rows:
     """One row per run: its length, PSNR on the held-out crops (best at equal steps, last), and on `pairs` frozen."""
     shortest = min(rows[-1]["step"] for rows in logs.values())
     result: Rows = []
     for (group, seed), folder in runs.items():
-        settings, step, seconds = hkd.read_run(folder)
+        checkpoint = read_checkpoint(folder)
+        step, seconds = checkpoint.step, checkpoint.seconds
         rows = logs[group, seed]
         equal = [row["mean"] for row in rows if row["step"] <= shortest]
         row: dict[str, Any] = {"teacher": group[0], "stages": group[1], "seed": seed, "steps": step}
         row |= {"seconds": round(seconds, 1), "ms_per_step": round(1e3 * seconds / step, 1)}
         row |= {"equal_steps": max(equal) if equal else None, "end": rows[-1]["mean"]}
         network = Network(freeze_run(folder), threads=1)
-        scores = {sigma: score(network, some) for sigma, some in pairs.items()}
-        row |= {f"psnr_{sigma}": round(quality, 3) for sigma, (quality, _) in scores.items()}
+        scores = {column: score(network, some) for column, some in pairs.items()}
+        row |= {column: round(quality, 3) for column, (quality, _) in scores.items()}
         row |= {"psnr": round(mean(quality for quality, _ in scores.values()), 3)}
         row |= {"spike_rate": round(mean(rate for _, rate in scores.values()), 4)}
         result.append(row)
@@ -348,7 +351,7 @@ def plot(logs: Mapping[tuple[Group, int], Rows], title: str) -> bytes:
     from matplotlib.lines import Line2D
 
     colours = {"none": "black", "1-7": "tab:blue", "3-5": "tab:orange", "4-7": "tab:green"}
-    styles = {"none": "-", "restormer": "-", "promptir": "--", "adair": ":"}
+    styles: dict[str, Any] = {"none": "-", "restormer": "-", "promptir": "--", "adair": ":"}
     figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
     groups = list(dict.fromkeys(group for group, _ in logs))
     lowest = []
@@ -452,14 +455,14 @@ def parse_arguments(
 def ablate(options: argparse.Namespace, passed: list[str], settings: argparse.Namespace) -> int:
     """Teachers, runs, tables; an exit code. Raises what `main` turns into a sentence."""
     held_out = hold_out(load_images(settings.data))[1]
-    sigmas = hkd.VALIDATION_SIGMAS if settings.task == "denoise" else (0,)
-    crops = {sigma: validation_pairs(settings.task, held_out, 0, sigma) for sigma in sigmas}
+    sigmas = TASKS[settings.task].noise_levels
+    crops = validation_sets(settings.task, held_out, 0)
     untouched = float(np.mean([psnr(bad, good) for some in crops.values() for bad, good in some]))
     tested, pairs = f"the {len(held_out)} held-out crops of the training images' folder", crops
     if options.test_data:
         images = [load_image(path) for path in image_paths(options.test_data)[: options.limit]]
-        pairs = {sigma: whole_pairs(settings.task, images, 0, sigma) for sigma in sigmas}
-        noise = ", noise clipped to 8 bits" if settings.task == "denoise" else ", degraded by train.degradations"
+        pairs = validation_sets(settings.task, images, 0, WHOLE)
+        noise = ", noise clipped to 8 bits" if sigmas else ", degraded by train.degradations"
         tested = f"{options.test_data.name}, {len(images)} whole images{noise}"
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -491,7 +494,7 @@ def ablate(options: argparse.Namespace, passed: list[str], settings: argparse.Na
             command = [*passed, *teacher, "--stages", stage, "--seed", str(seed), "--out", str(folder), "--resume"]
             if code := hkd.main(command):
                 return code
-            if settings.steps and (steps := hkd.read_run(folder)[1]) != settings.steps:
+            if settings.steps and (steps := read_checkpoint(folder).step) != settings.steps:
                 raise TrainingError(f"{folder} already holds {steps} steps, not {settings.steps}; pass another --out.")
     logs = {key: read_log(folder) for key, folder in runs.items()}
     validations = [

@@ -10,7 +10,8 @@ The other tasks have pairs of pictures; how each set is scored stands in `train.
 restored picture is 8 bits always, and the untouched input has its own row. `--dataset all` takes every test set of the
 network's task, the project's synthetic ones included, and names those that are not there. Several --bundle and
 --checkpoint stand in the same tables: with the five shipped bundles these are the paper's Tables 1 to 5, with what the
-paper printed beside (`train.published`).
+paper printed beside (`train.published`). `--backend onnx` runs what `python -m export.onnx` wrote of the bundle: the
+file of its name that ends in .onnx, beside it.
 """
 
 from __future__ import annotations
@@ -25,89 +26,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
+from simulator.bundle import read_bundle
 from simulator.files import write_atomically
 from train import metrics, published
+from train.backends import BACKENDS, BackendError, onnx_file
+from train.checkpoint import read_checkpoint, trained_student
 from train.data import DataError, add_noise, load_image
-from train.datasets import DATASETS, DataSet, Protocol, Sample, check_pixels, find, find_synthetic
+from train.datasets import DATASETS, check_pixels, find, find_synthetic
+from train.folders import DataSet, Protocol, Sample
 from train.metrics import psnr, ssim
+from train.run import TrainingError
+from train.student import restore_image
 from train.tables import Table
+from train.tasks import TASKS, paper_order, parts_of
 
 Restore = Callable[[np.ndarray], tuple[np.ndarray, float | None]]
 Scores = dict[str, float | None]  # by metric; None where a metric is not available
-BACKENDS = ("numba", "reference", "torch", "onnx")
 PROTOCOLS = ("clipped", "unclipped")
-
-
-class EvaluationError(ValueError):
-    """A request that cannot be met; the text is a sentence for the person at the keyboard."""
 
 
 def bundle_restorer(path: Path, backend: str, threads: int | None) -> tuple[Restore, dict[str, Any]]:
     """A function image [H, W, 3] (uint8, or int16 unclipped) -> (restored uint8, total spike rate or None)."""
-    import simulator
-
-    if backend in ("numba", "reference"):
-        network = simulator.load(path, backend=backend, threads=threads)
-
-        def run(image: np.ndarray) -> tuple[np.ndarray, float | None]:
-            result = network.run(image) if image.dtype == np.uint8 else network.run_unclipped(image)
-            return result.image, result.stats.spike_rate
-
-        return run, {"bundle": network.bundle_hash, "task": network.task, "parameters": network.params}
-    from simulator.bundle import read_bundle
-
     bundle = read_bundle(path)
-    network = simulator.load(path, backend="reference")
-    about = {"bundle": network.bundle_hash, "task": network.task, "parameters": network.params}
-    if backend == "torch":
-        from train.hkd import restore
-        from train.student import Student
-
-        student = Student(bundle.graph)
-        student.thaw(bundle.tensors)
-        student.rounded = True
-        return (lambda image: (restore(student, image), None)), about
-    try:
-        import onnxruntime
-
-        from export.onnx import build_model
-    except ImportError as error:
-        raise EvaluationError(
-            f"The onnx backend needs a package that is missing ({error.name}): install .[export]."
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    session = onnxruntime.InferenceSession(
-        build_model(bundle.graph, bundle.tensors, network.analysis, bundle.meta).SerializeToString(), options
-    )
-
-    def run_onnx(image: np.ndarray) -> tuple[np.ndarray, float | None]:
-        if image.dtype != np.uint8:
-            raise EvaluationError("The onnx model takes 8-bit pixels: the unclipped protocol cannot be run on it.")
-        restored = session.run(None, {session.get_inputs()[0].name: image.transpose(2, 0, 1)[None]})[0]
-        return np.ascontiguousarray(restored[0].transpose(1, 2, 0)), None
-
-    return run_onnx, about
+    about = {"bundle": bundle.content_hash, "task": bundle.task, "parameters": bundle.analysis.parameters}
+    if backend == "onnx":
+        return onnx_file(path.with_suffix(".onnx"), bundle, threads).run, about
+    return BACKENDS[backend](bundle, threads).run, about
 
 
 def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
     """The student of a checkpoint of `train.hkd`, in PyTorch with the contract's roundings."""
-    from train.hkd import Settings, build_student, restore
-
-    file = path / "checkpoint.pt" if path.is_dir() else path
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        student = build_student(Settings(**content["settings"]))
-        student.load_state_dict(content["student"])
-    except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
-        raise EvaluationError(f"{file} is not a checkpoint of train.hkd that this version reads.") from error
-    student.rounded = not content["settings"].get("ann")
-    about = {"checkpoint": str(file), "step": content["step"], "task": content["settings"]["task"]}
+    checkpoint = read_checkpoint(path)
+    student = trained_student(checkpoint)
+    about = {"checkpoint": str(checkpoint.path), "step": checkpoint.step, "task": checkpoint.settings.task}
     about["parameters"] = student.deployed_parameters
-    return (lambda image: (restore(student, image), None)), about
+    return (lambda image: (restore_image(student, image), None)), about
 
 
 def evaluate(
@@ -253,15 +208,16 @@ def denoise_tables(network_reports: list[dict[str, Any]]) -> list[Table]:
         for report in network_reports:
             own = report["results"][protocol]
             lines.append((_label(report), [_pair(own[sigma]["restored"]) for sigma in rows]))
-        in_paper = first["dataset"] in published.TABLES["denoise"].datasets
+        task = TASKS[DATASETS[first["dataset"]].task]
+        in_paper = task.in_paper(first["dataset"])
         for label, printed in published.DENOISE.items() if in_paper else ():
             lines.append((label, [_printed_pair(printed, sigma) for sigma in rows]))
         for report in network_reports:
             rates = [report["results"][protocol][sigma]["spike_rate"] for sigma in rows]
             if all(rate is not None for rate in rates):
                 lines.append((_rate_label(report), [f"{rate:.4f}" for rate in rates]))
-        notes = published.TABLES["denoise"].notes if in_paper else ()
-        heading = published.headline("denoise", first["dataset"], False)
+        notes = task.paper.notes if task.paper and in_paper else ()
+        heading = task.headline(first["dataset"], False)
         tables.append(Table(heading, caption, [f"sigma {sigma}" for sigma in rows], lines, notes))
     return tables
 
@@ -296,11 +252,12 @@ def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]
             if own["unaligned"]:
                 whose = "" if len(network_reports) == 1 else f" ({report['network']})"
                 notes.append(f"Not aligned, scored as they are: {', '.join(own['unaligned'])}{whose}.")
-        if "lpips" in shown and result["input"]["lpips"] is None:
-            notes.append(metrics.lpips_missing())
-        if first["dataset"] in published.TABLES[task].datasets:
-            notes += published.TABLES[task].notes
-        heading = published.headline(task, first["dataset"], bool(synthetic))
+        if "lpips" in shown and result["input"]["lpips"] is None and (missing := metrics.lpips_missing()):
+            notes.append(missing)
+        entry = TASKS[task]
+        if entry.paper and entry.in_paper(first["dataset"]):
+            notes += entry.paper.notes
+        heading = entry.headline(first["dataset"], bool(synthetic))
         tables.append(Table(heading, caption, [names[key] for key in shown], lines, notes))
     return tables
 
@@ -314,7 +271,7 @@ def make_tables(network_reports: list[list[dict[str, Any]]], tasks: dict[str, st
             by_set.setdefault((names[i], names[:i].count(names[i])), []).append(report)
     tables: list[Table] = []
     # Sorting is stable: sets of one table stay as they were asked for.
-    for (name, _), own in sorted(by_set.items(), key=lambda item: published.TABLES[tasks[item[0][0]]].number):
+    for (name, _), own in sorted(by_set.items(), key=lambda item: paper_order(tasks[item[0][0]])):
         tables += pair_tables(own, tasks[name]) if "protocols" in own[0] else denoise_tables(own)
     return tables
 
@@ -368,7 +325,7 @@ def _wanted(
     Raises DataError if one set alone is asked for and not usable.
     """
     if names == ["all"]:
-        tests = [name for name, row in DATASETS.items() if row.role == "test" and task in (row.task, "auto")]
+        tests = [name for name, row in DATASETS.items() if row.role == "test" and row.task in parts_of(task)]
         names = [*tests, "synthetic"]
     alone = len(names) == 1
     found: list[tuple[DataSet, list[Sample]]] = []
@@ -379,7 +336,7 @@ def _wanted(
                 check_protocol(DATASETS[name], protocol)
                 found.append((DATASETS[name], find(name, root, itself=alone)))
                 continue
-            twins = [twin for twin in find_synthetic(root) if alone or task in (twin[0].task, "auto")]
+            twins = [twin for twin in find_synthetic(root) if alone or twin[0].task in parts_of(task)]
             if not twins:
                 which = "set" if alone else f"set to {task}"
                 raise DataError(
@@ -434,9 +391,11 @@ def _report(
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when done, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="PSNR and SSIM on a test set.")
-    several = {"type": Path, "nargs": "+", "action": "extend", "default": [], "metavar": "FILE"}
-    parser.add_argument("--bundle", **several, help="one or more; all stand in the same tables")
-    parser.add_argument("--checkpoint", **several, help="checkpoint.pt of train.hkd, or its folder; one or more")
+    for name, words in (
+        ("--bundle", "one or more; all stand in the same tables"),
+        ("--checkpoint", "checkpoint.pt of train.hkd, or its folder; one or more"),
+    ):
+        parser.add_argument(name, type=Path, nargs="+", action="extend", default=[], metavar="FILE", help=words)
     parser.add_argument(
         "--dataset", nargs="+", choices=(*DATASETS, "synthetic", "all"), default=["cbsd68"], metavar="NAME",
         help=f"{', '.join(DATASETS)}; synthetic: what train.degradations wrote; all: test sets of the network's task",
@@ -447,7 +406,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--protocol", choices=(*PROTOCOLS, "y", "rgb", "both"), default="both",
         help="one of a set's protocols: clipped, unclipped (denoise), y, rgb (the others); default: all it has",
     )  # fmt: skip
-    parser.add_argument("--backend", choices=BACKENDS, default="numba")
+    parser.add_argument("--backend", choices=(*BACKENDS, "onnx"), default="numba", help="onnx: the bundle's .onnx file")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="only the first N images (said in the caption)")
@@ -467,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"{path} cannot be written: there is no folder {path.parent}")
     try:
         reports, tasks, missing = _evaluate_all(options)
-    except (DataError, EvaluationError, ValueError) as error:
+    except (BackendError, DataError, TrainingError, ValueError) as error:
         print(f"train.evaluate: {error}", file=sys.stderr)
         return 2
     tables = make_tables(reports, tasks)
@@ -497,10 +456,12 @@ def _evaluate_all(
 ) -> tuple[list[list[dict[str, Any]]], dict[str, str], dict[str, str]]:
     """(of each network its sets' reports, {set: its task}, {set: why it is not there}).
 
-    Raises DataError, EvaluationError or ValueError, a sentence.
+    Raises BackendError, DataError, TrainingError or ValueError, a sentence.
     """
     paths = [*options.bundle, *options.checkpoint]
-    reports, tasks, missing = [], {}, {}
+    reports: list[list[dict[str, Any]]] = []
+    tasks: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for path, name in zip(paths, _short_names(paths), strict=True):
         if path in options.checkpoint:
             (restore, about), backend = checkpoint_restorer(path), "torch"
@@ -510,7 +471,7 @@ def _evaluate_all(
         missing |= absent
         for data_set, _ in found:
             tasks[data_set.name] = data_set.task
-            if about["task"] not in (data_set.task, "auto"):
+            if data_set.task not in parts_of(about["task"]):
                 print(
                     f"train.evaluate: {name} was trained to {about['task']}; {data_set.name} is a set to "
                     f"{data_set.task}.",

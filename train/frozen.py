@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 
-import simulator
+from simulator.analysis import Analysis, Tensors, analyse
 from simulator.bundle import Bundle, parse, read_bundle, serialise
-from train import hkd
+from simulator.graph import Graph, GraphError
+from simulator.network import Network
+from train.checkpoint import Checkpoint, read_checkpoint, trained_student
 from train.metrics import psnr
-from train.run import TrainingError, validation_pairs
-from train.student import Student
+from train.run import TrainingError
 
-WHOLE = 1 << 30  # pixels of a crop that no image reaches
 UNSTATED = "not stated: frozen for a measurement, not for use"
+
+
+def freeze(checkpoint: Checkpoint) -> tuple[Graph, Tensors, Analysis]:
+    """The trained student as graph and int32 tensors on their grids, all bounds checked.
+
+    Raises TrainingError if it is an equivalent ANN, if its weights do not fit the student of the settings, or if they
+    break the contract.
+    """
+    if checkpoint.settings.ann:
+        raise TrainingError(
+            f"{checkpoint.path} is of an equivalent ANN (--ann), which has no spikes and cannot be frozen; give a "
+            "spiking student's."
+        )
+    student = trained_student(checkpoint)
+    try:
+        tensors = student.freeze()
+        return student.graph, tensors, analyse(student.graph, tensors)
+    except GraphError as error:
+        raise TrainingError(f"{checkpoint.path}: {error}.") from error
+
+
+def freeze_run(path: Path) -> Bundle:
+    """The spiking student of a checkpoint (file, or the folder of a run), in memory. Raises TrainingError."""
+    checkpoint = read_checkpoint(path)
+    graph, tensors, _ = freeze(checkpoint)
+    unknown = dict.fromkeys(("training.data", "training.terms", "weights.licence"), UNSTATED)
+    content, _ = serialise(graph, tensors, {"network.task": checkpoint.settings.task, **unknown})
+    return parse(content)
 
 
 def read_network(path: Path) -> Bundle:
@@ -24,30 +51,7 @@ def read_network(path: Path) -> Bundle:
     return freeze_run(path) if path.is_dir() or path.suffix == ".pt" else read_bundle(path)
 
 
-def freeze_run(path: Path) -> Bundle:
-    """The spiking student of a checkpoint (file, or the folder of a run), with the contract's roundings.
-
-    Raises TrainingError if it is none.
-    """
-    settings, _, _ = hkd.read_run(path)
-    if settings.ann:
-        raise TrainingError(f"{path} is a run of the equivalent ANN, which cannot be frozen; give a spiking student's.")
-    student: Student = hkd.build_student(settings)
-    student.load_state_dict(hkd.weights_of(path, torch.device("cpu")))
-    student.rounded = True
-    unknown = dict.fromkeys(("training.data", "training.terms", "weights.licence"), UNSTATED)
-    content, _ = serialise(student.graph, student.freeze(), {"network.task": settings.task, **unknown})
-    return parse(content)
-
-
-def whole_pairs(
-    task: str, images: Sequence[np.ndarray], seed: int, sigma: float
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(degraded, clean) of whole test images, uint8 [H, W, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits."""
-    return validation_pairs(task, list(images), seed, sigma, WHOLE)
-
-
-def score(network: simulator.Network, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+def score(network: Network, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """Mean PSNR in dB and mean spike rate over (degraded, clean) pictures, uint8 [H, W, 3]."""
     results = []
     for degraded, clean in pairs:

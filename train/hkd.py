@@ -20,11 +20,10 @@ An epoch is as many patches as would cover the training images once.
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,76 +33,32 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from simulator.kinds import kind_of
-from train.architectures import PAPER_UNIT, STUDENTS, build_graph
-from train.data import ALL_IN_ONE, TASKS, DataError, PatchSampler, load_images, to_network
+from train.architectures import PAPER_UNIT, STUDENTS
+from train.checkpoint import Settings, build_student, read_checkpoint
+from train.data import DataError, load_images, to_network
 from train.losses import hint_loss, psnr_loss, restoration_loss, synapse_share
+from train.patches import PatchSampler
 from train.processes import World, join
 from train.run import (
     Budget,
     Log,
     TrainingError,
+    check_settings,
     cosine_rate,
     hold_out,
     load_checkpoint,
     mean_psnr,
     save_checkpoint,
     stop_on_signals,
-    validation_pairs,
+    validation_sets,
 )
-from train.student import EquivalentAnn, Student
+from train.student import on_cpu, restore_image
+from train.tasks import TASKS
 from train.teachers import TEACHERS, TeacherError, build_teacher, read_header
 from train.teachers.unet import UNet
 
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
-VALIDATION_SIGMAS = (15, 25, 50)
 PENALTY_RAMP = 0.1  # part of the run over which the spike penalty grows to its full weight
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the weights that come out; a resumed run must have the same. Rates and weights without unit."""
-
-    task: str
-    student: str
-    channels: tuple[int, ...]
-    teacher: str
-    stages: str
-    hint_weight: float
-    fft_weight: float
-    penalty: float
-    penalty_start: float
-    patch: int
-    batch: int
-    sigma: tuple[float, float]
-    sigma_power: float
-    rate: float
-    final_rate: float
-    warmup: int
-    weight_decay: float
-    clip_norm: float
-    bfloat16: bool
-    rounding_phase: float
-    threshold: float
-    surrogate_width: float
-    leak: int
-    seed: int
-    init: str = ""  # the run whose weights this one starts from
-    architecture: tuple[str, ...] = ()  # options of the student, "name=value"
-    ann: bool = False  # the equivalent ANN in place of the spiking student
-    psnr_weight: float = 0.0  # of ln MSE: every picture counts alike, however weak its degradation
-    clean: float = 0.0  # share of the patches that are not degraded
-    camera: bool = False  # denoise: most patches have a camera's noise in place of white Gaussian noise
-
-
-def build_student(settings: Settings) -> Student:
-    """The untrained student, its weights drawn from the seed. Raises ValueError for an unknown architecture option."""
-    if settings.ann:
-        options = (*settings.architecture, "time_steps=1")
-        return EquivalentAnn(build_graph(settings.student, settings.channels or None, options), seed=settings.seed)
-    graph = build_graph(settings.student, settings.channels or None, settings.architecture)
-    student = Student(graph, leak=settings.leak, threshold=settings.threshold, seed=settings.seed)
-    student.width = settings.surrogate_width
-    return student
 
 
 class Batches:
@@ -143,7 +98,7 @@ class Run:
         self.device = device = world.device
         self.student = build_student(settings).to(device)
         if settings.init:
-            self.student.load_state_dict(weights_of(Path(settings.init), device))
+            self.student.load_state_dict(dict(read_checkpoint(Path(settings.init)).student))
         self.parallel = world.wrap(self.student)
         self.share = synapse_share(self.student.analysis)
         self.stages = HINT_STAGES[settings.stages]
@@ -156,7 +111,7 @@ class Run:
     def phase(self, progress: float) -> None:
         """Switch the contract's roundings on for the last part of the run; bfloat16 currents only before that."""
         self.student.rounded = not self.settings.ann and progress >= 1 - self.settings.rounding_phase
-        self.student.half = self.settings.bfloat16 and not self.student.rounded
+        self.student.bfloat16_currents = self.settings.bfloat16 and not self.student.rounded
         # TF32 keeps eleven bits of a number: enough to learn with, not for the contract's roundings.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.student.rounded
 
@@ -185,7 +140,7 @@ class Run:
             parts["hint"] = hint_loss(output.features, hints)
             loss = loss + s.hint_weight * parts["hint"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), s.clip_norm)
         self.optimizer.step()
         self.student.clamp()
@@ -209,56 +164,11 @@ class Run:
         save_checkpoint(path, content)
 
     def load(self, path: Path) -> None:
-        content = load_checkpoint(path, self.device, asdict(self.settings))
+        content = load_checkpoint(path, self.device)
+        check_settings(path, content["settings"], asdict(self.settings))
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.seconds = content["step"], content["seconds"]
-
-
-def _content(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint (file, or the folder of a run); TrainingError if it is none."""
-    path = path / "checkpoint.pt" if path.is_dir() else path
-    try:
-        content = dict(torch.load(path, map_location=device, weights_only=True))
-        if not {"settings", "step", "seconds", "student"} <= set(content):
-            raise ValueError("no checkpoint of a student")
-        return content
-    except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
-        raise TrainingError(f"{path} is not a checkpoint of train.hkd.") from error
-
-
-def weights_of(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """The student's state in a checkpoint (file, or the folder of a run); TrainingError if it is none."""
-    return dict(_content(path, device)["student"])
-
-
-def read_run(path: Path) -> tuple[Settings, int, float]:
-    """Settings, steps and seconds of a run's checkpoint; TrainingError if it is none."""
-    content = _content(path, torch.device("cpu"))
-    return Settings(**content["settings"]), content["step"], content["seconds"]
-
-
-def on_cpu(student: Student) -> Student:
-    """The student if it is on the CPU, else a copy there, where PyTorch is known to equal the device."""
-    return student if next(student.parameters()).device.type == "cpu" else copy.deepcopy(student).cpu()
-
-
-def restore(student: Student, image: np.ndarray) -> np.ndarray:
-    """Restore one image [H, W, 3] (uint8, or int16 in the same units, unclipped) in float32; uint8 [H, W, 3].
-
-    The student must be on the CPU (`on_cpu`).
-
-    Replicate-padded right and bottom to the student's stride, as the device does.
-    """
-    height, width = image.shape[:2]
-    rows, columns = student.analysis.padded(height, width)
-    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-    pixels = torch.from_numpy(padded.transpose(2, 0, 1).astype(np.float32))[None]
-    half, student.half = student.half, False
-    with torch.no_grad():
-        restored = student.restore((pixels - 128) * 2.0**-7)[0]
-    student.half = half
-    return np.ascontiguousarray(restored.permute(1, 2, 0).cpu().numpy()[:height, :width])
 
 
 def train(
@@ -297,8 +207,7 @@ def train(
     epoch = max(1, patches // settings.batch)  # steps
     if epochs is not None:
         budget = Budget(epochs * epoch, budget.seconds)
-    sigmas = VALIDATION_SIGMAS if settings.task == "denoise" else (25,)  # auto: of its noisy fifth; others: unused
-    pairs = {sigma: validation_pairs(settings.task, held_out, settings.seed, sigma) for sigma in sigmas}
+    pairs = validation_sets(settings.task, held_out, settings.seed)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     run = Run(settings, world)
@@ -308,12 +217,11 @@ def train(
         run.load(checkpoint)
     batches = Batches(sampler, teacher if run.stages else None, run.stages, world)
     batches.bfloat16 = settings.bfloat16
-    scores = [f"psnr_{sigma}" if settings.task == "denoise" else "psnr" for sigma in sigmas]
     columns = ["step", "epoch", "seconds", "seconds_per_epoch", "learning_rate", "rounded", "loss", "l1", "fft", "hint"]
-    columns += ["rate", *scores, *(f"rate:{n.name}" for n in run.student.graph.nodes if kind_of(n).neurons)]
+    columns += ["rate", *pairs, *(f"rate:{n.name}" for n in run.student.graph.nodes if kind_of(n).neurons)]
     log = Log(out / "log.csv", run.step, columns) if world.first else None
     bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not (world.first and sys.stderr.isatty()))
-    untouched = [mean_psnr(pairs[sigma]) for sigma in sigmas]
+    untouched = [mean_psnr(some) for some in pairs.values()]
     introduction = (
         f"{settings.student} student, {sum(p.numel() for p in run.student.parameters()):,} trained parameters, "
         f"{len(training)} training and {len(held_out)} validation images, {epoch} steps per epoch, "
@@ -330,7 +238,7 @@ def train(
             return
         values = {name: total / counted for name, total in sums.items()}
         student = on_cpu(run.student)
-        psnrs = [mean_psnr([(restore(student, bad), good) for bad, good in pairs[s]]) for s in sigmas]
+        psnrs = [mean_psnr([(restore_image(student, bad), good) for bad, good in some]) for some in pairs.values()]
         per_epoch = (run.seconds - began) / counted * epoch
         rate = run.optimizer.param_groups[0]["lr"]
         log.add(
@@ -340,7 +248,7 @@ def train(
             seconds_per_epoch=round(per_epoch, 1),
             learning_rate=float(f"{rate:.4g}"),
             rounded=int(run.student.rounded),
-            **{name: round(score, 3) for name, score in zip(scores, psnrs, strict=True)},
+            **{name: round(score, 3) for name, score in zip(pairs, psnrs, strict=True)},
             **{name: float(f"{value:.5g}") for name, value in values.items()},
         )
         bar.write(
@@ -410,7 +318,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m train.hkd", description="Train a spiking student with hints from an ANN teacher (H-KD)."
     )
     add = parser.add_argument
-    add("--task", choices=(*TASKS, ALL_IN_ONE), required=True, help="auto: one network for all five")
+    add("--task", choices=tuple(TASKS), required=True, help="auto: one network for several of them")
     add("--teacher", choices=TEACHERS, default="restormer")
     add("--teacher-weights", type=Path, metavar="FILE", help="default: the newest of --teacher in runs/teacher_<task>*")
     add("--student", choices=tuple(STUDENTS), default="edge")
@@ -442,9 +350,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--warmup", type=int, default=200, help="steps of linear warm-up")
     add("--weight-decay", type=float, default=0.05, help="of AdamW (paper: 0.05)")
     add("--clip-norm", type=float, default=1.0, help="largest norm of a step's gradient")
-    add("--hint-weight", type=float, default=0.12, help="gamma (paper: 0.12)")
-    add("--fft-weight", type=float, default=0.1, help="lambda (paper: 0.1)")
-    add("--psnr-weight", type=float, default=0.0, help="weight of the mean of ln MSE over a batch's patches")
+    add("--hint-weight", type=float, help="gamma (default: the task's; paper: 0.12)")
+    add("--fft-weight", type=float, help="lambda (default: the task's; paper: 0.1)")
+    add("--psnr-weight", type=float, help="of the mean of ln MSE over a batch's patches (default: the task's)")
     add("--penalty", type=float, default=0.0, help="weight of the total spike rate in the loss")
     add("--penalty-start", type=float, default=0.3, help="part of the run after which the penalty sets in")
     add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
@@ -460,19 +368,21 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--validate-every", type=int, default=1000, metavar="STEPS")
     add("--save-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints")
     options = parser.parse_args(arguments)
-    for name, value in NEURONS[options.student].items():
+    task = TASKS[options.task]
+    for name, value in {**NEURONS[options.student], **asdict(task.losses)}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     for name in ("steps", "epochs", "minutes", "patch", "batch", "rate", "threads", "validate_every", "save_every"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             parser.error(f"--{name.replace('_', '-')} must be above zero, not {value}")
-    if options.camera and options.task != "denoise":
-        parser.error(f"--camera is about the noise of --task denoise, not of {options.task}")
+    if options.camera and not task.noise_levels:
+        noisy = " or ".join(name for name, other in TASKS.items() if other.noise_levels)
+        parser.error(f"--camera is about the noise of --task {noisy}, not of {options.task}")
     if not 0 <= options.rounding_phase <= 1:
         parser.error(f"--rounding-phase is a part of the run, 0 to 1, not {options.rounding_phase}")
     if options.steps is None and options.epochs is None and options.minutes is None:
-        options.epochs = PAPER_EPOCHS[options.task]
+        options.epochs = task.epochs
     return options
 
 
@@ -490,7 +400,6 @@ NEURONS: dict[str, dict[str, Any]] = {
     "edge": {"threshold": 0.5, "leak": 2, "surrogate_width": 1.0},
     "paper": {"threshold": 0.15 * PAPER_UNIT, "leak": 1, "surrogate_width": 1.0},
 }
-PAPER_EPOCHS = {"denoise": 51, "deblur": 77, "dehaze": 5, "derain": 8, "defocus": 208, "auto": 51}  # auto is ours
 
 
 def main(arguments: list[str] | None = None) -> int:

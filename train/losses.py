@@ -38,8 +38,8 @@ def align(feature: Tensor, shape: torch.Size) -> Tensor:
     Channels are treated like rows and columns, so that teachers and students of any width can be compared.
     """
     x = feature[:, None].float()  # [B, 1, C, H, W]
-    wanted = tuple(shape[1:])
-    pooled = tuple(min(have, want) for have, want in zip(x.shape[2:], wanted, strict=True))
+    wanted = (shape[1], shape[2], shape[3])
+    pooled = (min(x.shape[2], wanted[0]), min(x.shape[3], wanted[1]), min(x.shape[4], wanted[2]))
     if pooled != tuple(x.shape[2:]):
         x = F.adaptive_avg_pool3d(x, pooled)
     if pooled != wanted:

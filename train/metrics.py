@@ -69,7 +69,8 @@ def ssim_volume(image: np.ndarray, reference: np.ndarray) -> float:
     x, y = image.astype(np.float64), reference.astype(np.float64)
 
     def moment(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values, sigma=1.5, radius=5, mode="nearest")
+        filtered: np.ndarray = gaussian_filter(values, sigma=1.5, radius=5, mode="nearest")
+        return filtered
 
     mx, my = moment(x), moment(y)
     sxx, syy, sxy = moment(x * x) - mx * mx, moment(y * y) - my * my, moment(x * y) - mx * my
@@ -112,11 +113,11 @@ def _aligned(image: bytes, reference: bytes, shape: tuple[int, ...]) -> tuple[np
     z, x = (np.frombuffer(data, np.uint8).reshape(shape).astype(np.float32) / 255 for data in (image, reference))
     energy = np.sum(z * z)
     z = z * (np.sum(x * z) / energy if energy else 1.0)
-    warp = np.eye(3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 0)
-    grey = [cv2.cvtColor(np.ascontiguousarray(picture, np.float32), cv2.COLOR_RGB2GRAY) for picture in (x, z)]
+    grey, other = (cv2.cvtColor(np.ascontiguousarray(part, np.float32), cv2.COLOR_RGB2GRAY) for part in (x, z))
+    start, everywhere = np.eye(3, dtype=np.float32), np.ones(shape[:2], np.uint8)
     try:
-        _, warp = cv2.findTransformECC(*grey, warp, cv2.MOTION_HOMOGRAPHY, criteria, None, 5)
+        _, warp = cv2.findTransformECC(grey, other, start, cv2.MOTION_HOMOGRAPHY, criteria, everywhere, 5)
     except cv2.error as error:
         raise AlignmentError("The two pictures could not be aligned: the homography does not converge.") from error
     size = (shape[1], shape[0])

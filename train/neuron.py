@@ -24,15 +24,17 @@ import numba
 import numpy as np
 import torch
 from llvmlite import ir
+from numba import extending
 from numba.core import types
-from numba.extending import intrinsic
 from torch import Tensor
+
+intrinsic: Any = extending.intrinsic  # its own type wants the compiler's argument from callers
 
 LANES = 256  # per-channel constants are tiled to rows of at least this many, so that the inner loop is long
 ROWS = 64  # rows below which a second thread would cost more than it saves
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _from_bf16(typingctx: Any, bits: Any) -> Any:
     """uint16 holding a bfloat16 -> float32: the upper half of its bits."""
 
@@ -43,7 +45,7 @@ def _from_bf16(typingctx: Any, bits: Any) -> Any:
     return types.float32(types.uint16), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _to_bf16(typingctx: Any, number: Any) -> Any:
     """float32 -> uint16 holding the nearest bfloat16 (ties to even; finite numbers)."""
 
@@ -96,7 +98,7 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
     ) -> int:
         count = 0
         for m in range(start, stop):
-            here = np.int32(0)
+            here: Any = np.int32(0)
             for i in range(current.shape[2]):
                 v = zero
                 for t in range(steps):

@@ -13,42 +13,39 @@ Values = dict[str, float | None]  # by metric: psnr [dB], ssim, mae, lpips
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of the paper's tables of scores. datasets: the sets it has, by their names in `train.datasets`."""
+    """One of the paper's tables of scores. datasets: the sets it has, by their names in `train.tasks`."""
 
     number: int
-    title: str
     datasets: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
-TABLES: dict[str, PaperTable] = {
-    "denoise": PaperTable(
-        1, "colour denoising", ("cbsd68",),
-        (
-            "As printed: the paper's protocol (clipped or not, window of SSIM) is not said in it.",
-            "The paper's Restormer row matches Restormer's grayscale results; the colour network is published at "
-            "34.35 / 31.75 / 28.56 dB.",
-            "As published: their authors' figures, for noise that is not clipped.",
-        ),
+TABLE_1 = PaperTable(
+    1, ("cbsd68",),
+    (
+        "As printed: the paper's protocol (clipped or not, window of SSIM) is not said in it.",
+        "The paper's Restormer row matches Restormer's grayscale results; the colour network is published at "
+        "34.35 / 31.75 / 28.56 dB.",
+        "As published: their authors' figures, for noise that is not clipped.",
     ),
-    "derain": PaperTable(
-        2, "deraining", ("test100", "rain100h", "rain100l"),
-        (
-            "The paper's Restormer row is PSNR on Y, its PromptIR and AdaIR rows are on RGB (about 1.8 dB less for the "
-            "same picture); each stands under its own protocol, and the students, whose channels are not said, under "
-            "both.",
-        ),
+)  # fmt: skip
+TABLE_2 = PaperTable(
+    2, ("test100", "rain100h", "rain100l"),
+    (
+        "The paper's Restormer row is PSNR on Y, its PromptIR and AdaIR rows are on RGB (about 1.8 dB less for the "
+        "same picture); each stands under its own protocol, and the students, whose channels are not said, under "
+        "both.",
     ),
-    "deblur": PaperTable(
-        3, "motion deblurring", ("gopro", "realblur-j", "realblur-r"),
-        ("The paper does not say whether its RealBlur row is of J or of R, nor whether pictures were aligned.",),
-    ),
-    "defocus": PaperTable(
-        4, "defocus deblurring", ("dpdd",),
-        ("The paper's SpikerIR row equals the untouched input's, 23.89 dB / 0.725: it removes no blur.",),
-    ),
-    "dehaze": PaperTable(5, "dehazing", ("sots-outdoor",)),
-}  # fmt: skip
+)  # fmt: skip
+TABLE_3 = PaperTable(
+    3, ("gopro", "realblur-j", "realblur-r"),
+    ("The paper does not say whether its RealBlur row is of J or of R, nor whether pictures were aligned.",),
+)  # fmt: skip
+TABLE_4 = PaperTable(
+    4, ("dpdd",),
+    ("The paper's SpikerIR row equals the untouched input's, 23.89 dB / 0.725: it removes no blur.",),
+)  # fmt: skip
+TABLE_5 = PaperTable(5, ("sots-outdoor",))
 
 # Table 1, CBSD68: {noise level: (PSNR, SSIM)}.
 DENOISE: dict[str, dict[int, tuple[float, float | None]]] = {
@@ -97,18 +94,6 @@ COST_NOTES = (
     "swapped in its Table 7. Both come from a counter that skips subclassed layers; the network as described has what "
     "this table counts.",
 )
-
-
-def headline(task: str, dataset: str, synthetic: bool) -> str:
-    """Which of the paper's tables a table of this set corresponds to."""
-    paper = TABLES[task]
-    if synthetic:
-        return (
-            f"Synthetic twin of the paper's Table {paper.number} ({paper.title}); no figure of the paper is comparable."
-        )
-    if dataset in paper.datasets:
-        return f"Table {paper.number} of the paper: {paper.title}"
-    return f"Beside Table {paper.number} of the paper ({paper.title}): a set that the paper does not have."
 
 
 def best_student(dataset: str, sigma: str | None = None) -> float | None:

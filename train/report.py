@@ -36,18 +36,20 @@ from simulator.graph import Graph
 from simulator.network import Network
 from simulator.pictures import noisy_picture
 from simulator.statistics import BITS_32, Counter, Population, Statistics
-from train import hkd, published
+from train import published
 from train.architectures import build_graph
+from train.checkpoint import build_student, read_checkpoint
 from train.data import DataError, image_paths, load_image
-from train.evaluate import EvaluationError, Restore, checkpoint_restorer, evaluate
+from train.evaluate import Restore, checkpoint_restorer, evaluate
 from train.frozen import read_network
 from train.run import TrainingError
 from train.student import ann_parameters
 from train.tables import Table
+from train.tasks import TASKS, removes_noise
 from train.teachers import build_teacher
 
 SIDE = 256  # pixels of the picture that operations are counted on
-SIGMAS = (15.0, 25.0, 50.0)
+SIGMAS = tuple(float(sigma) for sigma in TASKS["denoise"].noise_levels)
 BUNDLE = Path(__file__).parents[1] / "edge" / "bundles" / "denoise.safetensors"
 
 
@@ -126,7 +128,7 @@ def measured_row(name: str, bundle: Bundle, images: list[np.ndarray], seed: int)
 
     what, pixels = noisy_picture(SIDE, SIDE)
     stats = network.run(np.ascontiguousarray(pixels.transpose(1, 2, 0))).stats
-    able = bundle.task in ("denoise", "auto")
+    able = removes_noise(bundle.task)
     return student_row(
         name, stats, stats, spike_rate=stats.spike_rate, psnr=psnr_by_level(restore, images if able else [], seed),
         about=f"{what}; {bundle.content_hash[:12]}" + ("" if able else f"; trained to {bundle.task}"),
@@ -139,10 +141,10 @@ class AnnRuns:
     def __init__(self, paths: Sequence[Path]):
         self.open: list[tuple[Path, Graph]] = []
         for path in paths:
-            settings, _, _ = hkd.read_run(path)
+            settings = read_checkpoint(path).settings
             if not settings.ann:
                 raise TrainingError(f"{path} is not a run of the equivalent ANN; train one with train.hkd --ann.")
-            self.open.append((path, hkd.build_student(settings).graph))
+            self.open.append((path, build_student(settings).graph))
 
     def take(self, graph: Graph) -> Path | None:
         """The run of this graph's ANN, once; None if there is none."""
@@ -168,7 +170,7 @@ def ann_of(name: str, graph: Graph, runs: AnnRuns, images: list[np.ndarray], see
 def rows_of(
     bundles: Sequence[Path], paper_run: Path | None, ann_runs: Sequence[Path], images: list[np.ndarray], seed: int
 ) -> list[Row]:
-    """All rows that are counted here. Raises BundleError, TrainingError or EvaluationError."""
+    """All rows that are counted here. Raises BundleError or TrainingError."""
     runs = AnnRuns(ann_runs)
     rows: list[Row] = []
     for path in bundles:
@@ -209,8 +211,8 @@ def table(rows: list[Row], caption: str) -> Table:
     student = published.DENOISE["SpikerIR (Restormer teacher), as printed"]
     cost = [f"{published.STUDENT_MILLIONS} M", f"{published.STUDENT_OPERATIONS} G", "-", "-", "-", "-"]
     lines.append(("SpikerIR, as printed", cost + [f"{student[int(sigma)][0]:.2f}" for sigma in SIGMAS]))
-    quality = [f"{published.EQUIVALENT_ANN[int(sigma)]:.2f}" for sigma in SIGMAS]
-    lines.append(("the paper's ANN, as printed", ["-"] * 6 + quality))
+    printed = [f"{published.EQUIVALENT_ANN[int(sigma)]:.2f}" for sigma in SIGMAS]
+    lines.append(("the paper's ANN, as printed", ["-"] * 6 + printed))
     notes = [f"{row.network}: {row.about}." for row in rows if row.about]
     return Table("Table 7 of the paper: what a network costs", caption, columns, lines, [*notes, *published.COST_NOTES])
 
@@ -249,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
         paths = image_paths(options.data)[: options.limit] if options.data else []
         images = [load_image(path) for path in paths]
         rows = rows_of(options.bundles, options.paper_run, options.ann_run, images, options.seed)
-    except (BundleError, DataError, EvaluationError, TrainingError, ValueError) as error:
+    except (BundleError, DataError, TrainingError, ValueError) as error:
         print(f"train.report: {error}", file=sys.stderr)
         return 2
     quality = (

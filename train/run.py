@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from simulator.files import write_atomically
-from train.data import ALL_IN_ONE, TASKS, add_noise
-from train.degradations import VARIANTS, fixed
+from simulator.files import reason, write_atomically
+from train.data import add_noise
 from train.metrics import psnr
+from train.patches import fixed
+from train.tasks import TASKS, parts_of
+
+Pairs = list[tuple[np.ndarray, np.ndarray]]  # (degraded, clean), uint8 RGB [H, W, 3] both
 
 VALIDATION_IMAGES = 10
 VALIDATION_CROP = 160  # pixels
+WHOLE = 1 << 30  # pixels of a crop that no image reaches
 MOST_PSNR = 60.0  # dB, of one picture in a validation
 
 
@@ -62,26 +66,40 @@ def hold_out(images: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarra
 
 
 def validation_pairs(
-    task: str, images: list[np.ndarray], seed: int, sigma: float, crop: int = VALIDATION_CROP
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(degraded, clean) centre crops, uint8 [h, w, 3]; denoise at `sigma` (8-bit levels), clipped to 8 bits.
+    task: str, images: Sequence[np.ndarray], seed: int, sigma: float | None = None, crop: int = VALIDATION_CROP
+) -> Pairs:
+    """(degraded, clean) centre crops, uint8 [h, w, 3]; of an all-in-one, the pairs of each of its tasks.
 
-    Other tasks degrade the whole image as `train.degradations` does; variants take turns. auto: the pairs of the five.
+    sigma: of white Gaussian noise where that is the task, 8-bit levels, clipped to 8 bits (default: the middle one of
+    the task's levels). Other tasks degrade the whole image as `train.tasks` says; their variants take turns.
     """
-    if task == ALL_IN_ONE:
-        return [pair for one in TASKS for pair in validation_pairs(one, images, seed, sigma, crop)]
-    pairs = []
+    parts = parts_of(task)
+    if len(parts) > 1:
+        return [pair for part in parts for pair in validation_pairs(part, images, seed, sigma, crop)]
+    entry, pairs = TASKS[task], []
     for index, image in enumerate(images):
         top, left = (max(0, side - crop) // 2 for side in image.shape[:2])
         window = (slice(top, top + crop), slice(left, left + crop))
         clean = np.ascontiguousarray(image[window])
-        if task == "denoise":
-            degraded = add_noise(clean, sigma, seed=seed, index=index, clip=True)
+        if levels := entry.noise_levels:
+            strength = levels[len(levels) // 2] if sigma is None else sigma
+            degraded = add_noise(clean, strength, seed=seed, index=index, clip=True)
         else:
-            variants = tuple(VARIANTS[task])
+            variants = tuple(entry.variants)
             degraded = fixed(task, variants[index % len(variants)], image, seed, index)[window]
         pairs.append((np.ascontiguousarray(degraded), clean))
     return pairs
+
+
+def validation_sets(
+    task: str, images: Sequence[np.ndarray], seed: int, crop: int = VALIDATION_CROP
+) -> dict[str, Pairs]:
+    """What a student is validated on, by the column of the log that its PSNR goes to: one set per level of the noise
+    ("psnr_15"), or one of all pairs ("psnr")."""
+    levels = TASKS[task].noise_levels
+    if not levels:
+        return {"psnr": validation_pairs(task, images, seed, crop=crop)}
+    return {f"psnr_{sigma}": validation_pairs(task, images, seed, sigma, crop) for sigma in levels}
 
 
 def mean_psnr(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -96,19 +114,31 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, device: torch.device, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a checkpoint of the same settings; TrainingError if it is damaged or was made with others."""
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """The content of a checkpoint; TrainingError if it is none. Tensors and plain data are loaded, nothing is run."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        found = content["settings"]
+        content = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {reason(error)}.") from error
     except Exception as error:  # torch.load raises many kinds; all of them mean the same to the user
-        raise TrainingError(f"The checkpoint {path} cannot be read; delete it to start anew.") from error
-    # A setting that an older checkpoint does not know had no effect then: it was what is empty now.
+        raise TrainingError(
+            f"{path} is not a checkpoint of this project's training: it is damaged, or it holds more than tensors and "
+            "plain data, which is not loaded. To start a run anew, delete it."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+        raise TrainingError(f"{path} is not a checkpoint of this project's training: it holds no settings.")
+    return content
+
+
+def check_settings(path: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise TrainingError unless the run whose checkpoint is `path` was started with these settings.
+
+    A setting that an older checkpoint does not know had no effect then: it was what is empty now.
+    """
     different = [name for name in settings if (found.get(name) or None) != (settings[name] or None)]
     if different:
         changes = ", ".join(f"{name} {found.get(name)} (now {settings[name]})" for name in different)
         raise TrainingError(f"The run in {path.parent} was started with other settings: {changes}.")
-    return content
 
 
 class Log:

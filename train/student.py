@@ -11,8 +11,9 @@ format channels_last.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,10 +92,11 @@ class Student(nn.Module):
 
     def __init__(self, graph: Graph, leak: int = 2, threshold: float = 0.5, seed: int = 0):
         super().__init__()
+        check_kinds(graph)
         self.graph = graph
         self.analysis: Analysis = analyse(graph)
         self.rounded = False
-        self.half = False
+        self.bfloat16_currents = False
         self.width = 1.0
         self._key = {name: name.replace(".", "/") for name in self.analysis.shapes}
         generator = torch.Generator().manual_seed(seed)
@@ -172,7 +174,7 @@ class Student(nn.Module):
     def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         source = self.analysis.values[node.inputs[0]]
         return lif(
-            current.to(torch.bfloat16) if self.half else current,
+            current.to(torch.bfloat16) if self.bfloat16_currents else current,
             self.tensor(node, "bias"),
             self.tensor(node, "threshold"),
             self.tensor(node, "leak"),
@@ -185,43 +187,45 @@ class Student(nn.Module):
         )
 
     def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        kind, x, steps = node.kind, inputs[0], self.graph.time_steps
-        if kind == "space_to_depth":
-            return F.pixel_unshuffle(x, node["factor"])
-        if kind in ("conv", "dense_conv"):
-            weight = self.tensor(node, "weight").contiguous(memory_format=torch.channels_last)
-            bias = self.tensor(node, "bias") if node["bias"] else None
-            if kind == "conv" and self.half:
-                weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-            else:
-                x = x.float()
-            return F.conv2d(x, weight, bias, node["stride"], node["padding"], groups=node["groups"])
-        if kind == "requantise":
-            q = self.analysis.values[node.name].q
-            # Without a shift x is on its grid already, and adding a half to 24 bits would itself round.
-            grid = q if self.rounded and node["shift"] else None
-            clipped: Tensor = _Requantise.apply(x.float(), grid, node["lo"] * 2.0**-q, node["hi"] * 2.0**-q)  # type: ignore[no-untyped-call]
-            return clipped
-        if kind in ("sum", "concat"):
-            return self._combine(node, inputs)
-        if kind == "upsample":
-            if node["mode"] == "depth_to_space":
-                return F.pixel_shuffle(x, node["factor"])
-            return F.interpolate(x, scale_factor=node["factor"], mode="nearest")
-        if kind == "attend":
-            return self._attend(node, x.float())
-        if kind == "time_sum":
-            if self.analysis.values[node.inputs[0]].static:
-                return x.float() * steps
-            total: Tensor = _TimeSum.apply(x, steps)  # type: ignore[no-untyped-call]
-            return total
-        raise GraphError(f"layer {node.name!r} is of the kind {kind!r}, which has no form in PyTorch yet")
+        """Any node but image, lif and readout."""
+        return _FORMS[node.kind](self, node, inputs)
+
+    def _space_to_depth(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        return F.pixel_unshuffle(inputs[0], node["factor"])
+
+    def _convolve(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        x = inputs[0]
+        weight = self.tensor(node, "weight").contiguous(memory_format=torch.channels_last)
+        bias = self.tensor(node, "bias") if node["bias"] else None
+        if node.kind == "conv" and self.bfloat16_currents:
+            weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+        else:
+            x = x.float()
+        return F.conv2d(x, weight, bias, node["stride"], node["padding"], groups=node["groups"])
+
+    def _requantise(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        q = self.analysis.values[node.name].q
+        # Without a shift x is on its grid already, and adding a half to 24 bits would itself round.
+        grid = q if self.rounded and node["shift"] else None
+        clipped: Tensor = _Requantise.apply(inputs[0].float(), grid, node["lo"] * 2.0**-q, node["hi"] * 2.0**-q)
+        return clipped
+
+    def _upsample(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        if node["mode"] == "depth_to_space":
+            return F.pixel_shuffle(inputs[0], node["factor"])
+        return F.interpolate(inputs[0], scale_factor=node["factor"], mode="nearest")
+
+    def _time_sum(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        if self.analysis.values[node.inputs[0]].static:
+            return inputs[0].float() * self.graph.time_steps
+        total: Tensor = _TimeSum.apply(inputs[0], self.graph.time_steps)
+        return total
 
     def _combine(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """Sum or concatenation; static inputs are presented at every step."""
         steps = self.graph.time_steps
         static = [self.analysis.values[name].static for name in node.inputs]
-        if self.half and not all(static):
+        if self.bfloat16_currents and not all(static):
             inputs = [x.to(torch.bfloat16) for x in inputs]
         if all(static) or not any(static):
             return torch.cat(inputs, 1) if node.kind == "concat" else _add(inputs)
@@ -231,8 +235,9 @@ class Student(nn.Module):
         whole = [x.expand(steps, *x.shape[1:]) for x in apart]
         return torch.cat(whole, 2).flatten(0, 1)
 
-    def _attend(self, node: Node, x: Tensor) -> Tensor:
+    def _attend(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """`simulator.kinds.attend.attend` in real numbers."""
+        x = inputs[0].float()
         value, steps = self.analysis.values[node.inputs[0]], self.graph.time_steps
         pool_q, gate_q, over, window = node["pool_q"], node["gate_q"], node["over"], node["window"]
         cap = attend_cap(node) * 2.0**-pool_q
@@ -310,6 +315,28 @@ class Student(nn.Module):
                     self.weights[self._key[f"{node.name}.{part}"]].copy_(units * 2.0 ** -self.grid(node, part))
 
 
+# What computes a node, by its kind; a picture enters, fires and leaves in `Student.forward`.
+_FORMS: dict[str, Callable[[Student, Node, list[Tensor]], Tensor]] = {
+    "space_to_depth": Student._space_to_depth,
+    "conv": Student._convolve,
+    "dense_conv": Student._convolve,
+    "requantise": Student._requantise,
+    "sum": Student._combine,
+    "concat": Student._combine,
+    "upsample": Student._upsample,
+    "attend": Student._attend,
+    "time_sum": Student._time_sum,
+}
+_IN_FORWARD = ("image", "lif", "readout")
+
+
+def check_kinds(graph: Graph) -> None:
+    """Raise GraphError if the student has no PyTorch form of one of the graph's nodes."""
+    for node in graph.nodes:
+        if node.kind not in _FORMS and node.kind not in _IN_FORWARD:
+            raise GraphError(f"layer {node.name!r} is of the kind {node.kind!r}, which has no form in the student yet")
+
+
 class EquivalentAnn(Student):
     """The same layers as an ANN: ReLU in place of the neurons (their bias stays), one pass. The graph must have T = 1.
 
@@ -333,6 +360,27 @@ class EquivalentAnn(Student):
         bias = self.tensor(node, "bias")[:, None, None]
         active = F.relu(current + bias.to(current.dtype))
         return active, (active > 0).sum().float()
+
+
+def on_cpu(student: Student) -> Student:
+    """The student if it is on the CPU, else a copy there, where PyTorch is known to equal the device."""
+    return student if next(student.parameters()).device.type == "cpu" else copy.deepcopy(student).cpu()
+
+
+def restore_image(student: Student, image: np.ndarray) -> np.ndarray:
+    """Restore one image [H, W, 3] (uint8, or int16 in the same units, unclipped) in float32; uint8 [H, W, 3].
+
+    The student must be on the CPU (`on_cpu`). Replicate-padded right and bottom to its stride, as the device does.
+    """
+    height, width = image.shape[:2]
+    rows, columns = student.analysis.padded(height, width)
+    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
+    pixels = torch.from_numpy(padded.transpose(2, 0, 1).astype(np.float32))[None]
+    fast, student.bfloat16_currents = student.bfloat16_currents, False
+    with torch.no_grad():
+        restored = student.restore((pixels - 128) * 2.0**-IMAGE_GRID)[0]
+    student.bfloat16_currents = fast
+    return np.ascontiguousarray(restored.permute(1, 2, 0).numpy()[:height, :width])
 
 
 def ann_parameters(analysis: Analysis) -> int:

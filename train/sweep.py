@@ -25,11 +25,13 @@ from simulator.bundle import BundleError
 from simulator.files import write_atomically
 from simulator.network import Network
 from train import hkd
+from train.checkpoint import read_checkpoint
 from train.data import DataError, add_noise, image_paths, load_image
-from train.frozen import freeze_run, score, whole_pairs
-from train.run import TrainingError
+from train.frozen import freeze_run, score
+from train.run import WHOLE, TrainingError, validation_pairs
+from train.tasks import TASKS
 
-SIGMAS = (15, 25, 50)
+SIGMAS = TASKS["denoise"].noise_levels
 SIDE = 256  # pixels of the picture whose milliseconds and energy are given
 ENDS = ("encode=3x3", "readout=thin")  # a sixth of the real-valued multiply-accumulates of the wide ends
 CHEAP = (*ENDS, "blocks=1,1,1,1,1,2,2")  # and what that saves in parameters put into one more block
@@ -80,20 +82,20 @@ def measure(runs: dict[str, Path], images: list[np.ndarray], seed: int, repeats:
     if not large:
         raise DataError(f"No image of the test set has {SIDE}x{SIDE} pixels, which the time is measured on.")
     picture = add_noise(large[0][:SIDE, :SIDE], 25, seed, True, 0)
-    contents = {point: hkd.read_run(run) for point, run in runs.items()}
+    contents = {point: read_checkpoint(run) for point, run in runs.items()}
     networks = [Network(freeze_run(runs[point]), threads=1) for point in runs]
     milliseconds = times_ms(networks, picture, repeats)
     rows: list[Row] = []
-    for (point, (settings, step, seconds)), network, ms in zip(contents.items(), networks, milliseconds, strict=True):
+    for (point, checkpoint), network, ms in zip(contents.items(), networks, milliseconds, strict=True):
         stats = network.run(picture).stats
-        scores = [score(network, whole_pairs("denoise", images, seed, sigma)) for sigma in SIGMAS]
+        scores = [score(network, validation_pairs("denoise", images, seed, sigma, WHOLE)) for sigma in SIGMAS]
         row: Row = {
             "point": point,
-            "architecture": " ".join(settings.architecture),
-            "penalty": settings.penalty,
+            "architecture": " ".join(checkpoint.settings.architecture),
+            "penalty": checkpoint.settings.penalty,
             "parameters": network.params,
-            "steps": step,
-            "seconds": round(seconds),
+            "steps": checkpoint.step,
+            "seconds": round(checkpoint.seconds),
             "psnr": round(float(np.mean([quality for quality, _ in scores])), 3),
             "rate": round(float(np.mean([rate for _, rate in scores])), 4),
             "ms": round(ms, 2),

@@ -23,11 +23,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from train.data import TASKS, DataError, PatchSampler, load_images
+from train.data import DataError, load_images
+from train.patches import PatchSampler
 from train.run import (
     Budget,
     Log,
     TrainingError,
+    check_settings,
     cosine_rate,
     hold_out,
     load_checkpoint,
@@ -36,9 +38,10 @@ from train.run import (
     stop_on_signals,
     validation_pairs,
 )
+from train.tasks import SINGLE
 from train.teachers import TEACHERS, TeacherError, build_narrow_teacher, save_teacher
+from train.teachers.unet import UNet
 
-VALIDATION_SIGMA = 25.0  # 8-bit levels
 FINAL_RATE = 0.005  # the learning rate's last value, as a fraction of its peak
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, per step
 LOG_COLUMNS = ("step", "seconds", "learning_rate", "loss", "psnr_input", "psnr")
@@ -67,7 +70,7 @@ class Settings:
     seed: int
 
 
-def build(settings: Settings) -> nn.Module:
+def build(settings: Settings) -> UNet:
     """The untrained teacher, its weights drawn from the seed."""
     torch.manual_seed(settings.seed)
     teacher = build_narrow_teacher(
@@ -88,7 +91,8 @@ def restore(teacher: nn.Module, image: np.ndarray, device: torch.device) -> np.n
     with torch.no_grad():
         x = _unit(torch.from_numpy(image).permute(2, 0, 1)[None], device)
         output = teacher(x)[0].clamp(0, 1).mul(255).round().to(torch.uint8)
-    return output.permute(1, 2, 0).cpu().numpy()
+    restored: np.ndarray = output.permute(1, 2, 0).cpu().numpy()
+    return restored
 
 
 def _unit(pixels: Tensor, device: torch.device) -> Tensor:
@@ -129,7 +133,7 @@ class Run:
             for average, current in zip(self.average.parameters(), self.teacher.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
         self.step += 1
-        value = loss.item()
+        value = float(loss.item())
         if not math.isfinite(value):
             raise TrainingError(f"The loss is no longer finite at step {self.step}; resume with a lower --rate.")
         return value
@@ -148,7 +152,8 @@ class Run:
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint. Raises TrainingError if it is damaged or was made with other settings."""
-        content = load_checkpoint(path, self.device, asdict(self.settings))
+        content = load_checkpoint(path, self.device)
+        check_settings(path, content["settings"], asdict(self.settings))
         self.teacher.load_state_dict(content["teacher"])
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -171,7 +176,7 @@ def train(
     Raises DataError, TeacherError or TrainingError.
     """
     training, held_out = hold_out(images)
-    pairs = validation_pairs(settings.task, held_out, settings.seed, VALIDATION_SIGMA)
+    pairs = validation_pairs(settings.task, held_out, settings.seed)
     sampler = PatchSampler(training, settings.patch, settings.batch, settings.seed, settings.sigma, settings.task)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
@@ -233,7 +238,7 @@ def train(
     return True
 
 
-def _number(kind: type, zero: bool = False) -> Callable[[str], float]:
+def _number(kind: Callable[[str], float], zero: bool = False) -> Callable[[str], float]:
     """An argparse type: a finite number of this kind above zero, or zero too if `zero`."""
 
     def parse(text: str) -> float:
@@ -251,7 +256,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     whole, real = _number(int), _number(float)
     whole_or_zero, real_or_zero = _number(int, zero=True), _number(float, zero=True)
     parser.add_argument("--arch", choices=TEACHERS, default="restormer")
-    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--task", choices=SINGLE, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of clean images")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/teacher_<task>_<arch>)")
     parser.add_argument("--steps", type=whole, help="end after this many steps")

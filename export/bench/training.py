@@ -32,8 +32,10 @@ from simulator.files import write_atomically
 from simulator.graph import Graph, GraphError
 from train import hkd
 from train.architectures import build_graph
-from train.data import DataError, PatchSampler, load_images, to_network
+from train.checkpoint import Settings
+from train.data import DataError, load_images, to_network
 from train.losses import restoration_loss
+from train.patches import PatchSampler
 from train.processes import World
 from train.run import TrainingError, cosine_rate
 from train.student import Student
@@ -53,7 +55,7 @@ OURS, FAST, PEER, PEER_LAST, PEER_HALF, PEER_OWN = (
 )
 
 
-def our_run(settings: hkd.Settings) -> hkd.Run:
+def our_run(settings: Settings) -> hkd.Run:
     """A run of train.hkd on the CPU at its first step."""
     return hkd.Run(settings, World(0, 1, torch.device("cpu")))
 
@@ -63,7 +65,7 @@ def our_step(run: hkd.Run) -> Step:
     return lambda batch: run.train_step(*batch, {}, 0.0)["loss"]
 
 
-def peer_step(peer: SpikingJellyStudent, settings: hkd.Settings, last: bool = False, half: bool = False) -> Step:
+def peer_step(peer: SpikingJellyStudent, settings: Settings, last: bool = False, half: bool = False) -> Step:
     """The same step for the network of SpikingJelly's modules. last: channels_last memory; half: bfloat16 autocast."""
     memory = torch.channels_last if last else torch.contiguous_format
     peer.to(memory_format=memory)  # type: ignore[call-overload]
@@ -129,7 +131,7 @@ def time_in_turn(steps: dict[str, Step], batches: Sequence[Batch], repeats: int,
     return {name: median(times) for name, times in taken.items()}
 
 
-def contenders(settings: hkd.Settings, graph: Graph) -> dict[str, Step]:
+def contenders(settings: Settings, graph: Graph) -> dict[str, Step]:
     """Everything that is timed, each with its own weights of the same seed."""
     from export.bench.peers import SpikingJellyStudent
 

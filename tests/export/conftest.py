@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from export.bundle import freeze, read_checkpoint
 from simulator.bundle import write_bundle
 from train import hkd
+from train.checkpoint import read_checkpoint
+from train.frozen import freeze
 
 TRAINING = (
     "--task denoise --stages none --channels 8 8 8 8 --patch 16 --batch 2 --threads 1 --device cpu "

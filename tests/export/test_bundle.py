@@ -15,12 +15,14 @@ import torch
 
 import simulator
 from export import bundle as export_bundle
-from export.bundle import freeze, main, newest_finished, read_checkpoint
+from export.bundle import main, newest_finished
 from simulator.bundle import quality, read_bundle
+from train.checkpoint import read_checkpoint
 from train.data import load_images
-from train.hkd import VALIDATION_SIGMAS
+from train.frozen import freeze
 from train.metrics import psnr
 from train.run import hold_out, save_checkpoint, validation_pairs
+from train.tasks import TASKS
 
 
 def copy_of(run: Path, folder: Path, age: int = 0, **changes: object) -> Path:
@@ -60,7 +62,7 @@ def test_the_psnr_that_training_reported_is_the_psnr_of_the_bundle(run, photos, 
     _, held_out = hold_out(load_images(photos))
     seed = read_checkpoint(run).settings.seed
     network = simulator.load(out, threads=1)
-    for sigma in VALIDATION_SIGMAS:
+    for sigma in TASKS["denoise"].noise_levels:
         pairs = validation_pairs("denoise", held_out, seed, sigma)
         measured = np.mean([psnr(network.run(noisy).image, clean) for noisy, clean in pairs])
         assert float(reported[f"psnr_{sigma}"]) == pytest.approx(measured, abs=6e-4)
@@ -226,7 +228,7 @@ def test_pytorch_may_differ_only_where_float32_promises_nothing(run, tmp_path, m
 
     def broken(name, bundle, threads=None):
         one = make(name, bundle, threads)
-        return replace(one, restore=lambda image: 255 - one.restore(image)) if name == different else one
+        return replace(one, run=lambda image: (255 - one.restore(image), None)) if name == different else one
 
     monkeypatch.setattr(export_bundle, "restorer", broken)
     monkeypatch.setattr(export_bundle, "inexact_nodes", lambda analysis: inexact)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.compare import TorchBackend, main
+from export.compare import main
+from train.backends import TorchBackend
 
 pytest.importorskip("onnxruntime")  # exists for Python 3.11 and newer
 

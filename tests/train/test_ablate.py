@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from train import ablate, hkd
+from train.checkpoint import read_checkpoint
 from train.run import TrainingError
 from train.teachers import build_narrow_teacher, save_teacher
 
@@ -100,10 +101,10 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_continues(photos, tmp_pa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
-    steps = hkd.read_run(out / "none-seed0")[1]
+    steps = read_checkpoint(out / "none-seed0").step
     assert steps > 0
     assert ablate.main([*command, str(steps + 2), "--seeds", "0"]) == 0
-    assert hkd.read_run(out / "none-seed0")[1] == steps + 2
+    assert read_checkpoint(out / "none-seed0").step == steps + 2
     assert ablate.main([*command, str(steps), "--seeds", "0"]) == 2  # a longer run is not passed off as a shorter one
 
 

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from train import datasets, degradations
+from train import datasets
 from train.data import DataError, load_image
 from train.datasets import DATASETS, check_pixels, find, find_synthetic
+from train.degradations import command as degradations
 
 
 def put(folder: Path, *names: str, size: tuple[int, int] = (12, 16), deep: bool = False) -> None:

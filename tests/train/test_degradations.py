@@ -9,29 +9,18 @@ import numpy as np
 import pytest
 
 from train.data import load_image
-from train.degradations import (
-    MARGIN,
-    VARIANTS,
-    camera_noise,
-    depth_field,
-    disk_kernel,
-    fixed,
-    from_linear,
-    gaussian_noise,
-    haze,
-    line_kernel,
-    main,
-    motion_blur,
-    path_kernel,
-    photo_noise,
-    rain,
-    smooth_field,
-    to_linear,
-    trajectory,
-)
+from train.degradations.command import main
+from train.degradations.defocus import disk_kernel
+from train.degradations.haze import haze
+from train.degradations.motion import motion_blur, path_kernel, trajectory
+from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
+from train.degradations.pictures import depth_field, from_linear, smooth_field, to_linear
+from train.degradations.rain import line_kernel, rain
+from train.patches import fixed
+from train.tasks import SINGLE, TASKS
 
 SAMPLES = Path(__file__).parents[2] / "edge" / "samples"
-ALL = [(task, variant) for task, variants in VARIANTS.items() for variant in variants]
+ALL = [(task, variant) for task in SINGLE for variant in TASKS[task].variants]
 
 
 def drawn(height: int = 96, width: int = 120) -> np.ndarray:
@@ -183,7 +172,7 @@ def test_motion_blur_varies_over_the_picture():
 
 
 def test_the_margin_of_training_patches_covers_the_blur():
-    assert MARGIN["deblur"] >= 20 and MARGIN["defocus"] >= 16 and MARGIN["denoise"] == 0
+    assert TASKS["deblur"].margin >= 20 and TASKS["defocus"].margin >= 16 and TASKS["denoise"].margin == 0
 
 
 def test_the_command_writes_the_same_set_twice_and_a_sheet(tmp_path, capsys):

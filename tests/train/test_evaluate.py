@@ -1,6 +1,7 @@
 """Evaluation: the protocols, the table with the untouched input, and every backend on the same pixels."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,12 +9,17 @@ import cv2
 import numpy as np
 import pytest
 
-from train import degradations, evaluate, hkd, metrics
+from export import onnx
+from train import evaluate, hkd, metrics
+from train.backends import BACKENDS
 from train.data import add_noise, load_image, load_images
-from train.datasets import Protocol
+from train.degradations import command as degradations
+from train.folders import Protocol
 from train.metrics import psnr
+from train.patches import fixed
 
 needs_onnx = pytest.mark.skipif(sys.version_info < (3, 11), reason="onnxruntime needs Python 3.11")
+ALL = (*BACKENDS, "onnx")
 BUNDLE = Path(__file__).parents[1] / "golden" / "edge.safetensors"
 
 
@@ -25,6 +31,15 @@ def photos(tmp_path_factory) -> Path:
         coarse = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
         cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
     return folder
+
+
+@pytest.fixture(scope="module")
+def with_onnx(tmp_path_factory) -> Path:
+    """The bundle with its ONNX file beside it."""
+    bundle = tmp_path_factory.mktemp("bundle") / BUNDLE.name
+    shutil.copy(BUNDLE, bundle)
+    assert onnx.main([str(bundle), "--out", str(bundle.with_suffix(".onnx"))]) == 0
+    return bundle
 
 
 def report(arguments: list[str], tmp_path: Path) -> dict:
@@ -45,9 +60,9 @@ def test_the_untouched_inputs_row_is_the_psnr_of_the_noise(photos, tmp_path, cap
 
 
 @needs_onnx
-def test_all_backends_of_a_bundle_give_the_same_scores(photos, tmp_path):
-    arguments = ["--bundle", str(BUNDLE), "--data", str(photos), "--sigma", "15", "--protocol", "clipped"]
-    results = {b: report([*arguments, "--backend", b], tmp_path)["results"]["clipped"]["15"] for b in evaluate.BACKENDS}
+def test_all_backends_of_a_bundle_give_the_same_scores(photos, with_onnx, tmp_path):
+    arguments = ["--bundle", str(with_onnx), "--data", str(photos), "--sigma", "15", "--protocol", "clipped"]
+    results = {b: report([*arguments, "--backend", b], tmp_path)["results"]["clipped"]["15"] for b in ALL}
     scores = {(r["restored"]["psnr"], r["restored"]["ssim"]) for r in results.values()}
     assert len(scores) == 1
     assert results["numba"]["spike_rate"] == results["reference"]["spike_rate"] > 0
@@ -81,7 +96,7 @@ def data(photos, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
     for i, clean in enumerate(load_images(photos)):
         big = cv2.resize(clean, (96, 80), interpolation=cv2.INTER_CUBIC)
-        rainy = degradations.fixed("derain", "light", big, 0, i)
+        rainy = fixed("derain", "light", big, 0, i)
         moved = np.roll(cv2.GaussianBlur(big, (0, 0), 1.5), 2, axis=1)
         for name, degraded in (("Rain100L", rainy), ("RealBlur_J", moved), ("DPDD", cv2.blur(big, (5, 5)))):
             for part, picture in (("inputC" if name == "DPDD" else "input", degraded), ("target", big)):
@@ -116,9 +131,9 @@ def test_deraining_is_scored_on_y_and_on_rgb_of_a_centre_crop(data, tmp_path, ca
 
 
 @needs_onnx
-def test_all_backends_give_the_same_scores_on_pairs(data, tmp_path):
-    arguments = ["--bundle", str(BUNDLE), "--dataset", "rain100l", "--data", str(data), "--limit", "1"]
-    results = [report([*arguments, "--backend", b], tmp_path)["results"] for b in evaluate.BACKENDS]
+def test_all_backends_give_the_same_scores_on_pairs(data, with_onnx, tmp_path):
+    arguments = ["--bundle", str(with_onnx), "--dataset", "rain100l", "--data", str(data), "--limit", "1"]
+    results = [report([*arguments, "--backend", b], tmp_path)["results"] for b in ALL]
     scores = [{name: (row["input"], row["restored"]) for name, row in result.items()} for result in results]
     assert all(score == scores[0] for score in scores)
 
@@ -304,9 +319,10 @@ def test_a_protocol_names_its_ssim(photos, protocol, metric):
         (["--bundle", str(BUNDLE), "--dataset", "synthetic"], "No synthetic set is in"),
         (["--bundle", str(BUNDLE), "--protocol", "y"], "scored by the protocol clipped or unclipped, not by y"),
         (["--bundle", "no/such.safetensors"], "no/such.safetensors"),
-        (["--checkpoint", "no/such.pt"], "not a checkpoint"),
+        (["--checkpoint", "no/such.pt"], "no/such.pt does not exist"),
+        (["--checkpoint", str(BUNDLE)], "not a checkpoint"),
         pytest.param(
-            ["--bundle", str(BUNDLE), "--backend", "onnx", "--protocol", "unclipped"], "8-bit pixels", marks=needs_onnx
+            ["--bundle", str(BUNDLE), "--backend", "onnx"], "write it with `python -m export.onnx", marks=needs_onnx
         ),
     ],
 )
@@ -314,6 +330,18 @@ def test_mistakes_are_one_sentence_and_exit_code_2(photos, capsys, arguments, se
     assert evaluate.main([*arguments, "--data", str(photos)]) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
+
+
+@needs_onnx
+def test_the_onnx_file_must_be_the_bundles_and_takes_8_bits(photos, with_onnx, tmp_path, capsys):
+    arguments = ["--backend", "onnx", "--data", str(photos)]
+    assert evaluate.main(["--bundle", str(with_onnx), *arguments, "--protocol", "unclipped"]) == 2
+    assert "8-bit pixels" in capsys.readouterr().err
+    other = tmp_path / "denoise.safetensors"
+    shutil.copy(Path(__file__).parents[2] / "edge" / "bundles" / other.name, other)
+    shutil.copy(with_onnx.with_suffix(".onnx"), other.with_suffix(".onnx"))
+    assert evaluate.main(["--bundle", str(other), *arguments]) == 2
+    assert "was not written of this bundle" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(photos, tmp_path, capsys):

@@ -12,8 +12,9 @@ import pytest
 from simulator.bundle import read_bundle
 from simulator.kinds.lif import lif
 from simulator.reference import Reference
-from train import degradations, evaluate, hkd
+from train import evaluate, hkd
 from train.data import load_image
+from train.degradations import command as degradations
 from train.figures import coxcomb, epochs, membrane, resolution, strips
 from train.figures.canvas import FigureError
 from train.figures.command import main
@@ -208,7 +209,7 @@ def test_figures_without_input_are_named_and_left_out(tmp_path, monkeypatch, cap
         (["--what", "resolution", "--bench", "{}/other.json"], "not a file that `export.bench --json` writes"),
         (["--what", "epoch-time", "--runs", "{}/no"], "give the folder of a run"),
         (["--what", "epoch-time", "--runs", "{}/other.json"], "not the log.csv of a run"),
-        (["--what", "membrane", "--with-hints", "{}/no.pt", "--without-hints", str(BUNDLE)], "not a checkpoint"),
+        (["--what", "membrane", "--with-hints", "{}/no.pt", "--without-hints", str(BUNDLE)], "no.pt does not exist"),
         (["--what", "membrane", "--with-hints", str(KINDS), "--without-hints", str(BUNDLE)], "no layer of one name"),
         (["--what", "strips", "--data", "{}/no"], "does not exist"),
         (["--what", "strips", "--data", "{}", "--variant", "wet"], "is one of sigma15"),

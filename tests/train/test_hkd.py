@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from train import hkd
+from train.checkpoint import read_checkpoint
+from train.student import on_cpu
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -156,7 +158,7 @@ def test_a_run_can_start_from_the_weights_of_another(photos, tmp_path, capsys):
     first, second = student_of(tmp_path / "first"), student_of(tmp_path / "second")
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     assert hkd.main([*arguments, "--init", str(photos), "--out", str(tmp_path / "third")]) == 2
-    assert "is not a checkpoint of train.hkd" in capsys.readouterr().err
+    assert "holds no checkpoint.pt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"]])
@@ -253,6 +255,19 @@ def test_tf32_is_off_while_the_contracts_roundings_are_on(monkeypatch, photos, t
 
 def test_a_student_elsewhere_is_validated_as_a_copy_on_the_cpu():
     student = hkd.build_student(hkd.settings_of(hkd.parse_arguments(SHORT)))
-    assert hkd.on_cpu(student) is student
+    assert on_cpu(student) is student
     with pytest.raises(NotImplementedError, match="meta"):  # the one other device of every machine; it holds no numbers
-        hkd.on_cpu(student.to("meta"))
+        on_cpu(student.to("meta"))
+
+
+def test_a_checkpoint_without_the_later_settings_is_still_read_and_resumed(photos, tmp_path):
+    command = [*SHORT, "--data", str(photos), "--stages", "none", "--out", str(tmp_path)]
+    assert hkd.main([*command, "--steps", "2"]) == 0
+    file = tmp_path / "checkpoint.pt"
+    content = torch.load(file, weights_only=True)
+    for later in ("init", "architecture", "ann", "psnr_weight", "clean", "camera"):
+        del content["settings"][later]
+    torch.save(content, file)
+    assert read_checkpoint(tmp_path).settings == hkd.settings_of(hkd.parse_arguments([*command, "--steps", "2"]))
+    assert hkd.main([*command, "--steps", "3", "--resume"]) == 0
+    assert read_checkpoint(tmp_path).step == 3

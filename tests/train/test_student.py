@@ -1,6 +1,7 @@
 """The student in PyTorch is the contract: bit-equal to the integer reference, and within the parameter budget."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_bfloat16_student_is_close_to_float32():
     pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
     with torch.no_grad():
         full = student(pixels)
-        student.half = True
+        student.bfloat16_currents = True
         half = student(pixels)
     assert half.rates["encoder1.1.lif1"].item() == pytest.approx(full.rates["encoder1.1.lif1"].item(), abs=0.02)
 
@@ -200,7 +201,7 @@ def test_bfloat16_student_is_close_to_float32():
 def test_a_training_step_keeps_to_the_device_that_it_is_given(graph, half):
     """The meta device computes shapes only, but refuses every tensor that was left on the CPU."""
     student = Student(graph).to("meta")
-    student.half = half
+    student.bfloat16_currents = half
     student.rounded = not half
     output = student(torch.empty(2, 3, 32, 32, device="meta"), (4, 7))
     loss = output.change.square().mean() + sum(output.rates.values()) + sum(f.mean() for f in output.features.values())
@@ -217,7 +218,7 @@ def test_a_training_step_of_other_devices_equals_the_cpus(monkeypatch, half):
     def step(device_type: str):
         monkeypatch.setattr(neuron, "_on_cpu", lambda x: device_type == "cpu")
         student = Student(paper((4, 6, 8, 10), blocks=1), leak=1, threshold=0.3)
-        student.half = half
+        student.bfloat16_currents = half
         output = student(pixels)
         output.change.square().mean().backward()
         return output, {name: p.grad for name, p in student.weights.items()}
@@ -251,8 +252,8 @@ def test_a_picture_of_one_window_gets_the_gates_that_it_gets_beside_another():
         x = torch.randn((4, 4, 64, 64), generator=torch.Generator().manual_seed(0)).mul(256).round() / 512
         for name in ("encoder1.1.time", "encoder1.1.channel"):
             node = student.graph.node(name)
-            alone = student._attend(node, x)
-            beside = student._attend(node, torch.cat([x, torch.zeros_like(x)], 3))
+            alone = student._attend(node, [x])
+            beside = student._attend(node, [torch.cat([x, torch.zeros_like(x)], 3)])
             assert torch.equal(alone, beside[..., :64])
 
 
@@ -260,3 +261,12 @@ def test_builder_documents_itself():
     b = Builder(time_steps=4)
     graph = b.finish(b.dense_conv("head", b.image(), 3, q=8))
     assert [node.kind for node in graph.nodes] == ["image", "dense_conv", "readout"]
+
+
+def test_a_kind_without_a_form_is_refused_by_name_and_place():
+    graph = build_graph("edge", (8, 8, 8, 8))
+    place = next(i for i, node in enumerate(graph.nodes) if node.kind == "sum")
+    nodes = list(graph.nodes)
+    nodes[place] = replace(nodes[place], kind="maximum")
+    with pytest.raises(GraphError, match=rf"layer '{nodes[place].name}' is of the kind 'maximum'"):
+        Student(replace(graph, nodes=tuple(nodes)))

@@ -125,7 +125,7 @@ def test_mistakes_end_with_one_sentence_and_exit_code_2(photos, tmp_path, capsys
         "does not exist": ["--data", str(tmp_path / "nothing")],
         "at least 2 images": ["--data", str(single)],
         "already holds a run": ["--out", str(damaged)],
-        "cannot be read; delete it": ["--out", str(damaged), "--resume"],
+        "To start a run anew, delete it": ["--out", str(damaged), "--resume"],
         "cannot write to": ["--out", str(blocked)],
         "at least 8": ["--arch", "adair", "--width", "6"],
         "must be even": ["--width", "9"],

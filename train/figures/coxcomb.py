@@ -13,9 +13,9 @@ import numpy as np
 from train import published
 from train.datasets import DATASETS
 from train.figures.canvas import FigureError, caption, pyplot, save
+from train.tasks import TASKS, paper_order
 
 CENTRE = 10.0  # dB at the middle: below it no picture is worth looking at
-COLOURS = {"denoise": "C0", "derain": "C2", "dehaze": "C1", "deblur": "C4", "defocus": "C3"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def read_wedges(paths: Sequence[Path]) -> list[Wedge]:
         raise FigureError("There are no scores in these files.")
     crowded = {w.label for w in wedges if len({v.network for v in wedges if v.label == w.label}) > 1}
     wedges = [replace(w, label=f"{w.label}\n{w.network}") if w.label in crowded else w for w in wedges]
-    tasks, tests = list(published.TABLES), [w.label.splitlines()[0] for w in wedges]
-    return sorted(wedges, key=lambda w: (tasks.index(w.task), tests.index(w.label.splitlines()[0])))
+    tests = [w.label.splitlines()[0] for w in wedges]
+    return sorted(wedges, key=lambda w: (paper_order(w.task), tests.index(w.label.splitlines()[0])))
 
 
 def _denoised(report: dict[str, Any]) -> list[Wedge]:
@@ -61,7 +61,7 @@ def _denoised(report: dict[str, Any]) -> list[Wedge]:
     name, found = report["dataset"], []
     for sigma, row in results[protocol].items():
         label = f"{name}, sigma {sigma}" + ("" if protocol == "clipped" else ", unclipped")
-        found.append(_wedge(report, label, "denoise", row, published.best_student(name, sigma)))
+        found.append(_wedge(report, label, DATASETS[name].task, row, published.best_student(name, sigma)))
     return found
 
 
@@ -95,7 +95,7 @@ def draw(paths: Sequence[Path], out: Path) -> list[str]:
         middle = i * step
         height, inner = (max(value - CENTRE, 0) for value in (wedge.restored, wedge.untouched))
         axes.bar(
-            middle, height, 0.9 * step, bottom=CENTRE, color=COLOURS[wedge.task], alpha=0.75,
+            middle, height, 0.9 * step, bottom=CENTRE, color=TASKS[wedge.task].colour, alpha=0.75,
             hatch="//" if wedge.synthetic else None, edgecolor="white", linewidth=0.8,
         )  # fmt: skip
         axes.bar(middle, inner, 0.9 * step, bottom=CENTRE, color="0.55", edgecolor="white", linewidth=0.8)
@@ -115,7 +115,7 @@ def draw(paths: Sequence[Path], out: Path) -> list[str]:
     axes.grid(alpha=0.3)
     handles = [plt.Rectangle((0, 0), 1, 1, color="0.55", label="untouched input")]
     for task in dict.fromkeys(w.task for w in wedges):
-        handles.append(plt.Rectangle((0, 0), 1, 1, color=COLOURS[task], alpha=0.75, label=f"this project, {task}"))
+        handles.append(plt.Rectangle((0, 0), 1, 1, color=TASKS[task].colour, alpha=0.75, label=f"this project, {task}"))
     if any(w.synthetic for w in wedges):
         handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="white", hatch="//", edgecolor="0.5", label="synthetic"))
     if any(w.printed is not None for w in wedges):

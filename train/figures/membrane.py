@@ -35,11 +35,13 @@ class Membranes:
 
     def density(self, part: float) -> npt.NDArray[np.float64]:
         """Share of neurons with |v| above `part` thresholds, per step [T]."""
-        return (np.abs(self.v) > part).mean((1, 2, 3))
+        share: npt.NDArray[np.float64] = (np.abs(self.v) > part).mean((1, 2, 3))
+        return share
 
     def spike_rate(self) -> npt.NDArray[np.float64]:
         """Share of neurons that fire, per step [T]."""
-        return (self.v >= 1).mean((1, 2, 3))
+        share: npt.NDArray[np.float64] = (self.v >= 1).mean((1, 2, 3))
+        return share
 
 
 def layers_of(bundle: Bundle) -> list[str]:

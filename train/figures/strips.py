@@ -11,9 +11,11 @@ import numpy as np
 import simulator
 from train.data import image_paths, load_image
 from train.datasets import check_pixels, find_synthetic
-from train.degradations import VARIANTS, Picture, fixed
+from train.degradations.pictures import Picture
 from train.figures.canvas import FigureError, caption, pyplot, save
 from train.metrics import psnr
+from train.patches import fixed
+from train.tasks import TASKS, parts_of
 
 WINDOW = (60, 90)  # height and width of the enlarged part, pixels
 
@@ -49,9 +51,10 @@ def pairs_of(
         one, samples = sets[0]
         check_pixels(one, samples)
         return f"{one.name} ({one.synthetic})", [(samples[i].name, *samples[i].load()) for i in _spread(samples, limit)]
-    variant = variant or next(iter(VARIANTS[task]))
-    if variant not in VARIANTS[task]:
-        raise FigureError(f"--variant of {task} is one of {', '.join(VARIANTS[task])}, not {variant}.")
+    variants = TASKS[task].variants
+    variant = variant or next(iter(variants))
+    if variant not in variants:
+        raise FigureError(f"--variant of {task} is one of {', '.join(variants)}, not {variant}.")
     paths = image_paths(data)
     pairs = []
     for index in _spread(paths, limit):
@@ -71,7 +74,7 @@ def draw(bundle: Path, variant: str | None, data: Path, limit: int, seed: int, o
     Raises BundleError, DataError or FigureError.
     """
     network = simulator.load(bundle)
-    task = network.task if network.task in VARIANTS else next(iter(VARIANTS))
+    task = parts_of(network.task)[0]
     what, pairs = pairs_of(task, variant, data, limit, seed)
     plt = pyplot()
     ratios = []

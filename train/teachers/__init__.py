@@ -7,7 +7,7 @@ adds, with the variants that were published.
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class TeacherError(ValueError):
     """A teacher that cannot be built or loaded; the message is a sentence for the person at the keyboard."""
 
 
-def build_teacher(name: str | None, weights: str | Path | None = None, **config) -> UNet:
+def build_teacher(name: str | None, weights: str | Path | None = None, **config: Any) -> UNet:
     """Build a teacher, in evaluation mode, with `forward(x)` and `features(x, stages 1..7) -> (output, {stage: map})`.
 
     name: "restormer", "promptir" or "adair"; None takes the name from the weights' file.
@@ -69,12 +69,12 @@ def build_teacher(name: str | None, weights: str | Path | None = None, **config)
     except (ValueError, TypeError) as error:
         origin = f"{weights}: " if weights is not None else ""
         raise TeacherError(f"{origin}{error}") from error
-    if state is not None:
+    if state is not None and weights is not None:
         _load_strictly(teacher, state, weights)
     return teacher.eval()
 
 
-def build_narrow_teacher(name: str, patch: int, *, dim: int, heads: Sequence[int], **config) -> UNet:
+def build_narrow_teacher(name: str, patch: int, *, dim: int, heads: Sequence[int], **config: Any) -> UNet:
     """An untrained teacher of one's own width, for training on patches of `patch` pixels; in evaluation mode.
 
     What only this architecture has is scaled to width and patch (`narrow` of its configuration). Raises TeacherError.
@@ -135,7 +135,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 class _Mapping:
     """Stands in for an object in a checkpoint that is no tensor: whatever it was, an empty mapping comes of it."""
 
-    def __new__(cls, *arguments: object):
+    def __new__(cls, *arguments: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # of another class on purpose
         return OrderedDict()
 
 
@@ -155,7 +155,7 @@ def _load_tensors(data: bytes) -> Any:
     Lightning stores its callbacks, schedulers and hyperparameters beside the weights, often as objects of packages that
     are not here. What they stand for is never looked up, so nothing of it can run; weights are unaffected.
     """
-    stand_ins = []
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
     if data[:4] == b"PK\x03\x04":  # older files, without an archive, cannot be listed; they hold weights or are refused
         for name in torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data)):
             stand_ins.append((_Scalar if name.startswith("numpy.") else _Mapping, name))

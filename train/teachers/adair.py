@@ -13,7 +13,9 @@ A network of one's own has a box_divisor of 2 in place of 128 (`AdaIRConfig.narr
 features of 8 x 8 pixels on, which are the latent's on 64 x 64 patches.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,7 +39,7 @@ class AdaIRConfig(UNetConfig):
     unused_layers: bool = True
     decoder: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.box_divisor < 2:
             raise ValueError(f"The box of low frequencies fits for a divisor of 2 or more, not {self.box_divisor}.")
@@ -52,9 +54,9 @@ class AdaIRConfig(UNetConfig):
         return {**fields, "unused_layers": not fields["decoder"] or "fre1.score_gen.weight" in weights}
 
     @classmethod
-    def narrow(cls, patch: int, **fields):
+    def narrow(cls, patch: int, *, dim: int, heads: Sequence[int], **fields: Any) -> AdaIRConfig:
         """Without the unused layers, and with a low part on small patches too."""
-        return cls(**fields, box_divisor=2, unused_layers=False)
+        return cls(dim=dim, heads=tuple(heads), **fields, box_divisor=2, unused_layers=False)
 
 
 class CrossAttention(nn.Module):
@@ -71,13 +73,14 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         k, v = self.kv_dwconv(self.kv(y)).chunk(2, dim=1)
-        return self.project_out(attend(self.q_dwconv(self.q(x)), k, v, self.temperature))
+        out: Tensor = self.project_out(attend(self.q_dwconv(self.q(x)), k, v, self.temperature))
+        return out
 
 
 class SpatialGate(nn.Module):
     """sigmoid(conv7x7(maximum and mean over the channels)); [B, C, H, W] -> [B, 1, H, W]."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
@@ -109,7 +112,8 @@ class Exchange(nn.Module):
         self.proj = nn.Conv2d(channels, channels, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        return self.proj(low * self.SpatialGate(high) + high * self.ChannelGate(low))
+        out: Tensor = self.proj(low * self.SpatialGate(high) + high * self.ChannelGate(low))
+        return out
 
 
 class FrequencyBlock(nn.Module):
@@ -142,7 +146,8 @@ class FrequencyBlock(nn.Module):
         low, high = self.split(self.conv1(F.interpolate(image, features.shape[-2:], mode="bilinear")))
         low, high = self.channel_cross_h(low, features), self.channel_cross_l(high, features)
         change = self.channel_cross_agg(features, self.frequency_refine(low, high))
-        return change * self.para1 + features * self.para2
+        changed: Tensor = change * self.para1 + features * self.para2
+        return changed
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(low, high) magnitudes of x [B, C, H, W]; in float32 at least, which the Fourier transforms need.
@@ -177,6 +182,7 @@ class AdaIR(UNet):
 
     arch = "adair"
     Config = AdaIRConfig
+    config: AdaIRConfig
 
     def __init__(self, config: AdaIRConfig):
         super().__init__(config)
@@ -187,4 +193,7 @@ class AdaIR(UNet):
 
     def modulate(self, stage: int, x: Tensor, image: Tensor) -> Tensor:
         """The features of stage 4, 5 or 6, changed by the image's frequencies; the same shape."""
-        return self.get_submodule(f"fre{stage - 3}")(image, x) if self.config.decoder else x
+        if not self.config.decoder:
+            return x
+        changed: Tensor = self.get_submodule(f"fre{stage - 3}")(image, x)
+        return changed

@@ -8,6 +8,8 @@ file holds but no step uses. The published code can also leave the prompts out (
 but that network does not run: its latent has 384 channels and the convolution after it takes 192.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -35,7 +37,7 @@ class PromptIRConfig(UNetConfig):
     unused_layers: bool = True
     decoder: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "prompt_channels", tuple(self.prompt_channels))
         object.__setattr__(self, "prompt_sizes", tuple(self.prompt_sizes))
@@ -71,7 +73,7 @@ class PromptIRConfig(UNetConfig):
         return fields
 
     @classmethod
-    def narrow(cls, patch: int, *, dim: int, heads: Sequence[int], **fields):
+    def narrow(cls, patch: int, *, dim: int, heads: Sequence[int], **fields: Any) -> PromptIRConfig:
         """Prompts as wide for the width as the published ones, each as large as the features of one patch."""
         channels = []
         for features, prompt in ((2 * dim, dim * 4 // 3), (4 * dim, dim * 8 // 3), (8 * dim, dim * 20 // 3)):
@@ -103,7 +105,8 @@ class Prompt(nn.Module):
         weights = torch.softmax(self.linear_layer(x.mean(dim=(2, 3))), dim=1)  # [B, prompts]
         maps = self.prompt_param[0]
         prompt = (weights @ maps.flatten(1)).unflatten(1, maps.shape[1:])
-        return self.conv3x3(F.interpolate(prompt, x.shape[-2:], mode="bilinear"))
+        out: Tensor = self.conv3x3(F.interpolate(prompt, x.shape[-2:], mode="bilinear"))
+        return out
 
 
 class PromptIR(UNet):
@@ -126,10 +129,10 @@ class PromptIR(UNet):
             self.add_module(f"reduce_noise_level{number}", reduce)
         if config.unused_layers:
             p1, p2, p3 = config.prompt_channels
-            for number, (prompt, reduced) in enumerate(((p1, p1), (p2, p2), (p3, p3 * 4 // 5)), 1):
+            for number, (width, reduced) in enumerate(((p1, p1), (p2, p2), (p3, p3 * 4 // 5)), 1):
                 features = d << (number - 1)
                 unused = {
-                    f"chnl_reduce{number}": nn.Conv2d(prompt, reduced, 1, bias=bias),
+                    f"chnl_reduce{number}": nn.Conv2d(width, reduced, 1, bias=bias),
                     f"reduce_noise_channel_{number}": nn.Conv2d(features + reduced, features, 1, bias=bias),
                 }
                 for name, layer in unused.items():
@@ -141,4 +144,5 @@ class PromptIR(UNet):
         number = 7 - stage
         prompt = self.get_submodule(f"prompt{number}")(x)
         mixed = self.get_submodule(f"noise_level{number}")(torch.cat([x, prompt], 1))
-        return self.get_submodule(f"reduce_noise_level{number}")(mixed)
+        reduced: Tensor = self.get_submodule(f"reduce_noise_level{number}")(mixed)
+        return reduced

@@ -48,4 +48,5 @@ class Restormer(UNet):
     def finish(self, refined: Tensor, embedded: Tensor, image: Tensor) -> Tensor:
         if self.config.residual:
             return super().finish(refined, embedded, image)
-        return self.output(refined + self.skip_conv(embedded))
+        out: Tensor = self.output(refined + self.skip_conv(embedded))
+        return out

@@ -13,8 +13,10 @@ in [0, 1]. The seven stages that serve as hints, with channels and scale; 4 to 6
     4 latent      8 dim    @ 1/8
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,7 +53,7 @@ class UNetConfig:
     conv_bias: bool = False
     norm: str = "WithBias"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # JSON has no tuples; a config that came from a file must still compare equal.
         object.__setattr__(self, "blocks", tuple(self.blocks))
         object.__setattr__(self, "heads", tuple(self.heads))
@@ -74,7 +76,7 @@ class UNetConfig:
         return True
 
     @classmethod
-    def from_weights(cls, weights: Mapping[str, Tensor]):
+    def from_weights(cls, weights: Mapping[str, Tensor]) -> UNetConfig:
         """Read a network's configuration off the names and shapes of its weights.
 
         Raises ValueError if they are not those of such a network.
@@ -120,9 +122,9 @@ class UNetConfig:
         return short if short < high else (low + high) / 2
 
     @classmethod
-    def narrow(cls, patch: int, **fields):
+    def narrow(cls, patch: int, *, dim: int, heads: Sequence[int], **fields: Any) -> UNetConfig:
         """The network at a width of one's own, to be trained on patches of `patch` pixels; the rest scales along."""
-        return cls(**fields)
+        return cls(dim=dim, heads=tuple(heads), **fields)
 
 
 def check_heads(place: str, channels: int, heads: int) -> None:
@@ -184,7 +186,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
-        return self.project_out(attend(q, k, v, self.temperature))
+        out: Tensor = self.project_out(attend(q, k, v, self.temperature))
+        return out
 
 
 class GatedFeedForward(nn.Module):
@@ -199,7 +202,8 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.dwconv(self.project_in(x)).chunk(2, dim=1)
-        return self.project_out(F.gelu(gate) * value)
+        out: Tensor = self.project_out(F.gelu(gate) * value)
+        return out
 
 
 class Block(nn.Module):
@@ -214,7 +218,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.ffn(self.norm2(x))
+        out: Tensor = x + self.ffn(self.norm2(x))
+        return out
 
 
 class Resample(nn.Module):
@@ -226,7 +231,8 @@ class Resample(nn.Module):
         self.body = nn.Sequential(convolution, nn.PixelUnshuffle(2) if down else nn.PixelShuffle(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+        out: Tensor = self.body(x)
+        return out
 
 
 class PatchEmbed(nn.Module):
@@ -237,7 +243,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, dim, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
+        out: Tensor = self.proj(x)
+        return out
 
 
 class UNet(nn.Module):
@@ -280,7 +287,7 @@ class UNet(nn.Module):
         """Channels of every stage's feature map."""
         return {stage: self.config.dim * factor for stage, factor in zip(STAGES, (1, 2, 4, 8, 4, 2, 2), strict=True)}
 
-    def channels_last(self):
+    def channels_last(self) -> UNet:
         """Bring the convolutions' weights into the layout that convolves fastest; returns the network.
 
         `to(memory_format=...)` would do, but refuses weights of five dimensions, which PromptIR has.
@@ -296,7 +303,8 @@ class UNet(nn.Module):
 
     def finish(self, refined: Tensor, embedded: Tensor, image: Tensor) -> Tensor:
         """The restored image, from the refined map [B, 2 dim, H, W], the first convolution's map and the input."""
-        return self.output(refined) + image
+        out: Tensor = self.output(refined) + image
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore x, float32 [B, in_channels, H, W] in [0, 1] -> [B, out_channels, H, W], not clipped.

@@ -11,7 +11,7 @@ from export.bench import training
 from export.bench.peers import SpikingJellyStudent
 from train import hkd
 from train.architectures import build_graph
-from train.data import PatchSampler
+from train.patches import PatchSampler
 from train.student import Student
 
 TINY = (

@@ -1,0 +1,6 @@
+"""The tasks by name: what a bundle may be for, and what `edge-restore --task` offers."""
+
+from __future__ import annotations
+
+ALL_IN_ONE = "auto"  # one network for all of them, which is not told what the picture suffers from
+TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", ALL_IN_ONE)

@@ -1,0 +1,44 @@
+"""defocus: disks of confusion that grow with the distance to the focal plane, layered, in linear light."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from train.degradations.pictures import Field, Picture, depth_field, from_linear, log_uniform, to_linear
+
+DISK = {"slight": (2.0, 5.0), "strong": (5.0, 15.0)}  # largest radius of confusion in a picture, pixels
+
+
+def disk_kernel(radius: float) -> Field:
+    """An antialiased disk, sum 1, side odd; radius in pixels (0: nothing is blurred)."""
+    half = int(np.ceil(radius + 0.5))
+    ys, xs = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    disk = np.clip(radius + 0.5 - np.hypot(ys, xs), 0, 1)
+    kernel: Field = disk / disk.sum()
+    return kernel
+
+
+def defocus_blur(
+    clean: Picture, rng: np.random.Generator, strength: str, extent: float | None = None, layers: int = 6
+) -> Picture:
+    """Thin-lens defocus: radius proportional to |1/d - 1/d_focus|, composed from the farthest layer to the nearest.
+
+    strength: a key of DISK. extent: height of the whole photograph if `clean` is a part of it, pixels.
+    """
+    light = to_linear(clean)
+    depth = 1 + 4 * depth_field(clean, rng, extent or len(clean))  # 1 to 5 times the nearest distance
+    signed = 1 / depth - 1 / rng.uniform(depth.min(), depth.max() + 0.5)
+    signed *= log_uniform(rng, DISK[strength]) / max(np.abs(signed).max(), 1e-3)
+    edges = np.linspace(signed.min(), signed.max() + 1e-9, layers + 1)
+    blurred, covered = np.zeros_like(light), np.zeros((*clean.shape[:2], 1))
+    for low, high in zip(edges[:-1], edges[1:], strict=True):  # from far to near
+        mask = ((signed >= low) & (signed < high)).astype(np.float64)
+        if not mask.any():
+            continue
+        kernel = disk_kernel(abs(low + high) / 2)
+        alpha = cv2.filter2D(mask, cv2.CV_64F, kernel, borderType=cv2.BORDER_REFLECT)[..., None]
+        colour = cv2.filter2D(light * mask[..., None], cv2.CV_64F, kernel, borderType=cv2.BORDER_REFLECT)
+        blurred = blurred * (1 - alpha) + colour
+        covered = covered * (1 - alpha) + alpha
+    return from_linear(blurred / np.maximum(covered, 1e-6))
