@@ -73,7 +73,7 @@ class Layout:
     Passes take turns, a band of rows each as soon as its inputs are there, so that most of what one writes is still in
     the second-level cache when the next reads it, and a value keeps only the rows that somebody still needs (a ring).
     Without `banded` each pass computes all of its rows at once. With `keep`, all rows of every stored value stay where
-    they are, beside one another, for who computes parts of them anew (`simulator.engine.video`).
+    they are, beside one another, so that parts of them can be computed anew (`simulator.engine.video`).
 
     maps: {layer of neurons: (offset in int32, h, w)} of spike counts, `map_size` int32 in all. Of each pass: domains,
     rows and columns; blocks, rows and columns that go through its records together; reads, what it reads of stored

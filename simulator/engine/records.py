@@ -1,13 +1,13 @@
 """What compiled kernels read, by name: records of row operations, tasks, and video's tables of what changed.
 
-Everything here becomes rows of int64. The fields of a row are those of a NamedTuple, in that order: who writes a row
-makes the tuple (`Task(first_record=..., ...)`, so none is left out, given twice or unknown), who reads one indexes it
-with the table of positions that is made of the same class (`task[TASK.height]`). Numba takes these tables for
+Everything here becomes rows of int64. The fields of a row are those of a NamedTuple, in that order. To write a row is
+to make the tuple (`Task(first_record=..., ...)`, so no field is left out, given twice or unknown); to read one is to
+index it with the table of positions that is made of the same class (`task[TASK.height]`). Numba takes these tables for
 constants: a named field costs what a number would. A field may be a tuple itself; then its position is that of the
 first of its fields, and `op[CONV.out + PLACE.step]` is one of them.
 
-A new row operation is a class here and a line that makes its table; a function in `kernels/`; and a method of
-`writer.Writer` that makes its record.
+A new row operation is a class here and its table; a function in `kernels/` and a branch in `kernels/loop.py`; a method
+of `writer.Writer` that makes its record; and, where it computes a kind of node, that kind in `plan.ROW_KINDS`.
 """
 
 from __future__ import annotations

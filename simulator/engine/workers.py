@@ -60,11 +60,11 @@ class Workers:
 
     def run_apart(self, records: Rows, parts: Sequence[Rows]) -> None:
         """Run lists of tasks that do not depend on one another, at most one for each thread, and wait for all."""
-        none = np.zeros(0, np.int64)
+        no_counters = np.zeros(0, np.int64)
         helping: list[Future[None]] = []
         try:
             for i in range(1, len(parts)):
-                helping.append(self._submit(records[i], parts[i], 0, 1, none, ()))
+                helping.append(self._submit(records[i], parts[i], 0, 1, no_counters, ()))
             self._run(records[0], parts[0], 0, 1, 0)
         finally:
             self._helping += helping

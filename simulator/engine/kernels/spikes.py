@@ -136,8 +136,8 @@ def _put_sums16(out: int, pieces: int, keep: int, sums: Any) -> None:
 
 @force_inline
 def _put_sums32(out: int, pieces: int, keep: int, sums: Any) -> None:
-    place = out + load_i64(pieces)
-    store(place, sums + load(I32X16, place) if keep else sums)
+    address = out + load_i64(pieces)
+    store(address, sums + load(I32X16, address) if keep else sums)
 
 
 @force_inline
@@ -156,7 +156,7 @@ def _runs(kind: Any) -> tuple[Any, ...]:
     piece = 16 if kind.bits == 16 else 8  # bytes of `pieces` per vector
 
     @inline
-    def one(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+    def one(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
         events, step, reach, back, keep, start = _run_fields(op, 1)
         initial = load(kind, bias)
         for _ in range(blocks):
@@ -174,9 +174,9 @@ def _runs(kind: Any) -> tuple[Any, ...]:
                 d = d + load(kind, table + _offset(four, 48))
                 event += 8
             four = load_i64(event)
-            a = a + load(kind, table + _offset(four, 0) if n & 3 > 0 else none)
-            b = b + load(kind, table + _offset(four, 16) if n & 3 > 1 else none)
-            c = c + load(kind, table + _offset(four, 32) if n & 3 > 2 else none)
+            a = a + load(kind, table + _offset(four, 0) if n & 3 > 0 else zero_row)
+            b = b + load(kind, table + _offset(four, 16) if n & 3 > 1 else zero_row)
+            c = c + load(kind, table + _offset(four, 32) if n & 3 > 2 else zero_row)
             a, b = a + c, b + d
             put(out, pieces, keep, a + b)
             table -= back
@@ -184,7 +184,7 @@ def _runs(kind: Any) -> tuple[Any, ...]:
             at += start
 
     @inline
-    def two(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+    def two(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
         events, step, reach, back, keep, start = _run_fields(op, 2)
         for _ in range(blocks):
             first = load_i64(at)
@@ -205,11 +205,11 @@ def _runs(kind: Any) -> tuple[Any, ...]:
                 c, d = c + load(kind, row), d + load(kind, row + 64)
                 event += 8
             four = load_i64(event)
-            row = table + _offset(four, 0) if n & 3 > 0 else none
+            row = table + _offset(four, 0) if n & 3 > 0 else zero_row
             a, b = a + load(kind, row), b + load(kind, row + 64)
-            row = table + _offset(four, 16) if n & 3 > 1 else none
+            row = table + _offset(four, 16) if n & 3 > 1 else zero_row
             c, d = c + load(kind, row), d + load(kind, row + 64)
-            row = table + _offset(four, 32) if n & 3 > 2 else none
+            row = table + _offset(four, 32) if n & 3 > 2 else zero_row
             a, b = a + load(kind, row), b + load(kind, row + 64)
             put(out, pieces, keep, a + c)
             put(out, pieces + piece, keep, b + d)
@@ -218,7 +218,7 @@ def _runs(kind: Any) -> tuple[Any, ...]:
             at += start
 
     @inline
-    def three(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+    def three(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
         events, step, reach, back, keep, start = _run_fields(op, 3)
         for _ in range(blocks):
             event = events + 2 * load_i64(at)
@@ -236,7 +236,7 @@ def _runs(kind: Any) -> tuple[Any, ...]:
             at += start
 
     @inline
-    def four(op: Any, out: int, at: int, blocks: int, table: int, none: int, bias: int, pieces: int) -> None:
+    def four(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
         events, step, reach, back, keep, start = _run_fields(op, 4)
         for _ in range(blocks):
             event = events + 2 * load_i64(at)
@@ -307,7 +307,7 @@ def _slides(kind: Any) -> tuple[Any, ...]:
             return load(kind, out + first)
 
     @inline
-    def one(op: Any, out: int, end: int, table: int, none: int, bias: int, pieces: int) -> None:
+    def one(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
         event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
         first, second = load_i64(pieces), load_i64(pieces + 8)
         initial, zero = load(kind, bias), splat(kind, 0)
@@ -326,14 +326,14 @@ def _slides(kind: Any) -> tuple[Any, ...]:
             row = table + _offset(four, 48)
             d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
             put(out, first, second, a + d)
-            last = -((four >> 48 & 0xFFFF) == none)
+            last = -((four >> 48 & 0xFFFF) == zero_row)
             fresh = initial + take(out + 3 * step, first, second) if keep else initial
             a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
             d, e, f = select(last, e, d), select(last, f, e), select(last, zero, f)
             out += step & last
 
     @inline
-    def two(op: Any, out: int, end: int, table: int, none: int, bias: int, pieces: int) -> None:
+    def two(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
         event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
         initial, initial2 = load(kind, bias), load(kind, bias + 64)
         out += load_i64(pieces) - 2 * step
@@ -357,7 +357,7 @@ def _slides(kind: Any) -> tuple[Any, ...]:
             d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
             store(out, a)
             store(out + 64, d)
-            last = -((four >> 48 & 0xFFFF) == none)
+            last = -((four >> 48 & 0xFFFF) == zero_row)
             ahead = out + 3 * step
             fresh = initial + load(kind, ahead) if keep else initial
             fresh2 = initial2 + load(kind, ahead + 64) if keep else initial2
@@ -377,7 +377,7 @@ def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
     wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
     candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16
     row = 3 * vectors * 64  # bytes of the table
-    none = candidates * row >> 3
+    zero_row = candidates * row >> 3
     for t in range(op[CONV.steps]):
         end = op[CONV.events] + 2 * _events(op, t, y, x, n)
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
@@ -385,13 +385,13 @@ def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
         for _ in range(op[CONV.chunks]):
             if wide:
                 if vectors == 1:
-                    _slide_one32(op, out, end, table, none, bias, pieces)
+                    _slide_one32(op, out, end, table, zero_row, bias, pieces)
                 else:
-                    _slide_two32(op, out, end, table, none, bias, pieces)
+                    _slide_two32(op, out, end, table, zero_row, bias, pieces)
             elif vectors == 1:
-                _slide_one16(op, out, end, table, none, bias, pieces)
+                _slide_one16(op, out, end, table, zero_row, bias, pieces)
             else:
-                _slide_two16(op, out, end, table, none, bias, pieces)
+                _slide_two16(op, out, end, table, zero_row, bias, pieces)
             table += (candidates + 1) * row
             bias += vectors * 64
             pieces += vectors * (8 if wide else 16)
@@ -412,25 +412,25 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
         for _ in range(op[CONV.chunks]):
-            none = table + (rows - 1) * vectors * 64
+            zero_row = table + (rows - 1) * vectors * 64
             if wide:
                 if vectors == 1:
-                    _one32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _one32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
                 elif vectors == 2:
-                    _two32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _two32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
                 elif vectors == 3:
-                    _three32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _three32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
                 else:
-                    _four32(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _four32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
             else:
                 if vectors == 1:
-                    _one16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _one16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
                 elif vectors == 2:
-                    _two16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _two16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
                 elif vectors == 3:
-                    _three16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _three16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
                 else:
-                    _four16(op, out, op[CONV.starts], blocks, table, none, bias, pieces)
+                    _four16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
             table += rows * vectors * 64
             bias += vectors * 64
             pieces += vectors * (8 if wide else 16)
