@@ -32,6 +32,7 @@ from simulator.engine.tables import (
     spike_tables,
 )
 from simulator.graph import Graph, GraphError, Node
+from simulator.kinds import kind_of
 
 # Row operations compute these kinds, besides the picture at both ends: values in scratch memory or in place, ...
 ROW_KINDS = frozenset(("conv", "dense_conv", "requantise", "sum", "time_sum"))
@@ -167,7 +168,7 @@ def fires_by_rows(node: Node) -> bool:
 
 def neurons_of(graph: Graph) -> tuple[str, ...]:
     """The layers of neurons, whose spikes are counted."""
-    return tuple(node.name for node in graph.nodes if node.kind == "lif")
+    return tuple(node.name for node in graph.nodes if kind_of(node).neurons)
 
 
 def _fused(

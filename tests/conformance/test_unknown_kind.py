@@ -21,7 +21,8 @@ from export.bench.frameworks import FrameworkNet
 from export.files import ExportError
 from export.onnx import build_model
 from firmware_bridge.native import Core, CoreError
-from firmware_bridge.plan import HEADER_WORDS, OPERATION_WORDS, compile_bundle, sealed
+from firmware_bridge.plan import PlanError, compile_bundle
+from firmware_bridge.plan.records import HEADER_BYTES, OPERATION_BYTES, VALUE_BYTES, header_word, sealed
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle, BundleError, parse, serialise
@@ -157,7 +158,7 @@ def test_a_bundle_with_it_is_refused_where_nobody_knows_it(monkeypatch):
 
 def test_the_compiler_of_device_plans_refuses_it(bundle):
     for fuse in (True, False):
-        with refused(GraphError):
+        with refused(PlanError):
             compile_bundle(bundle, fuse)
 
 
@@ -210,8 +211,8 @@ def test_networks_with_the_neurons_of_a_framework_refuse_it(bundle):
 
 def test_the_c_core_refuses_an_operation_that_it_does_not_know(monkeypatch):
     plan = compile_bundle(bundled(*random_network(0)))
-    values = struct.unpack_from("<I", plan.data, 100)[0]
-    kind_at = HEADER_WORDS * 4 + 32 * values + 4 * OPERATION_WORDS  # of operation 1
+    values = header_word(plan.data, "values")
+    kind_at = HEADER_BYTES + VALUE_BYTES * values + OPERATION_BYTES  # of operation 1
     head_at = kind_at + 9 * 4  # the convolution with which its pixels begin
     assert struct.unpack_from("<I", plan.data, kind_at)[0] == 2
     for at, unknown in ((kind_at, 6), (kind_at, 0), (head_at, 3)):
