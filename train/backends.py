@@ -92,11 +92,11 @@ class _Observed(Student):
             self.observe(node.name, np.rint(units).astype(np.int64))
         return value
 
-    def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        return self._show(node, super()._evaluate(node, inputs))
+    def evaluate_node(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        return self._show(node, super().evaluate_node(node, inputs))
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
-        spikes, count = super()._lif(node, current)
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, count = super().fire(node, current)
         return self._show(node, spikes), count
 
 

@@ -158,10 +158,10 @@ class Student(nn.Module):
             if node.kind == "readout":
                 return Output(inputs[0].float(), rates, features)
             if node.kind == "lif":
-                values[node.name], count = self._lif(node, inputs[0])
+                values[node.name], count = self.fire(node, inputs[0])
                 rates[node.name] = count / values[node.name].numel()
             else:
-                values[node.name] = self._evaluate(node, inputs)
+                values[node.name] = self.evaluate_node(node, inputs)
             if node.name in wanted:
                 value = values[node.name]
                 static = self.analysis.values[node.name].static
@@ -171,7 +171,8 @@ class Student(nn.Module):
                     values.pop(name, None)
         raise AssertionError("a checked graph ends with a readout")
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+        """The spikes of a layer of neurons, [T B, C, H, W] of 0 and 1, and how many there are."""
         source = self.analysis.values[node.inputs[0]]
         return lif(
             current.to(torch.bfloat16) if self.bfloat16_currents else current,
@@ -186,7 +187,7 @@ class Student(nn.Module):
             width=self.width,
         )
 
-    def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
+    def evaluate_node(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """Any node but image, lif and readout."""
         return _FORMS[node.kind](self, node, inputs)
 
@@ -355,7 +356,7 @@ class EquivalentAnn(Student):
         """Weights and biases; an ANN needs no thresholds and no leaks."""
         return ann_parameters(self.analysis)
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         """max(current + bias, 0), and how many are above zero (not differentiable)."""
         bias = self.tensor(node, "bias")[:, None, None]
         active = F.relu(current + bias.to(current.dtype))

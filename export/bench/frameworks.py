@@ -237,7 +237,7 @@ class FrameworkNet(Student):
         kept = getattr(self, "_kept", {}).get((node.name, part))
         return super().tensor(node, part) if kept is None else kept
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         steps = self.graph.time_steps
         if node.name in self._biases:
             current = current + self._biases[node.name]

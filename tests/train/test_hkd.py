@@ -223,7 +223,7 @@ def test_the_equivalent_ann_is_one_pass_of_relus():
     assert torch.isfinite(once).all() and once.abs().max() > 1e-3 and not torch.allclose(once, twice)
     values = {
         float(v)
-        for v in student._lif(student.graph.node("encoder1.1.lif1"), torch.randn(1, 8, 4, 4))[0].detach().flatten()
+        for v in student.fire(student.graph.node("encoder1.1.lif1"), torch.randn(1, 8, 4, 4))[0].detach().flatten()
     }
     assert len(values) > 20 and min(values) == 0  # real numbers, none negative
 
