@@ -31,8 +31,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.files import ExportError, check_words
+from export.files import ExportError, check_attributes
 from simulator.graph import Graph, Node
+from simulator.kinds import KnownAttributes
 from train.student import Student
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
@@ -189,6 +190,9 @@ FRAMEWORKS: Mapping[str, Callable[[_Layer], Neurons]] = {
 }
 
 
+KNOWN: KnownAttributes = {"lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")}}  # beside the student's
+
+
 class FrameworkNet(Student):
     """The network with a framework's neurons; inference only. ExportError if the framework is not installed.
 
@@ -210,7 +214,7 @@ class FrameworkNet(Student):
             self._kept[layer_name, part] = kept.contiguous(memory_format=memory)
         for node in graph.nodes:
             if node.kind == "lif":
-                check_words(node, "form in other frameworks", leak=("shift", "decay"), reset=("zero", "subtract"))
+                check_attributes(node, KNOWN, "form in other frameworks")
                 own = {part: tensors[f"{node.name}.{part}"] for part in ("threshold", "leak", "bias")}
                 layer = _Layer(node, own, self.analysis.values[node.inputs[0]].q, graph.time_steps)
                 if framework == "SpikingJelly":
