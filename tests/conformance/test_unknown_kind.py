@@ -1,8 +1,8 @@
 """A kind of node, or an attribute of one, that the simulator knows whole and nobody else at all: every other part
 refuses it by name.
 
-What a backend lacks must never be computed by a rule meant for something else. So this adds `maximum` to the table of
-kinds, as a file in simulator/kinds would, and looks at each part. A part that learns a real new kind is not affected.
+What a backend lacks must never be computed by a rule meant for something else. So this adds `unheard_of` to the
+table of kinds, as a file in simulator/kinds would, and looks at each part.
 Then every kind gets another attribute, and another word for each attribute that is a word.
 """
 
@@ -26,7 +26,15 @@ from export.files import ExportError
 from export.onnx import build_model
 from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import PlanError, compile_bundle
-from firmware_bridge.plan.records import HEADER_BYTES, OPERATION_BYTES, VALUE_BYTES, header_word, sealed
+from firmware_bridge.plan.records import (
+    HEADER_BYTES,
+    HEADS,
+    OPERATION_BYTES,
+    OPERATIONS,
+    VALUE_BYTES,
+    header_word,
+    sealed,
+)
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle, BundleError, parse, serialise
@@ -49,7 +57,7 @@ PIXELS = np.zeros((3, 8, 8), np.uint8)
 class Maximum(ByPosition):
     """The larger of two values."""
 
-    name = "maximum"
+    name = "unheard_of"
     equation = "max(x, y) on the finer grid of the two"
     attributes: Mapping[str, Attribute] = {}
     inputs = (2, 2)
@@ -86,13 +94,13 @@ def _draw(sketch: Sketch) -> None:
     x = sketch.choose(spikes=False)
     if x:
         inputs = (x, sketch.alike(x, channels=True))
-        sketch.keep(sketch.add(sketch.name("maximum"), "maximum", inputs, max(sketch.reach(inputs))))
+        sketch.keep(sketch.add(sketch.name("unheard_of"), "unheard_of", inputs, max(sketch.reach(inputs))))
 
 
 @pytest.fixture(autouse=True)
 def maximum(monkeypatch) -> Maximum:
     kind = Maximum()
-    monkeypatch.setitem(KINDS, "maximum", kind)
+    monkeypatch.setitem(KINDS, "unheard_of", kind)
     return kind
 
 
@@ -107,7 +115,7 @@ def network() -> tuple[Graph, dict[str, np.ndarray]]:
     x = b.dense_conv("head", b.space_to_depth("pixels", b.image(), 2), 8, 3, q=8)
     x = b.requantise("round", x, 5, 1 << 12)
     y = b.conv("conv", b.lif("lif", x), 8, 3, q=8)
-    x = b.sum("add", x, b.add("larger", "maximum", (x, y)))
+    x = b.sum("add", x, b.add("larger", "unheard_of", (x, y)))
     x = b.requantise("readout.round", b.time_sum("readout.sum", x), 4, 1 << 12)
     x = b.dense_conv("readout.conv", x, 12, 1, q=9, bias=True)
     graph = b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
@@ -116,7 +124,7 @@ def network() -> tuple[Graph, dict[str, np.ndarray]]:
 
 def refused(error: type[Exception]):
     """The sentence names the layer and the kind."""
-    return pytest.raises(error, match=r"(?i)layer 'larger'.*'maximum'")
+    return pytest.raises(error, match=r"(?i)layer 'larger'.*'unheard_of'")
 
 
 # ---- what comes by itself
@@ -139,8 +147,8 @@ def test_the_simulator_computes_bounds_and_counts_it(bundle):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_networks_have_it_and_the_engine_gives_the_references_bits(seed):
-    graph, tensors = random_network(seed, "maximum")
-    assert "maximum" in {node.kind for node in graph.nodes}
+    graph, tensors = random_network(seed, "unheard_of")
+    assert "unheard_of" in {node.kind for node in graph.nodes}
     bundle = bundled(graph, tensors)
     image = random_image(np.random.default_rng(seed), 21, 26, 3)
     reference, engine = Network(bundle, "reference"), Network(bundle, "numba")
@@ -151,8 +159,8 @@ def test_random_networks_have_it_and_the_engine_gives_the_references_bits(seed):
 
 def test_a_bundle_with_it_is_refused_where_nobody_knows_it(monkeypatch):
     content = serialise(*network(), META)[0]
-    monkeypatch.delitem(KINDS, "maximum")
-    with pytest.raises(BundleError, match="layer 'larger' is of the unknown kind 'maximum'; known: attend, concat,"):
+    monkeypatch.delitem(KINDS, "unheard_of")
+    with pytest.raises(BundleError, match="layer 'larger' is of the unknown kind 'unheard_of'; known: attend, concat,"):
         parse(content)
 
 
@@ -190,8 +198,8 @@ WRITERS: dict[str, Callable[[Ann], Any]] = {
 def test_every_form_of_the_equivalent_ann_refuses_an_op_that_it_does_not_know(writer):
     pytest.importorskip("onnx")
     ann = build_ann(analyse(small_network()[0]))
-    ops = tuple(replace(op, kind="maximum") if op.kind == "add" else op for op in ann.ops)
-    with pytest.raises(ExportError, match="Layer 'add' is of the kind 'maximum', which has no "):
+    ops = tuple(replace(op, kind="unheard_of") if op.kind == "add" else op for op in ann.ops)
+    with pytest.raises(ExportError, match="Layer 'add' is of the kind 'unheard_of', which has no "):
         WRITERS[writer](replace(ann, ops=ops))
 
 
@@ -212,7 +220,7 @@ def test_the_c_core_refuses_an_operation_that_it_does_not_know(monkeypatch):
     kind_at = HEADER_BYTES + VALUE_BYTES * values + OPERATION_BYTES  # of operation 1
     head_at = kind_at + 9 * 4  # the convolution with which its pixels begin
     assert struct.unpack_from("<I", plan.data, kind_at)[0] == 2
-    for at, unknown in ((kind_at, 6), (kind_at, 0), (head_at, 3)):
+    for at, unknown in ((kind_at, max(OPERATIONS.values()) + 1), (kind_at, 0), (head_at, max(HEADS.values()) + 1)):
         changed = bytearray(plan.data)
         struct.pack_into("<I", changed, at, unknown)
         with pytest.raises(CoreError, match=r"SNN_OPERATION .*\(record 1\)"):
@@ -248,7 +256,7 @@ WORDS = [(kind, name) for kind in USUAL for name, what in KINDS[kind].attributes
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "maximum"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "unheard_of"])
 def test_an_attribute_that_a_backend_does_not_know_is_refused_unless_it_has_its_default(kind, backend, monkeypatch):
     pytest.importorskip("onnx")
     used, at_its_default = (with_attribute(kind, "novelty", value) for value in (3, 0))
@@ -308,8 +316,8 @@ def test_a_file_without_a_kind_is_named():
 def test_spikes_that_nobody_accounts_for_are_refused(maximum, monkeypatch):
     """A kind that gives spikes is a layer of neurons or says how often it passes on those that it gets."""
     spiking = type("Spiking", (Maximum,), {"output": lambda self, layer: Value(8, 2, False, True, 0)})()
-    monkeypatch.setitem(KINDS, "maximum", spiking)
+    monkeypatch.setitem(KINDS, "unheard_of", spiking)
     with pytest.raises(
-        GraphError, match=r"layer 'larger' \(maximum\): its output is spikes, but its kind does not say"
+        GraphError, match=r"layer 'larger' \(unheard_of\): its output is spikes, but its kind does not say"
     ):
         analyse(network()[0])
