@@ -98,14 +98,13 @@ class _Compiler:
 
     def compile(self, bundle_hash: bytes) -> Plan:
         for node in self.graph.nodes:
+            if node.kind not in _RULES:
+                _refuse(node)
             unknown = unknown_attribute(node, _KNOWN)
             if unknown:
                 raise PlanError(f"layer {node.name!r} ({node.kind}) has {unknown}, which the device plan does not have")
             if node.name not in self.done:
-                rule = _RULES.get(node.kind)
-                if rule is None:
-                    _refuse(node)
-                rule(self, node)
+                _RULES[node.kind](self, node)
         analysis = self.analysis
         values, unit = place(self.values, self.operations, self.heirs)
         values, row_unit = place_rows(values, self.operations, self.terms, analysis.stride, analysis.align)
