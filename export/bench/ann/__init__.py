@@ -154,7 +154,14 @@ class _Builder:
                 check_words(node, FORM, mode=("nearest", "depth_to_space"))
             word = node["mode"] if kind == "upsample" else kind
             return self.add(node.name, word, inputs, c, scale, factor=node["factor"])
-        words = {"image": "input", "lif": "relu", "sum": "add", "concat": "concat", "readout": "output"}
+        words = {
+            "image": "input",
+            "lif": "relu",
+            "window": "relu",
+            "sum": "add",
+            "concat": "concat",
+            "readout": "output",
+        }
         if kind not in words:
             raise no_form(node.name, kind, FORM)
         return self.add(node.name, words[kind], inputs, c, scale)
