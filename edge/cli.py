@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from edge import terminal
+from edge.containers import MOST_PIXELS
 from edge.errors import UserError, sentence
 from edge.signals import Stop
 from simulator.files import reason
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "auto")
 SIMULATOR = "sim"
-MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memory holds
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
@@ -51,7 +52,10 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but a mistake is answered with one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+        dash = " -" in message and "--" not in message
+        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
+        terminal.say(f"{message}{hint}; see {self.prog} --help.")
+        self.exit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -95,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     `argv` is without the program's name; None takes the process's own arguments, and keeps its signals until it ends,
     so that a second Ctrl-C does not spoil the ending.
     """
+    if argv is None:
+        terminal.open_streams()
     parser = build_parser()
     args = parser.parse_args(argv)
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
@@ -104,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _warm_up(args) if args.warmup else _run(args, stop)
     except UserError as error:
-        print(f"edge-restore: {error}", file=sys.stderr)
+        terminal.say(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
@@ -126,6 +132,9 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     from simulator.network import Network
 
     source = sources.open_source(args.source, args.task)
+    if isinstance(source, sources.Images):
+        for note in source.notes:
+            terminal.say(note)
     if args.still is not None and isinstance(source, sources.Images):
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
@@ -169,17 +178,17 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if figures["power"] is not None:
             lines.append(power_line(figures["power"]))
         elif recording.source:
-            print(f"edge-restore: power was not measured: {figures['power_reason']}", file=sys.stderr)
+            terminal.say(f"power was not measured: {figures['power_reason']}")
         if outcome.written:
             lines.append(f"wrote {outcome.written}")
         elif args.out is None:
             lines.append("nothing was stored: give --out PATH to keep the result")
         try:
-            print("\n".join(lines), flush=True)
+            print("\n".join(map(terminal.printable, lines)), flush=True)
         except BrokenPipeError:  # the reader has gone, as with `| head`; what was restored stands all the same
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            terminal.silence(sys.stdout, 1)
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            terminal.silence(sys.stdout, 1)
             kept = f"; {outcome.written} was written" if outcome.written else ""
             raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
     return outcome.exit_code(source)
