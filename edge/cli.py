@@ -101,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is None:
         terminal.open_streams()
+    terminal.hide_urls(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     args = parser.parse_args(argv)
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
@@ -141,6 +142,8 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     taken = sinks.identities([bundle, *sources.files(source)])
     sink = sinks.open_sink(args.out, source, count, taken)
     if args.stats is not None:
+        if terminal.is_url(str(args.stats)):
+            raise UserError(f"--stats {args.stats} is an address; give the name of a file.")
         if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
@@ -184,11 +187,8 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         elif args.out is None:
             lines.append("nothing was stored: give --out PATH to keep the result")
         try:
-            print("\n".join(map(terminal.printable, lines)), flush=True)
-        except BrokenPipeError:  # the reader has gone, as with `| head`; what was restored stands all the same
-            terminal.silence(sys.stdout, 1)
+            terminal.print_out(lines)
         except OSError as error:
-            terminal.silence(sys.stdout, 1)
             kept = f"; {outcome.written} was written" if outcome.written else ""
             raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
     return outcome.exit_code(source)
@@ -206,13 +206,16 @@ def _warm_up(args: argparse.Namespace) -> int:
         load_network(bundle, args.task, args.threads, args.tile)
         loaded = f", {bundle} is loaded"
     seconds = time.perf_counter() - begin
-    if folder is None:
-        print(
-            f"kernels are compiled{loaded}: {seconds:.1f} s; no folder is writable, so every start compiles them: "
-            "set NUMBA_CACHE_DIR to a writable one"
-        )
-    else:
-        print(f"kernels are compiled{loaded}: {seconds:.1f} s; they are kept in {folder}")
+    compiled = f"kernels are compiled{loaded}: {seconds:.1f} s"
+    kept = (
+        "no folder is writable, so every start compiles them: set NUMBA_CACHE_DIR to a writable one"
+        if folder is None
+        else f"they are kept in {folder}"
+    )
+    try:
+        terminal.print_out([f"{compiled}; {kept}"])
+    except OSError as error:
+        raise UserError(f"{compiled}, but this cannot be printed: {reason(error)}.") from error
     return 0
 
 

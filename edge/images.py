@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -106,7 +107,8 @@ def read_image(path: Path) -> Picture:
         raise UserError(f"{path} cannot be read: {reason(error)}.") from error
     if not data:
         raise UserError(f"{path} is empty; an image file was expected.")
-    with _native_messages() as messages:
+    with _native_messages() as messages, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about damaged fields of which nothing is used
         try:
             decoded = _decode(data)
         except NotReadError as error:

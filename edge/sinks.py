@@ -17,6 +17,7 @@ from edge.containers.record import Samples
 from edge.errors import UserError
 from edge.images import WRITABLE, encode_image, shallow, utf8
 from edge.sources import Frame, Images, Source
+from edge.terminal import is_url
 from simulator import files
 
 # FFV1 and PNG keep every pixel; .mp4 is lossy and there because every player opens it.
@@ -199,6 +200,8 @@ def open_sink(out: str | None, source: Source, count: int | None, taken: set[Fil
     """
     if out is None:
         return Sink()
+    if is_url(out):
+        raise UserError(f"--out {out} is an address; give the name of a file or folder.")
     path = Path(out).expanduser()
     suffix = path.suffix.lower()
     if out.endswith(("/", os.sep)) or not suffix or is_folder(path):

@@ -111,7 +111,8 @@ def open_source(text: str, task: str | None = None) -> Source:
         return _open_camera(int(camera[1]))
     if _URL.match(text):
         scheme, rest = text.split("://", 1)
-        return _open_video(f"{scheme.lower()}://{rest}", without_secrets(text), None)  # FFmpeg knows small letters only
+        label = without_secrets(f"{scheme}://{rest.rpartition('@')[2]}")
+        return _open_video(f"{scheme.lower()}://{rest}", label, None)  # FFmpeg knows small letters only
     path = Path(text).expanduser()
     try:
         if path.is_dir():
@@ -194,7 +195,7 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
         if path.name.startswith("."):
             continue
         try:
-            kind = None if _looks_like_image(path) else "folder" if path.is_dir() else "file that is no image"
+            kind = _what_else(path)
         except OSError:
             kind = "file that cannot be read"
         # A loop of links shows one file under many names.
@@ -208,10 +209,11 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
     return tuple(images.values()), others
 
 
-def _looks_like_image(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    return path.suffix.lower() in READABLE or _holds_image(path)
+def _what_else(path: Path) -> str | None:
+    """What `path` is if it is no image, in words; None for an image. Raises OSError where the system cannot say."""
+    if path.is_file():
+        return None if path.suffix.lower() in READABLE or _holds_image(path) else "file that is no image"
+    return "folder" if path.is_dir() else "file that is no image" if path.exists() else "link that leads nowhere"
 
 
 def _holds_image(path: Path) -> bool:
@@ -236,7 +238,7 @@ def _counted(names: dict[str, list[str]]) -> str:
     for kind, found in names.items():
         noun, _, rest = kind.partition(" ")
         if len(found) > 1:
-            noun, rest = f"{noun}s", rest.replace("that is no image", "that are no images")
+            noun, rest = f"{noun}s", rest.replace("that is no image", "that are no images").replace("leads", "lead")
         shown = ", ".join(found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
         parts.append(f"{len(found)} {noun}{' ' * bool(rest)}{rest} ({shown})")
     return ", ".join(parts)

@@ -6,9 +6,14 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
-_URL = re.compile(r"\b([a-z][a-z0-9+.-]+):/+(?:[^\s/?#]*@)?([^\s/?#]*)([^\s]*)", re.IGNORECASE)
+_SCHEME = r"\b(?!serial:)([a-z][a-z0-9+.-]+):/+"  # a serial port's address is the name of a device
+_URL = re.compile(_SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)", re.IGNORECASE)
+_URL_AT_END = re.compile(_SCHEME + r"(.*)", re.IGNORECASE | re.DOTALL)
+_hidden: dict[str, str] = {}  # what stands in arguments, and what is shown for it
 
 
 def open_streams() -> None:
@@ -28,6 +33,11 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def is_url(text: str) -> bool:
+    """Whether `text` is an address and no name of a file."""
+    return re.match(_SCHEME, text, re.IGNORECASE) is not None
+
+
 def say(sentence: str) -> None:
     """One line on standard error; where that cannot be written to, as on a full disk, the line is lost."""
     try:
@@ -36,10 +46,38 @@ def say(sentence: str) -> None:
         silence(sys.stderr, 2)
 
 
+def print_out(lines: list[str]) -> None:
+    """Lines on standard output. Raises OSError where they cannot be written; a reader that has gone is no error."""
+    try:
+        print("\n".join(map(printable, lines)), flush=True)
+    except BrokenPipeError:
+        silence(sys.stdout, 1)
+    except OSError:
+        silence(sys.stdout, 1)
+        raise
+
+
 def printable(text: str) -> str:
     """`text` on one line: no character that moves the cursor or has no code, and of URLs no more than the host."""
+    for secret in sorted(_hidden, key=len, reverse=True):  # one may begin with another
+        text = text.replace(secret, _hidden[secret])
     text = without_secrets(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def hide_urls(arguments: Iterable[str]) -> None:
+    """From now on `printable` shows no more than the host of the URLs that these arguments are, or end with.
+
+    Where a URL ends can be seen in an argument, even with a space in its password, but not in a sentence.
+    """
+    _hidden.clear()
+    for argument in arguments:
+        if url := _URL_AT_END.search(argument):
+            whole = url[0]
+            host = without_secrets(f"{url[1]}://{url[2].rpartition('@')[2]}")
+            _hidden[whole] = _hidden[str(Path(whole))] = host
+            if "@" in url[2]:
+                _hidden[url[2]] = "..."
 
 
 def without_secrets(text: str) -> str:
