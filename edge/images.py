@@ -113,6 +113,8 @@ def read_image(path: Path) -> Picture:
             decoded = _decode(data)
         except NotReadError as error:
             raise UserError(f"{path} {error}.") from error
+        except MemoryError as error:
+            raise UserError(f"{path} needs more memory than there is to be decoded; cut it into parts.") from error
     notes = [f"{path} {note}." for note in decoded.notes]
     if decoded.pictures > 1:
         notes.append(f"{path} holds {decoded.pictures} pictures; only the first is restored.")

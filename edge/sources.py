@@ -155,7 +155,7 @@ def frames(source: Source, limit: int | None = None) -> Iterator[Frame | Unreada
 
 def _open_file(path: Path) -> Source:
     """An image or a video: the content decides, and where it says nothing, the suffix."""
-    if _holds_image(path) or path.suffix.lower() in READABLE:
+    if _is_image(path):
         return Images((path,))
     return _open_video(str(path), str(path), path)
 
@@ -212,20 +212,20 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
 def _what_else(path: Path) -> str | None:
     """What `path` is if it is no image, in words; None for an image. Raises OSError where the system cannot say."""
     if path.is_file():
-        return None if path.suffix.lower() in READABLE or _holds_image(path) else "file that is no image"
+        return None if _is_image(path) else "file that is no image"
     return "folder" if path.is_dir() else "file that is no image" if path.exists() else "link that leads nowhere"
 
 
-def _holds_image(path: Path) -> bool:
-    """Whether the content of a file is that of a still image, of a known format, read here or not."""
+def _is_image(path: Path) -> bool:
+    """Whether a file is a still image, read here or not: its content decides, and where it says nothing, its suffix."""
     try:
         kind = kind_of(path)
-        if kind != "jpeg":
-            return kind is not None
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return not jpeg.is_sequence(content)
+        if kind == "jpeg":
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                kind = None if jpeg.is_sequence(content) else kind
     except OSError:
-        return False
+        kind = None
+    return kind is not None or path.suffix.lower() in READABLE
 
 
 def _left_out(where: str, names: dict[str, list[str]]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.containers.record import NotReadError, Samples
+from edge.containers.record import BROKEN, NotReadError, Samples
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -23,8 +23,11 @@ def cmyk_to_rgb(data: bytes, naive: Samples, profile: bytes | None) -> tuple[Sam
         )
     from PIL import Image, ImageCms
 
-    with Image.open(io.BytesIO(data)) as picture:
-        rgb = _convert(picture, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            rgb = _convert(picture, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise NotReadError(f"has CMYK colours that could not be converted ({error}); convert it to RGB") from error
     return rgb, "has the colours of a printing press (CMYK); it is restored as sRGB, converted by its profile"
 
 
@@ -39,8 +42,4 @@ def _convert(picture: PillowImage, profile: ImageCmsProfile) -> Samples:
     from PIL import ImageCms
 
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    try:
-        converted = ImageCms.profileToProfile(picture, profile, srgb, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError) as error:
-        raise NotReadError(f"has colours that could not be converted ({error}); convert it to RGB") from error
-    return np.asarray(converted, np.uint8)
+    return np.asarray(ImageCms.profileToProfile(picture, profile, srgb, outputMode="RGB"), np.uint8)

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.containers import kinds
 from edge.containers.exif import orientation, upright
-from edge.containers.record import DAMAGED, Decoded, Metadata, NotReadError, Samples, check_size, opencv, scaled
+from edge.containers.record import BROKEN, DAMAGED, Decoded, Metadata, NotReadError, Samples, check_size, opencv, scaled
 from edge.containers.webp import with_metadata
 
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of H.273
@@ -48,7 +48,7 @@ def _avif(data: bytes) -> Decoded:
                 pixels = np.asarray(picture, np.uint8)
             else:
                 raise NotReadError(f"is an AVIF picture of an unusual kind ({picture.mode}); convert it to PNG")
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise NotReadError(DAMAGED) from error
     exif = info.get("exif")
     metadata = Metadata(info.get("icc_profile"), _tiff_header(exif), info.get("xmp"))
@@ -69,7 +69,7 @@ def _heic(data: bytes) -> Decoded:
         pixels, info, pictures = np.asarray(file), dict(file.info), len(file)
         if "a" in file.mode.split(";")[0]:
             raise NotReadError("is a HEIC picture with colours multiplied by its transparency; convert it to PNG")
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError) as error:
+    except BROKEN as error:
         raise NotReadError(f"is a HEIC picture that is damaged or of an unknown kind ({error}); convert it") from error
     if info.get("aux") or info.get("depth_images"):
         notes.append("has further layers (a gain map, depth), which are left out")

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from edge.containers.record import DAMAGED, Decoded, Metadata, NotReadError, check_size, opencv, with_alpha
+from edge.containers.record import BROKEN, DAMAGED, Decoded, Metadata, NotReadError, check_size, opencv, with_alpha
 
 
 def read(data: bytes) -> Decoded:
@@ -38,6 +38,6 @@ def _gray_and_alpha(data: bytes) -> np.ndarray:
             if picture.mode != "LA":
                 raise NotReadError("is a JPEG 2000 picture of two channels that are not gray and alpha; convert it")
             samples = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise NotReadError(DAMAGED) from error
     return with_alpha(samples[..., 0], samples[..., 1])

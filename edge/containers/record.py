@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,21 @@ Samples = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 
 
 DAMAGED = "is damaged, cut short or not an image, or it has over 134 million pixels; give a whole image file"
+
+
+# What Pillow and pi-heif were seen to raise for damaged files; they promise OSError alone.
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 class NotReadError(Exception):

@@ -15,7 +15,17 @@ import numpy as np
 
 from edge.containers import colour
 from edge.containers.exif import ORIENTATION, SIZES, Entry, byte_order, directories, directory
-from edge.containers.record import DAMAGED, Decoded, Metadata, NotReadError, Samples, check_size, opencv, with_alpha
+from edge.containers.record import (
+    BROKEN,
+    DAMAGED,
+    Decoded,
+    Metadata,
+    NotReadError,
+    Samples,
+    check_size,
+    opencv,
+    with_alpha,
+)
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _SAMPLES, _PLANAR, _EXTRA, _FORMAT, _XMP, _PROFILE = 277, 284, 338, 339, 700, 34675
@@ -36,7 +46,7 @@ def read(data: bytes) -> Decoded:
     first = chain[0]
 
     def number(tag: int, default: int) -> int:
-        return (first[tag].numbers(order) if tag in first else [default] or [default])[:1][0]
+        return (_numbers(first, tag, order) or [default])[0]
 
     if _DNG in first or number(_PHOTOMETRIC, 0) in (32803, 34892) or (number(_SUBFILE, 0) & 1 and len(chain) < 2):
         raise NotReadError("is a camera's raw file, which is not read here; develop it to a 16-bit TIFF or PNG first")
@@ -109,7 +119,7 @@ def _pixels(data: bytes, first: dict[int, Entry], order: str) -> tuple[Samples, 
     """(upright samples, a note about converted colours or None)."""
 
     def numbers(tag: int, default: list[int]) -> list[int]:
-        return first[tag].numbers(order) if tag in first else default
+        return _numbers(first, tag, order) or default
 
     photometric = numbers(_PHOTOMETRIC, [_BLACK])[0]
     count = numbers(_SAMPLES, [1])[0]
@@ -169,7 +179,7 @@ def _by_pillow(data: bytes, photometric: int, first: dict[int, Entry], order: st
                 pixels = np.asarray(picture.convert("L" if picture.mode == "1" else "RGB"), np.uint8)
             else:
                 raise NotReadError(f"is a TIFF in an unusual layout ({picture.mode}); convert it to PNG")
-    except (OSError, SyntaxError, ValueError, RuntimeError, KeyError, TypeError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise NotReadError(DAMAGED) from error
     return pixels, note
 
@@ -183,7 +193,12 @@ def _divided(pixels: Samples) -> Samples:
 
 def _reduced(page: dict[int, Entry], order: str) -> bool:
     """Whether a directory is a preview or a mask, not a picture of its own."""
-    return _SUBFILE in page and bool((page[_SUBFILE].numbers(order) or [0])[0] & 5)
+    return bool((_numbers(page, _SUBFILE, order) or [0])[0] & 5)
+
+
+def _numbers(page: dict[int, Entry], tag: int, order: str) -> list[int]:
+    """A field's values, none where it is missing or holds no numbers."""
+    return page[tag].numbers(order) if tag in page else []
 
 
 def _exif(data: bytes, first: dict[int, Entry], order: str) -> bytes | None:
@@ -194,7 +209,7 @@ def _exif(data: bytes, first: dict[int, Entry], order: str) -> bytes | None:
     fields = {tag: (first[tag].kind, first[tag].value) for tag in _DESCRIPTIVE if tag in first}
     telling = bool(fields.keys() - {282, 283, 296})
     for tag in (_EXIF, _GPS):
-        place = first[tag].numbers(order)[:1] if tag in first else []
+        place = _numbers(first, tag, order)
         inner = {key: (e.kind, e.value) for key, e in directory(data, place[0])[0].items()} if place else {}
         if inner:
             at = _append_directory(block, inner, order, link=False)
