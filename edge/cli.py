@@ -38,7 +38,8 @@ camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of ima
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
-folder, where images keep their names and video frames become frame_000001.png and so on.
+folder, where images keep their names and video frames become frame_000001.png and so on. Transparency, 16 bits,
+colour profile, EXIF and XMP go along where the format has them; edge/FORMATS.md has all formats.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
 same pixels.

@@ -124,7 +124,10 @@ def read_image(path: Path) -> Picture:
     samples = turned(decoded.pixels, decoded.orientation)
     metadata = decoded.metadata
     if metadata.exif is not None:
-        metadata = replace(metadata, exif=exif.upright(metadata.exif))
+        upright = exif.upright(metadata.exif)
+        metadata = replace(metadata, exif=upright)
+        if upright is None:
+            notes.append(f"{path} has damaged EXIF data, which are left out.")
     if metadata.xmp is not None:
         metadata = replace(metadata, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
     if samples.dtype == np.uint16:

@@ -84,16 +84,16 @@ def orientation(exif: bytes | None) -> int:
     return 1
 
 
-def upright(exif: bytes) -> bytes:
+def upright(exif: bytes) -> bytes | None:
     """The block for a picture that has been turned: orientation 1, no thumbnail (it would show the picture as it came).
 
-    All else stays where it is, for makers' notes point to places in the block.
+    All else stays where it is, for makers' notes point to places in the block. None for what is no EXIF block.
     """
     order = byte_order(exif)
-    if order is None or b"+" in exif[:4]:
-        return exif
+    first, following = directory(exif, _number(exif, order or "<", 4, 4))
+    if order is None or b"+" in exif[:4] or not first:
+        return None
     changed = bytearray(exif)
-    first, following = directory(exif, _number(exif, order, 4, 4))
     if ORIENTATION in first and first[ORIENTATION].kind == 3:
         struct.pack_into(order + "H", changed, first[ORIENTATION].at + 8, 1)
     if following:

@@ -35,7 +35,7 @@ def _avif(data: bytes) -> Decoded:
     from PIL import Image
 
     properties = _properties(data)
-    notes = _notes(properties, "AVIF")
+    notes = _notes(properties, "an AVIF")
     configuration = re.search(rb"av1C.(.)(.)", properties, re.DOTALL)
     flags = configuration[2][0] if configuration else 0
     try:
@@ -62,13 +62,17 @@ def _heic(data: bytes) -> Decoded:
         raise NotReadError(
             "is a HEIC picture; install the package pi-heif (pip install 'spikerir-edge[heif]'), or convert it to PNG"
         ) from error
-    notes = _notes(_properties(data), "HEIC")
+    notes = _notes(_properties(data), "a HEIC")
     try:
         file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         check_size(*file.size)
-        pixels, info, pictures = np.asarray(file), dict(file.info), len(file)
+        pixels = np.array(file)  # a copy: the package's own memory goes with `file`
+        info, pictures = dict(file.info), len(file)
         if "a" in file.mode.split(";")[0]:
             raise NotReadError("is a HEIC picture with colours multiplied by its transparency; convert it to PNG")
+        depth = info.get("bit_depth", 8)
+        if pixels.dtype == np.uint16 and 8 < depth < 16:  # which the package has only shifted to the left
+            pixels = scaled(pixels >> (16 - depth), (1 << depth) - 1)
     except BROKEN as error:
         raise NotReadError(f"is a HEIC picture that is damaged or of an unknown kind ({error}); convert it") from error
     if info.get("aux") or info.get("depth_images"):
@@ -98,9 +102,8 @@ def _notes(properties: bytes, name: str) -> list[str]:
     coded = re.search(rb"colrnclx(..)(..)", properties, re.DOTALL)
     primaries, transfer = (int.from_bytes(number, "big") for number in coded.groups()) if coded else (1, 13)
     if transfer in _HDR:
-        raise NotReadError(
-            f"is a {name} picture of high dynamic range ({_HDR[transfer]}); convert it to standard range"
-        )
+        dynamic = f"high dynamic range ({_HDR[transfer]})"
+        raise NotReadError(f"is {name} picture of {dynamic}; convert it to standard range")
     if primaries not in (0, 1, 2, 5, 6) and b"colrprof" not in properties:
         notes.append(f"says by a number (nclx, primaries {primaries}) what its colours mean, which is left out")
     if b"tmap" in properties or b"hdrgainmap" in properties:

@@ -14,7 +14,7 @@ from edge.containers.record import Decoded, Metadata, NotReadError, Samples, ope
 
 _SIGNATURE = 8
 _XMP = b"XML:com.adobe.xmp\0"
-_LARGEST_PROFILE = 1 << 24  # decompressed
+_LARGEST = 1 << 24  # bytes of a profile or of XMP
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of H.273
 _SRGB_GAMMA = range(45000, 46000)  # of 100,000: what encoders write for 1 / 2.2
 
@@ -33,6 +33,8 @@ def read(data: bytes) -> Decoded:
     if len(code) == 2 and code[0] != 1:
         notes.append(f"says by a number (cICP, primaries {code[0]}) what its colours mean, which is left out")
     profile = _profile(chunks.get(b"iCCP", b""))
+    if profile is None and b"iCCP" in chunks:
+        notes.append("has a damaged colour profile, which is left out")
     gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big")
     if gamma and profile is None and b"sRGB" not in chunks and not code and gamma not in _SRGB_GAMMA:
         notes.append(f"is to be shown with a gamma of {gamma / 100_000:g} (gAMA), which is left out")
@@ -84,11 +86,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def _profile(content: bytes) -> bytes | None:
     _, _, rest = content.partition(b"\0")
-    try:
-        profile = zlib.decompressobj().decompress(rest[1:], _LARGEST_PROFILE)
-    except zlib.error:
-        return None
-    return profile or None
+    return _inflated(rest[1:])
 
 
 def _text(content: bytes) -> bytes | None:
@@ -96,8 +94,15 @@ def _text(content: bytes) -> bytes | None:
     compressed, rest = content[len(_XMP) : len(_XMP) + 1], content[len(_XMP) + 2 :]
     text = rest.split(b"\0", 2)[-1]
     if compressed == b"\1":
-        try:
-            text = zlib.decompressobj().decompress(text, _LARGEST_PROFILE)
-        except zlib.error:
-            return None
+        return _inflated(text)
     return text or None
+
+
+def _inflated(content: bytes) -> bytes | None:
+    """None for what is damaged, cut short, empty or larger than anything sensible."""
+    stream = zlib.decompressobj()
+    try:
+        whole = stream.decompress(content, _LARGEST)
+    except zlib.error:
+        return None
+    return whole if whole and stream.eof else None
