@@ -7,12 +7,12 @@ What each format holds is in `edge.containers`; what is kept and what is refused
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -224,7 +224,7 @@ def _fits(profile: bytes, pixels: Samples, suffix: str) -> bool:
     return profile[16:20] == (b"GRAY" if gray else b"RGB ")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _native_messages() -> Iterator[list[str]]:
     """Collects what the image libraries print to file descriptor 2, so that one sentence can be said instead.
 
@@ -236,16 +236,18 @@ def _native_messages() -> Iterator[list[str]]:
     except OSError:  # there is no standard error to keep clean
         yield collected
         return
-    try:
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 2)
-            try:
-                yield collected
-            finally:
-                os.dup2(saved, 2)
-            sink.seek(0)
-            text = sink.read().decode(errors="replace")
-            if text:
-                collected.append(text)
-    finally:
-        os.close(saved)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, saved)
+        try:
+            sink = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # no folder for temporary files: what the libraries print is lost
+            sink = stack.enter_context(open(os.devnull, "w+b"))
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield collected
+        finally:
+            os.dup2(saved, 2)
+        sink.seek(0)
+        text = sink.read().decode(errors="replace")
+        if text:
+            collected.append(text)

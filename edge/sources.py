@@ -217,13 +217,18 @@ def _what_else(path: Path) -> str | None:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file is a still image, read here or not: its content decides, and where it says nothing, its suffix."""
+    """Whether a file is a still image, read here or not: its content decides, and where it says nothing, its suffix.
+
+    Raises OSError for a file that cannot be read and is not called like an image.
+    """
     try:
         kind = kind_of(path)
         if kind == "jpeg":
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 kind = None if jpeg.is_sequence(content) else kind
     except OSError:
+        if path.suffix.lower() not in READABLE:
+            raise
         kind = None
     return kind is not None or path.suffix.lower() in READABLE
 

@@ -107,6 +107,14 @@ def test_what_is_no_picture_is_refused(tmp_path, content, words):
         read_image(path)
 
 
+def test_a_machine_without_a_folder_for_temporary_files_reads_images(tmp_path, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    assert np.array_equal(read_image(store(tmp_path / "a.png", picture())).pixels, picture())
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "a.png")
