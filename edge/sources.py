@@ -75,8 +75,8 @@ class Images:
     """Image files, at least one, in the order in which they are restored; `notes` say what was left out."""
 
     paths: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
     reference: Path | None = None  # the undegraded picture, where it is known (the sample)
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int | None:
@@ -106,7 +106,7 @@ def open_source(text: str, task: str | None = None) -> Source:
     if text == "sample":
         clean, degraded = _SAMPLES / "clean.png", _SAMPLES / f"{task}.png"
         shown = degraded if degraded.exists() else _SAMPLES / "noisy.png"
-        return Images((shown,), reference=clean if clean.exists() else None)
+        return Images((shown,), clean if clean.exists() else None)
     if camera := re.fullmatch(r"(?:camera|/dev/video)(\d+)", text):
         return _open_camera(int(camera[1]))
     if _URL.match(text):
@@ -172,7 +172,7 @@ def _open_folder(folder: Path) -> Images:
             f"the folder {folder} holds no images{held}; put some there ({', '.join(sorted(READABLE))}), or give a"
             " pattern such as '**/*.png' for those in folders below."
         )
-    return Images(paths, _left_out(f"the folder {folder}", left_out))
+    return Images(paths, notes=_left_out(f"the folder {folder}", left_out))
 
 
 def _open_pattern(pattern: str) -> Images:
@@ -181,7 +181,9 @@ def _open_pattern(pattern: str) -> Images:
     if not paths:
         found = "nothing" if not matches else f"{len(matches)} name(s), none of them an image"
         raise UserError(f"the pattern {pattern} matches {found}; give one that matches image files.")
-    return Images(paths, _left_out(f"the pattern {pattern}", {k: v for k, v in left_out.items() if k != "folder"}))
+    return Images(
+        paths, notes=_left_out(f"the pattern {pattern}", {k: v for k, v in left_out.items() if k != "folder"})
+    )
 
 
 def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str]]]:

@@ -8,25 +8,35 @@ from dataclasses import dataclass
 
 ORIENTATION = 0x0112
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_MOST_ENTRIES = 4096
+# More than any real file has, little enough for one that only claims it.
+_MOST_ENTRIES = 4096  # in a directory
+_MOST_IN_ALL = 1 << 18
+_MOST_NUMBERS = 1024
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One field of a directory: where it stands, and its value's bytes in the file's byte order."""
+    """One field of a directory of `data`: where it stands, and where its value."""
 
     tag: int
     kind: int
-    count: int
-    at: int  # of the entry itself
-    value: bytes
+    at: int
+    data: bytes
+    start: int
+    length: int  # of the value, in bytes
+
+    @property
+    def value(self) -> bytes:
+        """The value's bytes, in the byte order of `data`."""
+        return bytes(self.data[self.start : self.start + self.length])
 
     def numbers(self, order: str) -> list[int]:
-        """The value as whole numbers; empty for a type that has none."""
+        """The value as whole numbers, the first few of many; empty for a type that has none."""
         code = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}.get(self.kind)
         if code is None:
             return []
-        return list(struct.unpack(f"{order}{len(self.value) // struct.calcsize(code)}{code}", self.value))
+        count = min(self.length // struct.calcsize(order + code), _MOST_NUMBERS)
+        return list(struct.unpack_from(f"{order}{count}{code}", self.data, self.start))
 
 
 def byte_order(data: bytes) -> str | None:
@@ -35,16 +45,18 @@ def byte_order(data: bytes) -> str | None:
 
 
 def directories(data: bytes) -> Iterator[dict[int, Entry]]:
-    """The chain of directories of a TIFF or BigTIFF, as long as it stays inside `data` and does not repeat."""
+    """The chain of directories of a TIFF or BigTIFF, as long as it stays inside `data`, ends and does not repeat."""
     order = byte_order(data)
     if order is None:
         return
     big = b"+" in data[:4]
     at = _number(data, order, 8 if big else 4, 8 if big else 4)
     seen: set[int] = set()
-    while at and at not in seen and len(seen) < _MOST_ENTRIES:
+    entries = 0
+    while at and at not in seen and entries < _MOST_IN_ALL:
         seen.add(at)
         found, following = directory(data, at)
+        entries += len(found)
         if not found:
             return
         yield found
@@ -70,7 +82,7 @@ def directory(data: bytes, at: int) -> tuple[dict[int, Entry], int]:
         if length > word:
             value_at = _number(data, order, value_at, word)
         if 0 < length and value_at + length <= len(data):
-            found.setdefault(tag, Entry(tag, kind, number, entry_at, bytes(data[value_at : value_at + length])))
+            found.setdefault(tag, Entry(tag, kind, entry_at, data, value_at, length))
     return found, _number(data, order, at + head + count * step, word)
 
 

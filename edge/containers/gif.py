@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge.containers.record import Decoded, opencv
 
+_FAR_ENOUGH = 1 << 26  # bytes
 _TABLE, _PICTURE, _EXTENSION = 0x80, 0x2C, 0x21
 
 
@@ -12,8 +13,9 @@ def read(data: bytes) -> Decoded:
 
 
 def _pictures(data: bytes) -> int:
-    """Image descriptors up to the end of the file or the first thing that is no block."""
+    """Image descriptors up to the end of the file, as far as is looked, or the first thing that is no block."""
     count, at = 0, 13 + _table(data, 10)
+    data = data[:_FAR_ENOUGH]
     while at < len(data):
         if data[at] == _PICTURE:
             count += 1

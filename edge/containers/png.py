@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from edge.containers.record import Decoded, Metadata, NotReadError, Samples, ope
 
 _SIGNATURE = 8
 _XMP = b"XML:com.adobe.xmp\0"
+_MOST_CHUNKS = 1 << 20  # beside those of pixels
 _LARGEST = 1 << 24  # bytes of a profile or of XMP
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of H.273
 _SRGB_GAMMA = range(45000, 46000)  # of 100,000: what encoders write for 1 / 2.2
@@ -22,7 +24,7 @@ _SRGB_GAMMA = range(45000, 46000)  # of 100,000: what encoders write for 1 / 2.2
 def read(data: bytes) -> Decoded:
     chunks: dict[bytes, bytes] = {}
     xmp = None
-    for kind, content in _chunks(data):
+    for kind, content in itertools.islice(_chunks(data), _MOST_CHUNKS):
         if kind == b"iTXt" and content.startswith(_XMP):
             xmp = _text(content)
         chunks.setdefault(kind, content)

@@ -36,6 +36,7 @@ _ASSOCIATED = 1
 # Of the first directory: who made the picture, when, with what; the rest describes the file.
 _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
 _STRIP = 1 << 20  # bytes
+_LARGEST_EXIF = 1 << 22  # bytes; a file can claim the same bytes many times
 
 
 def read(data: bytes) -> Decoded:
@@ -206,13 +207,17 @@ def _exif(data: bytes, first: dict[int, Entry], order: str) -> bytes | None:
     if b"+" in data[:4]:
         return None
     block = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
-    fields = {tag: (first[tag].kind, first[tag].value) for tag in _DESCRIPTIVE if tag in first}
+    described = {tag: first[tag] for tag in _DESCRIPTIVE if tag in first}
+    if sum(entry.length for entry in described.values()) > _LARGEST_EXIF:
+        return None
+    fields = {tag: (entry.kind, entry.value) for tag, entry in described.items()}
     telling = bool(fields.keys() - {282, 283, 296})
     for tag in (_EXIF, _GPS):
         place = _numbers(first, tag, order)
-        inner = {key: (e.kind, e.value) for key, e in directory(data, place[0])[0].items()} if place else {}
-        if inner:
-            at = _append_directory(block, inner, order, link=False)
+        inner = directory(data, place[0])[0] if place else {}
+        if inner and sum(entry.length for entry in inner.values()) <= _LARGEST_EXIF:
+            values = {key: (entry.kind, entry.value) for key, entry in inner.items()}
+            at = _append_directory(block, values, order, link=False)
             fields[tag] = (4, struct.pack(order + "I", at))
             telling = True
     if not telling:

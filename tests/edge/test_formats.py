@@ -165,6 +165,20 @@ def test_tiffs_are_read_the_same_by_others(tmp_path, channels, deep):
             assert "icc_profile" in read.info
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_value_of_16_bits_is_transparency(tmp_path, channels):
+    samples = smooth(channels).astype(np.uint16) * 257 + 5
+    clear = (samples == samples[3, 3]).all(axis=2)
+    key = struct.pack(f">{channels}H", *map(int, samples[3, 3]))
+    png = cv2.imencode(".png", samples[..., ::-1].copy())[1].tobytes()
+    chunk = struct.pack(">I", len(key)) + b"tRNS" + key + struct.pack(">I", zlib.crc32(b"tRNS" + key))
+    path = tmp_path / "a.png"
+    path.write_bytes(png[:33] + chunk + png[33:])
+    deep = read_image(path).deep
+    assert deep is not None and np.array_equal(deep[..., 3], np.where(clear, 0, 65535))
+    assert np.array_equal(deep[..., :3], np.broadcast_to(samples, deep[..., :3].shape))
+
+
 def test_a_change_is_carried_into_sixteen_bits():
     random = np.random.RandomState(0)
     deep = random.randint(0, 65536, (50, 60, 3)).astype(np.uint16)
