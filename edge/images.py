@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.containers import exif, gif, heif, jp2, jpeg, kinds, netpbm, png, tiff, webp
+from edge.containers import kinds
 from edge.containers.record import NO_METADATA, Decoded, Metadata, NotReadError, Samples, opencv
 from edge.containers.turning import turned
 from edge.errors import UserError
@@ -37,18 +37,6 @@ READABLE = frozenset(
     ).split()
 )
 
-# Other formats are OpenCV's alone.
-_READERS: dict[str | None, Callable[[bytes], Decoded]] = {
-    "png": png.read,
-    "jpeg": jpeg.read,
-    "webp": webp.read,
-    "gif": gif.read,
-    "tiff": tiff.read,
-    "heif": heif.read,
-    "netpbm": netpbm.read,
-    "jp2": jp2.read,
-}
-
 # What is written, and how: without loss, but for JPEG, which is written as close to the pixels as it goes.
 WRITABLE = (".png", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".ppm", ".pgm", ".pnm", ".jpg", ".jpeg")
 _WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".bmp", ".webp", ".avif"})
@@ -57,7 +45,7 @@ _DEEP = frozenset({".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"})
 
 # Far above any picture that can be restored (4096x4096 RGBA is 64 MiB); keeps a mistaken path from filling the memory.
 _LARGEST_FILE = 1 << 30
-_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""")
+_XMP_ORIENTATION = rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]"""
 
 
 class UnfitError(UserError):
@@ -124,12 +112,14 @@ def read_image(path: Path) -> Picture:
     samples = turned(decoded.pixels, decoded.orientation)
     metadata = decoded.metadata
     if metadata.exif is not None:
+        from edge.containers import exif
+
         upright = exif.upright(metadata.exif)
         metadata = replace(metadata, exif=upright)
         if upright is None:
             notes.append(f"{path} has damaged EXIF data, which are left out.")
     if metadata.xmp is not None:
-        metadata = replace(metadata, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
+        metadata = replace(metadata, xmp=re.sub(_XMP_ORIENTATION, rb"\g<1>1", metadata.xmp))
     if samples.dtype == np.uint16:
         return Picture(shallow(samples), np.asarray(samples, np.uint16), metadata, tuple(notes))
     return Picture(shallow(samples), None, metadata, tuple(notes))
@@ -176,6 +166,8 @@ def encode_image(pixels: Samples, path: Path, metadata: Metadata = NO_METADATA) 
         metadata = replace(metadata, profile=None)
     try:
         if suffix in (".tif", ".tiff"):
+            from edge.containers import tiff
+
             content = tiff.write(pixels, metadata)
         else:
             content, more = _encoded(pixels, suffix, metadata)
@@ -194,7 +186,40 @@ def _decode(data: bytes) -> Decoded:
     kind = kinds.kind_of(head)
     if kind == "refused":
         raise NotReadError(kinds.refusal(head))
-    return _READERS[kind](data) if kind in _READERS else Decoded(opencv(data))
+    # What a run does not need is not imported.
+    if kind == "png":
+        from edge.containers import png
+
+        return png.read(data)
+    if kind == "jpeg":
+        from edge.containers import jpeg
+
+        return jpeg.read(data)
+    if kind == "tiff":
+        from edge.containers import tiff
+
+        return tiff.read(data)
+    if kind == "webp":
+        from edge.containers import webp
+
+        return webp.read(data)
+    if kind == "heif":
+        from edge.containers import heif
+
+        return heif.read(data)
+    if kind == "gif":
+        from edge.containers import gif
+
+        return gif.read(data)
+    if kind == "netpbm":
+        from edge.containers import netpbm
+
+        return netpbm.read(data)
+    if kind == "jp2":
+        from edge.containers import jp2
+
+        return jp2.read(data)
+    return Decoded(opencv(data))
 
 
 def _encoded(pixels: Samples, suffix: str, metadata: Metadata) -> tuple[bytes, list[str]]:
@@ -205,12 +230,20 @@ def _encoded(pixels: Samples, suffix: str, metadata: Metadata) -> tuple[bytes, l
         code = cv2.COLOR_GRAY2BGR if suffix == ".ppm" else None
     picture = pixels if code is None else np.asarray(cv2.cvtColor(pixels, code), pixels.dtype)
     if suffix == ".png":
+        from edge.containers import png
+
         return png.write(picture, metadata), []
     if suffix in (".jpg", ".jpeg"):
+        from edge.containers import jpeg
+
         return jpeg.write(picture, metadata)
     if suffix == ".webp":
+        from edge.containers import webp
+
         return webp.write(picture, metadata), []
     if suffix == ".avif":
+        from edge.containers import heif
+
         return heif.write(picture, metadata), []
     done, encoded = cv2.imencode(suffix, picture)
     if not done:

@@ -26,7 +26,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.containers import jpeg
 from edge.containers.record import Metadata
 from edge.errors import UserError
 from edge.images import READABLE, Deep, Pixels, kind_of, read_image, utf8
@@ -226,6 +225,8 @@ def _is_image(path: Path) -> bool:
     try:
         kind = kind_of(path)
         if kind == "jpeg":
+            from edge.containers import jpeg
+
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 kind = None if jpeg.is_sequence(content) else kind
     except OSError:

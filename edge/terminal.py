@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 _SCHEME = r"\b(?!serial:)([a-z][a-z0-9+.-]+):/+"  # a serial port's address is the name of a device
-_URL = re.compile(_SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)", re.IGNORECASE)
-_URL_AT_END = re.compile(_SCHEME + r"(.*)", re.IGNORECASE | re.DOTALL)
+_URL = _SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)"
+_URL_AT_END = _SCHEME + r"(.*)"  # patterns are compiled when there is an address, which is seldom: starting is quick
 _hidden: dict[str, str] = {}  # what stands in arguments, and what is shown for it
 
 
@@ -35,7 +35,7 @@ def open_streams() -> None:
 
 def is_url(text: str) -> bool:
     """Whether `text` is an address and no name of a file."""
-    return re.match(_SCHEME, text, re.IGNORECASE) is not None
+    return ":/" in text and re.match(_SCHEME, text, re.IGNORECASE) is not None
 
 
 def say(sentence: str) -> None:
@@ -72,7 +72,7 @@ def hide_urls(arguments: Iterable[str]) -> None:
     """
     _hidden.clear()
     for argument in arguments:
-        if url := _URL_AT_END.search(argument):
+        if ":/" in argument and (url := re.search(_URL_AT_END, argument, re.IGNORECASE | re.DOTALL)):
             whole = url[0]
             host = without_secrets(f"{url[1]}://{url[2].rpartition('@')[2]}")
             _hidden[whole] = _hidden[str(Path(whole))] = host
@@ -82,7 +82,11 @@ def hide_urls(arguments: Iterable[str]) -> None:
 
 def without_secrets(text: str) -> str:
     """`text`, in which each URL ends behind its host: users, passwords and tokens stand before and after that."""
-    return _URL.sub(lambda url: f"{url[1]}://{url[2]}{'/...' if url[3].strip('/') else ''}", text)
+    if ":/" not in text:
+        return text
+    return re.sub(
+        _URL, lambda url: f"{url[1]}://{url[2]}{'/...' if url[3].strip('/') else ''}", text, flags=re.IGNORECASE
+    )
 
 
 def silence(stream: TextIO, number: int) -> None:
