@@ -192,6 +192,7 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
     """
     images: dict[tuple[str, str], Path] = {}
     others: dict[str, list[str]] = {}
+    folders: dict[Path, str] = {}
     for path in found:
         if path.name.startswith("."):
             continue
@@ -200,7 +201,9 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
         except OSError:
             kind = "file that cannot be read"
         # A loop of links shows one file under many names.
-        place = (os.path.realpath(path.parent), path.name)
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        place = (folders[path.parent], path.name)
         if kind is None and place in images:
             kind = "name of an image that is there already"
         if kind is None:
@@ -213,7 +216,8 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
 def _what_else(path: Path) -> str | None:
     """What `path` is if it is no image, in words; None for an image. Raises OSError where the system cannot say."""
     if path.is_file():
-        return None if _is_image(path) else "file that is no image"
+        # Of many files only those are looked into whose name says nothing.
+        return None if path.suffix.lower() in READABLE or _is_image(path) else "file that is no image"
     return "folder" if path.is_dir() else "file that is no image" if path.exists() else "link that leads nowhere"
 
 

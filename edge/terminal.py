@@ -84,9 +84,11 @@ def without_secrets(text: str) -> str:
     """`text`, in which each URL ends behind its host: users, passwords and tokens stand before and after that."""
     if ":/" not in text:
         return text
-    return re.sub(
-        _URL, lambda url: f"{url[1]}://{url[2]}{'/...' if url[3].strip('/') else ''}", text, flags=re.IGNORECASE
-    )
+    return re.sub(_URL, _host, text, flags=re.IGNORECASE)
+
+
+def _host(url: re.Match[str]) -> str:
+    return f"{url[1]}://{url[2]}{'/...' if url[3].strip('/') else ''}"
 
 
 def silence(stream: TextIO, number: int) -> None:
