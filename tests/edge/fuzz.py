@@ -127,8 +127,11 @@ def child(begin: int, end: int, files: Path, bundle: Path) -> None:
     """Runs the numbers from `begin` to `end` and prints each before it begins, and what was wrong with it."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MOST_PIXELS)
+    import simulator
     from edge.containers import record
 
+    # Kernels are compiled at the first start ever, which takes longer than a file may.
+    simulator.load(bundle).run(np.zeros((8, 8, 3), np.uint8))
     record.MOST_PIXELS = MOST_PIXELS
     found = seeds(files, bundle)
     with tempfile.TemporaryDirectory() as name:
