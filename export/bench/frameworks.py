@@ -31,9 +31,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.files import ExportError, check_words, no_form
+from export.files import ExportError, check_attributes, no_form
 from simulator.graph import Graph, Node
-from simulator.kinds import kind_of
+from simulator.kinds import KnownAttributes, kind_of
 from train.student import Student
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
@@ -190,6 +190,9 @@ FRAMEWORKS: Mapping[str, Callable[[_Layer], Neurons]] = {
 }
 
 
+KNOWN: KnownAttributes = {"lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")}}  # beside the student's
+
+
 class FrameworkNet(Student):
     """The network with a framework's neurons; inference only. ExportError if the framework is not installed.
 
@@ -216,7 +219,7 @@ class FrameworkNet(Student):
                     node, own = without_leak(node, own)
                 elif node.kind != "lif":
                     raise no_form(node.name, node.kind, "form in other frameworks")
-                check_words(node, "form in other frameworks", leak=("shift", "decay"), reset=("zero", "subtract"))
+                check_attributes(node, KNOWN, "form in other frameworks")
                 layer = _Layer(node, own, self.analysis.values[node.inputs[0]].q, graph.time_steps)
                 if framework == "SpikingJelly":
                     self._fold_threshold(node, layer)

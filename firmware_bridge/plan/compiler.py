@@ -34,6 +34,7 @@ from firmware_bridge.plan.records import (
 from simulator.analysis import Analysis, Tensors
 from simulator.bundle import SEMANTICS_VERSION, Bundle
 from simulator.graph import IMAGE_GRID, Node
+from simulator.kinds import KnownAttributes, unknown_attribute
 from simulator.kinds.attend import attend_pool_shift
 from simulator.statistics import spike_sources
 
@@ -97,6 +98,9 @@ class _Compiler:
 
     def compile(self, bundle_hash: bytes) -> Plan:
         for node in self.graph.nodes:
+            unknown = unknown_attribute(node, _KNOWN)
+            if unknown:
+                raise PlanError(f"layer {node.name!r} ({node.kind}) has {unknown}, which the device plan does not have")
             if node.name not in self.done:
                 rule = _RULES.get(node.kind)
                 if rule is None:
@@ -389,6 +393,13 @@ _RULES: Mapping[str, Callable[[_Compiler, Node], None]] = {
     "attend": _Compiler._attend,
     "time_sum": _Compiler._pixels,
     "readout": _Compiler._readout,
+}
+
+
+_KNOWN: KnownAttributes = {
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": tuple(OVER)},
 }
 
 

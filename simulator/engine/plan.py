@@ -32,7 +32,7 @@ from simulator.engine.tables import (
     spike_tables,
 )
 from simulator.graph import Graph, GraphError, Node
-from simulator.kinds import kind_of
+from simulator.kinds import kind_of, unknown_attribute
 
 # Row operations compute these kinds, besides the picture at both ends: values in scratch memory or in place, ...
 ROW_KINDS = frozenset(("conv", "dense_conv", "requantise", "sum", "time_sum"))
@@ -150,10 +150,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
 
 def known(node: Node) -> bool:
     """Whether the engine has its own way of computing this kind, and knows all of the node's attributes."""
-    words = KNOWN.get(node.kind)
-    if words is None:
-        return False
-    return all(name in words and (not words[name] or value in words[name]) for name, value in node.attrs.items())
+    return node.kind in KNOWN and not unknown_attribute(node, KNOWN)
 
 
 def computes_rows(node: Node) -> bool:

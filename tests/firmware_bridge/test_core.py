@@ -13,10 +13,11 @@ import pytest
 from firmware_bridge import native
 from firmware_bridge.counts import COUNTS
 from firmware_bridge.native import STATUSES, Core, CoreError
-from firmware_bridge.plan import compile_bundle, compile_plan
+from firmware_bridge.plan import PlanError, compile_bundle, compile_plan
 from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
 from simulator.bundle import Bundle, read_bundle
+from simulator.kinds import KINDS
 from simulator.network import Network
 from simulator.random_networks import USUAL, narrow_paper_network, random_network
 from simulator.statistics import Population
@@ -56,6 +57,19 @@ def test_random_networks_agree_in_every_layer_and_step(seed):
     rng = np.random.default_rng([2, seed])
     check(bundle, random_image(rng, 1, 1, 3))
     check(bundle, random_image(rng, *(int(side) for side in rng.integers(1, 34, 2)), 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_around_a_kind_agree_in_every_layer_and_step(kind):
+    """A new kind without a form in the device plan is refused by name; the usual kinds are not."""
+    bundle = bundled(*random_network(1, kind))
+    try:
+        compile_bundle(bundle)
+    except PlanError as refusal:
+        if kind in USUAL or repr(kind) not in str(refusal):
+            raise
+        pytest.skip(f"not in the device plan yet: {refusal}")
+    check(bundle, random_image(np.random.default_rng(2), 19, 27, 3))
 
 
 def test_the_random_networks_have_every_kind_of_node():

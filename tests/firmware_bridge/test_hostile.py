@@ -151,7 +151,7 @@ def test_an_operation_that_writes_no_numbers_must_not_name_any(plan, kind):
     assert answer(changed(plan, operation(plan, index, OPERATION.index("output")), 0)) == "SNN_OPERATION"
 
 
-@pytest.mark.parametrize("kind", [0, 6, 1 << 31, NONE])
+@pytest.mark.parametrize("kind", [0, max(OPERATIONS.values()) + 1, 1 << 31, NONE])
 def test_an_operation_of_an_unknown_kind_is_refused_by_the_runner_too(plan, kind):
     """A plan that changes after it was opened."""
     core, picture = Core(plan), np.zeros((8, 8, 3), np.uint8)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.files import check_words, no_form
+from export.files import check_attributes, no_form
 from simulator.analysis import Analysis
 from simulator.graph import Node
+from simulator.kinds import KnownAttributes
 from simulator.kinds.attend import SPACE_KERNEL
 from simulator.kinds.convolution import arrivals
 from simulator.statistics import real_size
@@ -33,6 +34,12 @@ Value = npt.NDArray[Any]  # float32, but for the output
 Picture = npt.NDArray[np.uint8]
 
 FORM = "equivalent in an ANN"
+KNOWN: KnownAttributes = {
+    # ReLU replaces neurons of any sort; attention over time has nothing to choose from in one pass.
+    "lif": {"leak": (), "reset": ()},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": ("time", "channel", "space")},
+}
 
 INPUT_SCALE = 1 / 128  # a pixel enters as (u8 - 128) / 128, and so it leaves
 ZERO_PIXEL = 128
@@ -150,8 +157,6 @@ class _Builder:
         if kind == "attend":
             return self.attend(node, inputs[0], c, scale)
         if kind in ("space_to_depth", "upsample"):
-            if kind == "upsample":
-                check_words(node, FORM, mode=("nearest", "depth_to_space"))
             word = node["mode"] if kind == "upsample" else kind
             return self.add(node.name, word, inputs, c, scale, factor=node["factor"])
         words = {
@@ -168,7 +173,6 @@ class _Builder:
 
     def attend(self, node: Node, x: str, channels: int, scale: int) -> str:
         """Gates of `simulator.kinds.attend.attend`; (a + 2) / 4 is left to the random weights before the clip."""
-        check_words(node, FORM, over=("channel", "space"))
         name = node.name
         if node["over"] == "space":
             mean = self.add(f"{name}.mean", "channel_mean", (x,), 1, scale, True)
@@ -202,9 +206,10 @@ class _Builder:
 
 
 def build_ann(analysis: Analysis, seed: int = 0) -> Ann:
-    """The equivalent ANN of a graph, the same one for the same seed. Raises ExportError for a kind without one."""
+    """The equivalent ANN of a graph, the same one for the same seed. ExportError for a kind without one."""
     b = _Builder(analysis, seed)
     for node in analysis.graph.nodes:
+        check_attributes(node, KNOWN, FORM)
         b.alias[node.name] = b.node(node)
     return Ann(tuple(b.ops), b.weights, b.channels, b.scales, analysis.stride)
 
