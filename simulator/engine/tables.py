@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.engine.records import TABLE_VECTORS
-from simulator.graph import Node
+from simulator.graph import MAX_TIME_STEPS, Node
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
 
@@ -89,7 +89,8 @@ class DenseTable:
 
 @dataclass(frozen=True)
 class NeuronTable:
-    """Threshold, bias and leak of a layer's neurons, 32 lanes at a time, `repeat` times until they start again."""
+    """Threshold, bias and, where they have one, leak of a layer's neurons, 32 lanes at a time, `repeat` times until
+    they start again."""
 
     wide: bool
     repeat: int
@@ -243,8 +244,11 @@ def neuron_table(own: Tensors, lanes: int, wide: bool) -> NeuronTable:
     kind = np.int32 if wide else np.int16
     repeat = int(np.lcm(lanes, 32)) // 32
     rows = []
-    for part, beyond in (("threshold", np.iinfo(kind).max), ("bias", 0), ("leak", 0)):
-        row = np.full(lanes, beyond, np.int64)  # lanes beyond the channels receive no current and never fire
+    # Lanes beyond the channels receive no current and never fire, nor at a multiple of their threshold.
+    for part, beyond in (("threshold", np.iinfo(kind).max // MAX_TIME_STEPS), ("bias", 0), ("leak", 0)):
+        if part not in own:
+            continue
+        row = np.full(lanes, beyond, np.int64)
         row[: len(own[part])] = own[part]
         rows.append(np.tile(row, repeat * 32 // lanes).reshape(repeat, 32))
     return NeuronTable(wide, repeat, aligned(np.stack(rows, axis=1).astype(kind)))

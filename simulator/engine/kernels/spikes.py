@@ -47,13 +47,15 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
     also outside the image.
     """
     words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
+    planes, plane = op[CONV.planes], op[CONV.plane]
     events, starts = op[CONV.events], op[CONV.starts]
     first = x * stride - op[CONV.padding]
     columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
     rows = (op[CONV.rows] - 1) * stride + op[CONV.kernel]
     left = min(max(-first, 0), columns)  # columns left of the image
     right = max(min(op[CONV.width] - first, columns), left)  # and where those right of it start
-    sources = starts + 8 * (columns + 1)  # addresses of the input rows
+    sources = starts + 8 * (columns + 1)  # addresses of the input rows, ...
+    ahead = sources + 8 * rows  # ... and bytes from plane to plane
     unit = 8 * op[CONV.vectors] * max(op[CONV.slides], 1)
     per_column = 0 if op[CONV.slides] else rows * words * 16 * unit
     for k in range(rows):
@@ -61,7 +63,9 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         inside = 0 <= row < op[CONV.height]
         address = place(op, CONV.spikes, row, 0) + t * op[CONV.spikes + PLACE.step]
         store_64(sources + 8 * k, (address if inside else op[CONV.zeros]) + first * step)
+        store_64(ahead + 8 * k, plane if inside else 0)
     row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
+    plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
     fill = rows * words * 16 * unit * 0x0001000100010001
     room = ROOM if op[CONV.slides] else 0
     count = 0
@@ -69,52 +73,62 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         store_64(starts + 8 * c, count)
         count = _fill_up(events, count, fill, room)
     if words == 1 and rows == 4:  # four words make one vector of candidates
-        row3 = load_i64(sources + 24)
+        row3, plane3 = load_i64(sources + 24), load_i64(ahead + 24)
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            mask = load_u16(row0 + c * step) | (load_u16(row1 + c * step) << 16)
-            mask |= (load_u16(row2 + c * step) << 32) | (load_u16(row3 + c * step) << 48)
-            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+            for p in range(planes):
+                at = c * step
+                mask = load_u16(row0 + at + p * plane0) | (load_u16(row1 + at + p * plane1) << 16)
+                mask |= load_u16(row2 + at + p * plane2) << 32
+                mask |= load_u16(row3 + at + p * plane3) << 48
+                count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
             count = _fill_up(events, count, fill, room)
     elif words == 2 and rows == 3:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            mask = load_u32(row0 + c * step) | (load_u32(row1 + c * step) << 32)
-            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + c * step))
+            for p in range(planes):
+                at = c * step
+                mask = load_u32(row0 + at + p * plane0) | (load_u32(row1 + at + p * plane1) << 32)
+                count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+                mask = load_u32(row2 + at + p * plane2)
+                count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, mask)
             count = _fill_up(events, count, fill, room)
     elif words == 2:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            base = c * per_column
-            for k in range(0, rows - 1, 2):
-                mask = load_u32(load_i64(sources + 8 * k) + c * step)
-                mask |= load_u32(load_i64(sources + 8 * k + 8) + c * step) << 32
-                count += list_ones_64(events + 2 * count, base, unit, mask)
-                base += 64 * unit
-            if rows % 2:
-                mask = load_u32(load_i64(sources + 8 * (rows - 1)) + c * step)
-                count += list_ones(events + 2 * count, base, unit, mask)
+            for p in range(planes):
+                at, base = c * step, c * per_column
+                for k in range(0, rows - 1, 2):
+                    mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
+                    mask |= load_u32(load_i64(sources + 8 * k + 8) + p * load_i64(ahead + 8 * k + 8) + at) << 32
+                    count += list_ones_64(events + 2 * count, base, unit, mask)
+                    base += 64 * unit
+                if rows % 2:
+                    k = rows - 1
+                    mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
+                    count += list_ones(events + 2 * count, base, unit, mask)
             count = _fill_up(events, count, fill, room)
     elif words % 4 == 0:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            base = c * per_column
-            for k in range(rows):
-                at = load_i64(sources + 8 * k) + c * step
-                for w in range(0, words, 4):
-                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
-                    base += 64 * unit
+            for p in range(planes):
+                base = c * per_column
+                for k in range(rows):
+                    at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
+                    for w in range(0, words, 4):
+                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
+                        base += 64 * unit
             count = _fill_up(events, count, fill, room)
     else:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            base = c * per_column
-            for k in range(rows):
-                at = load_i64(sources + 8 * k) + c * step
-                for w in range(words):
-                    count += list_ones(events + 2 * count, base, unit, load_u16(at + 2 * w))
-                    base += 16 * unit
+            for p in range(planes):
+                base = c * per_column
+                for k in range(rows):
+                    at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
+                    for w in range(words):
+                        count += list_ones(events + 2 * count, base, unit, load_u16(at + 2 * w))
+                        base += 16 * unit
             count = _fill_up(events, count, fill, room)
     for c in range(right, columns):
         store_64(starts + 8 * c, count)
@@ -451,12 +465,16 @@ def _points(kind: Any) -> Any:
     @inline
     def points(op: Any, out: int, source: int, base: int, n: int, table: int, bias: int) -> None:
         words, step, pixel = op[POINT_CONV.words], op[POINT_CONV.spikes + PLACE.column], op[POINT_CONV.pixel]
+        planes, plane = op[POINT_CONV.planes], op[POINT_CONV.plane]
         keep = op[POINT_CONV.base + PLACE.address]
         initial = load(kind, bias)
         if words == 2:  # the common case, without a loop over words
             for _ in range(n):
-                bits = load_u32(source)
-                sums = of_word(table, bits) + of_word(table + 0x1000, bits >> 16) + initial
+                sums = initial
+                for p in range(planes):
+                    at = source + p * plane
+                    bits = load_u32(at)
+                    sums = sums + (of_word(table, bits) + of_word(table + 0x1000, bits >> 16))
                 store(out, sums + load(kind, base) if keep else sums)
                 source += step
                 out += pixel
@@ -464,8 +482,10 @@ def _points(kind: Any) -> Any:
             return
         for _ in range(n):
             sums = initial + load(kind, base) if keep else initial
-            for w in range(words):
-                sums = sums + of_word(table + 0x1000 * w, load_u16(source + 2 * w))
+            for p in range(planes):
+                at = source + p * plane
+                for w in range(words):
+                    sums = sums + of_word(table + 0x1000 * w, load_u16(at + 2 * w))
             store(out, sums)
             source += step
             out += pixel
