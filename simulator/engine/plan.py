@@ -143,7 +143,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
             if point:
                 points[name] = point
             else:
-                spikes[name] = spike_tables(node, own[name], form.size == 4)
+                spikes[name] = spike_tables(node, own[name], form.size == 4, forms[node.inputs[0]].steps // form.steps)
         elif node.kind == "dense_conv":
             dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4)
     return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, fire)

@@ -148,6 +148,7 @@ class Conv(NamedTuple):
     adds: int  # whether to add to what is there
     chunks: int
     slides: int  # columns of sums that slide along (0: blocks; else `columns` is 1)
+    most: int  # events, a multiple of four, whose weights add up in int16 before the sums are widened
 
 
 class PointConv(NamedTuple):

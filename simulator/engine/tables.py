@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.analysis import INT16_LIMIT
 from simulator.engine.records import TABLE_VECTORS
 from simulator.graph import MAX_TIME_STEPS, Node
 
@@ -22,6 +23,7 @@ LANES = 16  # channels are padded to this
 INDEX_LIMIT = 1 << 16  # events are uint16
 TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache beside events and sums
 LEAST_BLOCK = 8  # columns
+UNLIMITED = 1 << 30  # events
 SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 ALIGNMENT = 64
@@ -47,7 +49,8 @@ class SpikeTable:
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
     bytes of output lanes], the last row zero; bias [chunks, vectors * 64 bytes]; pieces: where each 16 lanes go, in
     bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
-    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
+    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first. Those are of int16,
+    also where the outputs (and biases) are of int32: `most` of them surely add up in that.
     """
 
     first_word: int
@@ -56,6 +59,7 @@ class SpikeTable:
     rows: int
     columns: int
     slides: int
+    most: int
     vectors: int
     chunks: int
     table: npt.NDArray[Any]
@@ -97,23 +101,19 @@ class NeuronTable:
     parameters: npt.NDArray[Any]
 
 
-def _merged_groups(groups: int, inputs: int, outputs: int, size: int) -> int:
-    """How many neighbouring groups are computed as one (zeros between them): both sides fill words of 16 lanes, and
-    the outputs fill vectors of 64 bytes or half of one."""
-    vector = 64 // size
+def _merged_groups(groups: int, inputs: int, outputs: int) -> int:
+    """How many neighbouring groups are computed as one (zeros between them): both sides fill words of 16 lanes."""
     for merge in range(1, groups):
-        lanes = merge * outputs
-        fits = lanes % vector == 0 or lanes == LANES
-        if groups % merge == 0 and merge * inputs % LANES == 0 and fits:
+        if groups % merge == 0 and merge * inputs % LANES == 0 and merge * outputs % LANES == 0:
             return merge
     return groups
 
 
-def _group_weights(weight: npt.NDArray[np.int32], groups: int, size: int) -> list[npt.NDArray[np.int32]]:
+def _group_weights(weight: npt.NDArray[np.int32], groups: int) -> list[npt.NDArray[np.int32]]:
     """Dense weights [C_out, C_in, k, k] of each group, small groups merged into block-diagonal ones."""
     c_out, inputs, kernel, _ = weight.shape
     outputs = c_out // groups
-    merge = _merged_groups(groups, inputs, outputs, size)
+    merge = _merged_groups(groups, inputs, outputs)
     result = []
     for first in range(0, groups, merge):
         whole = np.zeros((merge * outputs, merge * inputs, kernel, kernel), np.int32)
@@ -145,23 +145,36 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) ->
     return min(small or shapes[:1], key=lambda shape: cost(*shape))
 
 
-def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]:
+def _events_of_16_bits(rows: npt.NDArray[Any], planes: int) -> int:
+    """How many events, a multiple of four, surely add up in int16: rows of a table [n, ...], each at most `planes`
+    times among them. At least twelve do, for a weight is 2048 at most."""
+    most = UNLIMITED
+    for signed in (rows, -rows.astype(np.int32)):
+        largest = np.sort(np.maximum(signed, 0).reshape(len(rows), -1), axis=0)[::-1].repeat(planes, axis=0)
+        sums = np.cumsum(largest, axis=0, dtype=np.int64).max(1)
+        if sums[-1] > INT16_LIMIT:
+            most = min(most, int(np.searchsorted(sums, INT16_LIMIT, "right")) // 4 * 4)
+    return most
+
+
+def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[SpikeTable, ...]:
+    """planes: how often a synapse may be reached within one sum."""
     kernel, stride = node["kernel"], node["stride"]
-    size = 4 if wide else 2
-    kind = np.int32 if wide else np.int16
-    weights = _group_weights(own["weight"], node["groups"], size)
+    slides = SLIDES if (kernel, stride) == (SLIDES, 1) else 0
+    # Sums that slide are of int16, `most` events at a time; they are widened where the output is wide.
+    out_size, size = (4 if wide else 2), (4 if wide and not slides else 2)
+    weights = _group_weights(own["weight"], node["groups"])
     c_out, c_in = weights[0].shape[:2]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
     rows, columns = _block_shape(kernel, stride, words, lanes, size)
-    # Half a vector of lanes slides too, together with that of the row below.
-    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and (lanes * size % 64 == 0 or lanes * size == 32) else 0
-    if slides:
+    if slides:  # half a vector of lanes together with that of the row below
         rows, columns = (1 if lanes * size % 64 == 0 else 2), 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
     total = rows * columns * lanes
     needed = total * size // 64
-    vectors = max(v for v in range(1, (2 if slides else TABLE_VECTORS) + 1) if needed % v == 0)
+    widest = 1 if slides and rows == 2 else 2 if slides else TABLE_VECTORS
+    vectors = max(v for v in range(1, widest + 1) if needed % v == 0)
     # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
     most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel) * cells[0] * LANES * 8 * vectors))
     tables = []
@@ -169,8 +182,8 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
         for first in range(0, words, most_words):
             count = min(most_words, words - first)
             part = weight[:, first * LANES : (first + count) * LANES]
-            table = np.zeros((cells[1], cells[0], count * LANES, total), kind)
-            bias, pieces, piece_rows = np.zeros(total, kind), [], []
+            table = np.zeros((cells[1], cells[0], count * LANES, total), np.int32 if size == 4 else np.int16)
+            bias, pieces, piece_rows = np.zeros(total, np.int32 if wide else np.int16), [], []
             for p in range(rows * columns):
                 row, column = divmod(p, columns)
                 own_lanes = slice(p * lanes, p * lanes + c_out)
@@ -180,7 +193,7 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
                         place[:] = part[:, :, dy, dx].T
                 if "bias" in own and first == 0:
                     bias[own_lanes] = own["bias"][g * c_out : (g + 1) * c_out]
-                pieces += [(column * all_lanes + g * c_out + i) * size for i in range(0, lanes, LANES)]
+                pieces += [(column * all_lanes + g * c_out + i) * out_size for i in range(0, lanes, LANES)]
                 piece_rows += [row] * (lanes // LANES)
             step = vectors * 64 // size
             if slides:  # the columns of the kernel side by side; the last is for the leftmost output column
@@ -189,8 +202,9 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
                 flat = table.reshape(-1, 1, total)
             flat = np.concatenate([flat, np.zeros_like(flat[:1])])
             chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
+            most = _events_of_16_bits(flat, planes) if slides else 0
             made = SpikeTable(
-                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, vectors, needed // vectors,
+                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, most, vectors, needed // vectors,
                 aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
                 np.array(piece_rows, np.int64),
             )  # fmt: skip
@@ -224,7 +238,7 @@ def point_table(node: Node, own: Tensors, wide: bool) -> PointTable | None:
 def dense_tables(node: Node, own: Tensors, wide_input: bool) -> tuple[DenseTable, ...]:
     kernel = node["kernel"]
     tables = []
-    for g, weight in enumerate(_group_weights(own["weight"], node["groups"], 4)):
+    for g, weight in enumerate(_group_weights(own["weight"], node["groups"])):
         c_out, c_in = weight.shape[:2]
         channels, chunks = padded(c_in, 2), padded(c_out) // LANES
         full = np.zeros((chunks * LANES, channels, kernel, kernel), np.int32)

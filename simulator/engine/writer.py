@@ -285,7 +285,7 @@ class Writer:
                     events=Scratch(events), starts=Scratch(starts), table=table.table, vectors=table.vectors, out=out,
                     block=table.columns * form.pixel_bytes, bias=table.bias,
                     pieces=table.pieces + table.piece_rows * out.row, wide=form.size == 4, adds=adds or table.adds,
-                    chunks=table.chunks, slides=table.slides,
+                    chunks=table.chunks, slides=table.slides, most=table.most,
                 )
             )  # fmt: skip
 

@@ -23,6 +23,7 @@ from simulator.engine.vectors import (
     store,
     store_64,
     upper_half,
+    widen,
 )
 
 
@@ -299,26 +300,15 @@ def _slides(kind: Any) -> tuple[Any, ...]:
     mispredicted about every other time. What is stored before the last group is overwritten by the next; the first two
     columns end left of `out`, in the margin of scratch memory.
     """
-    if kind.bits == 16:
 
-        @force_inline
-        def put(out: int, first: int, second: int, sums: Any) -> None:
-            store(out + first, lower_half(sums))
-            store(out + second, upper_half(sums))
+    @force_inline
+    def put(out: int, first: int, second: int, sums: Any) -> None:
+        store(out + first, lower_half(sums))
+        store(out + second, upper_half(sums))
 
-        @force_inline
-        def take(out: int, first: int, second: int) -> Any:
-            return joined(load(I16X16, out + first), load(I16X16, out + second))
-
-    else:
-
-        @force_inline
-        def put(out: int, first: int, second: int, sums: Any) -> None:
-            store(out + first, sums)
-
-        @force_inline
-        def take(out: int, first: int, second: int) -> Any:
-            return load(kind, out + first)
+    @force_inline
+    def take(out: int, first: int, second: int) -> Any:
+        return joined(load(I16X16, out + first), load(I16X16, out + second))
 
     @inline
     def one(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
@@ -383,7 +373,102 @@ def _slides(kind: Any) -> tuple[Any, ...]:
 
 
 _slide_one16, _slide_two16 = _slides(I16X32)
-_slide_one32, _slide_two32 = _slides(I32X16)
+
+
+@force_inline
+def _fresh(initial: Any, address: int, keep: int) -> Any:
+    """What a sum starts with."""
+    return initial + load(I32X16, address) if keep else initial
+
+
+@force_inline
+def _widened(sums: Any, low: Any, high: Any) -> Any:
+    """Two vectors of int32 with one of int16 added to them."""
+    return low + widen(lower_half(sums)), high + widen(upper_half(sums))
+
+
+@inline
+def _slide_one32(op: Any, out: int, columns: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    event, step, keep, starts = op[CONV.events], op[CONV.block], op[CONV.adds], op[CONV.starts]
+    events, most = event, 2 * op[CONV.most]
+    first, second = load_i64(pieces), load_i64(pieces + 8)
+    low, high, zero = load(I32X16, bias), load(I32X16, bias + 64), splat(I16X32, 0)
+    out -= 2 * step
+    a0, a1, b0, b1 = low, high, low, high
+    c0, c1 = _fresh(low, out + 2 * step + first, keep), _fresh(high, out + 2 * step + second, keep)
+    for column in range(columns):
+        end = events + 2 * load_i64(starts + 8 * column + 8)
+        while event < end:
+            stop = min(end, event + most)
+            a, b, c, d, e, f = zero, zero, zero, zero, zero, zero
+            while event < stop:
+                four = load_i64(event)
+                event += 8
+                row = table + _offset(four, 0)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
+                row = table + _offset(four, 16)
+                d, e, f = d + load(I16X32, row), e + load(I16X32, row + 64), f + load(I16X32, row + 128)
+                row = table + _offset(four, 32)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
+                row = table + _offset(four, 48)
+                d, e, f = d + load(I16X32, row), e + load(I16X32, row + 64), f + load(I16X32, row + 128)
+            a0, a1 = _widened(a + d, a0, a1)
+            b0, b1 = _widened(b + e, b0, b1)
+            c0, c1 = _widened(c + f, c0, c1)
+        store(out + first, a0)
+        store(out + second, a1)
+        a0, a1, b0, b1 = b0, b1, c0, c1
+        out += step
+        c0, c1 = _fresh(low, out + 2 * step + first, keep), _fresh(high, out + 2 * step + second, keep)
+
+
+@inline
+def _slide_two32(op: Any, out: int, columns: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    event, step, keep, starts = op[CONV.events], op[CONV.block], op[CONV.adds], op[CONV.starts]
+    events, most = event, 2 * op[CONV.most]
+    bias0, bias1 = load(I32X16, bias), load(I32X16, bias + 64)
+    bias2, bias3 = load(I32X16, bias + 128), load(I32X16, bias + 192)
+    zero = splat(I16X32, 0)
+    out += load_i64(pieces) - 2 * step
+    ahead = out + 2 * step
+    a0, a1, a2, a3, b0, b1, b2, b3 = bias0, bias1, bias2, bias3, bias0, bias1, bias2, bias3
+    c0, c1 = _fresh(bias0, ahead, keep), _fresh(bias1, ahead + 64, keep)
+    c2, c3 = _fresh(bias2, ahead + 128, keep), _fresh(bias3, ahead + 192, keep)
+    for column in range(columns):
+        end = events + 2 * load_i64(starts + 8 * column + 8)
+        while event < end:
+            stop = min(end, event + most)
+            a, b, c, d, e, f = zero, zero, zero, zero, zero, zero
+            while event < stop:
+                four = load_i64(event)
+                event += 8
+                row = table + _offset(four, 0)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+                row = table + _offset(four, 16)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+                row = table + _offset(four, 32)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+                row = table + _offset(four, 48)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+            a0, a1 = _widened(a, a0, a1)
+            a2, a3 = _widened(d, a2, a3)
+            b0, b1 = _widened(b, b0, b1)
+            b2, b3 = _widened(e, b2, b3)
+            c0, c1 = _widened(c, c0, c1)
+            c2, c3 = _widened(f, c2, c3)
+        store(out, a0)
+        store(out + 64, a1)
+        store(out + 128, a2)
+        store(out + 192, a3)
+        a0, a1, a2, a3, b0, b1, b2, b3 = b0, b1, b2, b3, c0, c1, c2, c3
+        out += step
+        ahead = out + 2 * step
+        c0, c1 = _fresh(bias0, ahead, keep), _fresh(bias1, ahead + 64, keep)
+        c2, c3 = _fresh(bias2, ahead + 128, keep), _fresh(bias3, ahead + 192, keep)
 
 
 @inline
@@ -394,21 +479,22 @@ def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
     zero_row = candidates * row >> 3
     for t in range(op[CONV.steps]):
         end = op[CONV.events] + 2 * _events(op, t, y, x, n)
+        columns = n + 2
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
         for _ in range(op[CONV.chunks]):
             if wide:
                 if vectors == 1:
-                    _slide_one32(op, out, end, table, zero_row, bias, pieces)
+                    _slide_one32(op, out, columns, table, zero_row, bias, pieces)
                 else:
-                    _slide_two32(op, out, end, table, zero_row, bias, pieces)
+                    _slide_two32(op, out, columns, table, zero_row, bias, pieces)
             elif vectors == 1:
                 _slide_one16(op, out, end, table, zero_row, bias, pieces)
             else:
                 _slide_two16(op, out, end, table, zero_row, bias, pieces)
             table += (candidates + 1) * row
-            bias += vectors * 64
-            pieces += vectors * (8 if wide else 16)
+            bias += vectors * (128 if wide else 64)
+            pieces += vectors * 16
 
 
 @inline
