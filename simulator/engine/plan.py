@@ -139,11 +139,12 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
         elif not computes_rows(node):
             continue
         elif node.kind == "conv":
-            point = point_table(node, own[name], form.size == 4)
+            planes = forms[node.inputs[0]].steps // form.steps
+            point = point_table(node, own[name], form.size == 4, planes)
             if point:
                 points[name] = point
             else:
-                spikes[name] = spike_tables(node, own[name], form.size == 4, forms[node.inputs[0]].steps // form.steps)
+                spikes[name] = spike_tables(node, own[name], form.size == 4, planes)
         elif node.kind == "dense_conv":
             dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4)
     return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, fire)

@@ -20,12 +20,14 @@ from simulator.graph import MAX_TIME_STEPS, Node
 Tensors = Mapping[str, npt.NDArray[np.int32]]
 
 LANES = 16  # channels are padded to this
+VECTOR = 32  # lanes of int16 in 64 bytes
 INDEX_LIMIT = 1 << 16  # events are uint16
 TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache beside events and sums
 LEAST_BLOCK = 8  # columns
 UNLIMITED = 1 << 30  # events
 SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
+LOOKED_UP = 16  # words of spikes times vectors of outputs, for a pixel of it: beyond them a list of spikes is faster
 ALIGNMENT = 64
 
 
@@ -124,7 +126,7 @@ def _group_weights(weight: npt.NDArray[np.int32], groups: int) -> list[npt.NDArr
     return result
 
 
-def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) -> tuple[int, int]:
+def _block_shape(kernel: int, stride: int, words: int, lanes: int) -> tuple[int, int]:
     """Rows and columns of the block of output pixels that share a run of events: the cheapest that fits the cache.
 
     Per event a block loads a row of `lanes` for each of its pixels; a larger block reads more events that do not
@@ -133,14 +135,14 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) ->
 
     def cost(rows: int, columns: int) -> float:
         events = 0.1 * ((rows - 1) * stride + kernel) * ((columns - 1) * stride + kernel) * words * LANES
-        vectors = rows * columns * lanes * size / 64
+        vectors = rows * columns * lanes / VECTOR
         return (events * (vectors / 2 + 0.15) + 35) / (rows * columns)
 
     def table_bytes(rows: int, columns: int) -> int:
         cells = ((rows - 1) * stride + kernel) * ((columns - 1) * stride + kernel)
-        return cells * words * LANES * rows * columns * lanes * size
+        return 2 * cells * words * LANES * rows * columns * lanes
 
-    shapes = [s for s in ((1, 1), (1, 2), (2, 1), (2, 2)) if s[0] * s[1] * lanes * size % 64 == 0]
+    shapes = [s for s in ((1, 1), (1, 2), (2, 1), (2, 2)) if s[0] * s[1] * lanes % VECTOR == 0]
     small = [s for s in shapes if table_bytes(*s) <= TABLE_BYTES]
     return min(small or shapes[:1], key=lambda shape: cost(*shape))
 
@@ -161,18 +163,17 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
     """planes: how often a synapse may be reached within one sum."""
     kernel, stride = node["kernel"], node["stride"]
     slides = SLIDES if (kernel, stride) == (SLIDES, 1) else 0
-    # Sums that slide are of int16, `most` events at a time; they are widened where the output is wide.
-    out_size, size = (4 if wide else 2), (4 if wide and not slides else 2)
+    size = 4 if wide else 2  # of outputs
     weights = _group_weights(own["weight"], node["groups"])
     c_out, c_in = weights[0].shape[:2]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
-    rows, columns = _block_shape(kernel, stride, words, lanes, size)
+    rows, columns = _block_shape(kernel, stride, words, lanes)
     if slides:  # half a vector of lanes together with that of the row below
-        rows, columns = (1 if lanes * size % 64 == 0 else 2), 1
+        rows, columns = (1 if lanes % VECTOR == 0 else 2), 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
     total = rows * columns * lanes
-    needed = total * size // 64
+    needed = total // VECTOR
     widest = 1 if slides and rows == 2 else 2 if slides else TABLE_VECTORS
     vectors = max(v for v in range(1, widest + 1) if needed % v == 0)
     # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
@@ -182,7 +183,7 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
         for first in range(0, words, most_words):
             count = min(most_words, words - first)
             part = weight[:, first * LANES : (first + count) * LANES]
-            table = np.zeros((cells[1], cells[0], count * LANES, total), np.int32 if size == 4 else np.int16)
+            table = np.zeros((cells[1], cells[0], count * LANES, total), np.int16)
             bias, pieces, piece_rows = np.zeros(total, np.int32 if wide else np.int16), [], []
             for p in range(rows * columns):
                 row, column = divmod(p, columns)
@@ -193,16 +194,16 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
                         place[:] = part[:, :, dy, dx].T
                 if "bias" in own and first == 0:
                     bias[own_lanes] = own["bias"][g * c_out : (g + 1) * c_out]
-                pieces += [(column * all_lanes + g * c_out + i) * out_size for i in range(0, lanes, LANES)]
+                pieces += [(column * all_lanes + g * c_out + i) * size for i in range(0, lanes, LANES)]
                 piece_rows += [row] * (lanes // LANES)
-            step = vectors * 64 // size
+            step = vectors * VECTOR
             if slides:  # the columns of the kernel side by side; the last is for the leftmost output column
                 flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
             else:
                 flat = table.reshape(-1, 1, total)
             flat = np.concatenate([flat, np.zeros_like(flat[:1])])
             chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
-            most = _events_of_16_bits(flat, planes) if slides else 0
+            most = _events_of_16_bits(flat, planes)
             made = SpikeTable(
                 g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, most, vectors, needed // vectors,
                 aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
@@ -212,16 +213,18 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
     return tuple(tables)
 
 
-def point_table(node: Node, own: Tensors, wide: bool) -> PointTable | None:
+def point_table(node: Node, own: Tensors, wide: bool, planes: int) -> PointTable | None:
     """For a 1x1 convolution without stride or groups whose output lanes fill vectors; None for any other.
 
-    None also for so many channels that the table would outgrow the cache: lists of spikes need less.
+    None also for so many channels that the table would outgrow the cache, or for so many and so many `planes` (see
+    `spike_tables`) that a list of spikes costs less.
     """
     lanes, kind = padded(node["channels"]), np.int32 if wide else np.int16
     per_vector = 16 if wide else 32
     weight = own["weight"][:, :, 0, 0]
     words = padded(weight.shape[1]) // LANES
-    large = words * (lanes // per_vector) > POINT_WORDS
+    looked_up = words * (lanes // per_vector)
+    large = looked_up > POINT_WORDS or (planes > 1 and planes * looked_up > LOOKED_UP)
     if (node["kernel"], node["stride"], node["groups"]) != (1, 1, 1) or lanes % per_vector or large:
         return None
     whole = np.zeros((lanes, words * LANES), kind)

@@ -109,27 +109,20 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
                     mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
                     count += list_ones(events + 2 * count, base, unit, mask)
             count = _fill_up(events, count, fill, room)
-    elif words % 4 == 0:
-        for c in range(left, right):
-            store_64(starts + 8 * c, count)
-            for p in range(planes):
-                base = c * per_column
-                for k in range(rows):
-                    at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
-                    for w in range(0, words, 4):
-                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
-                        base += 64 * unit
-            count = _fill_up(events, count, fill, room)
     else:
+        rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             for p in range(planes):
                 base = c * per_column
                 for k in range(rows):
                     at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
-                    for w in range(words):
-                        count += list_ones(events + 2 * count, base, unit, load_u16(at + 2 * w))
-                        base += 16 * unit
+                    for _ in range((words - 1) // 4):
+                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
+                        base += 64 * unit
+                        at += 8
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at) & rest)
+                    base += ((words - 1) % 4 + 1) * 16 * unit
             count = _fill_up(events, count, fill, room)
     for c in range(right, columns):
         store_64(starts + 8 * c, count)
@@ -139,20 +132,19 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
 
 
 @force_inline
-def _put_sums16(out: int, pieces: int, keep: int, sums: Any) -> None:
-    """Two pieces of 16 lanes to their places, added to what is there if `keep`."""
+def _put(out: int, pieces: int, keep: int, wide: int, bias: int, sums: Any) -> None:
+    """Two pieces of 16 lanes to their places, added to what is there if `keep`. Where the output is int32, the bias
+    is added too if not: sums that are written have it already."""
     first, second = out + load_i64(pieces), out + load_i64(pieces + 8)
     low, high = lower_half(sums), upper_half(sums)
+    if wide:
+        store(first, widen(low) + load(I32X16, first if keep else bias))
+        store(second, widen(high) + load(I32X16, second if keep else bias + 64))
+        return
     if keep:
         low, high = low + load(I16X16, first), high + load(I16X16, second)
     store(first, low)
     store(second, high)
-
-
-@force_inline
-def _put_sums32(out: int, pieces: int, keep: int, sums: Any) -> None:
-    address = out + load_i64(pieces)
-    store(address, sums + load(I32X16, address) if keep else sums)
 
 
 @force_inline
@@ -161,130 +153,148 @@ def _offset(four: int, shift: int) -> Any:
     return (four >> shift & 0xFFFF) << 3
 
 
-def _runs(kind: Any) -> tuple[Any, ...]:
-    """Functions that sum, block by block, the table rows of its run of events, for 1 to 4 vectors of `kind` per row.
-
-    The sums of a block stay in registers. (op, out, starts, blocks, table, bias, pieces); the table's last row is zero
-    and fills up runs of odd length, so that only the number of rounds is left to the branch predictor.
-    """
-    put = _put_sums16 if kind.bits == 16 else _put_sums32
-    piece = 16 if kind.bits == 16 else 8  # bytes of `pieces` per vector
-
-    @inline
-    def one(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 1)
-        initial = load(kind, bias)
-        for _ in range(blocks):
-            first = load_i64(at)
-            n = load_i64(at + reach) - first
-            event = events + 2 * first
-            a = initial
-            b, c, d = splat(kind, 0), splat(kind, 0), splat(kind, 0)
-            end = event + 2 * (n & ~3)
+@inline
+def _run_one(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 1)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    initial = zero if wide else load(I16X32, bias)
+    for _ in range(blocks):
+        first = load_i64(at)
+        n = load_i64(at + reach) - first
+        event, keep = events + 2 * first, op[CONV.adds]
+        while True:
+            m = min(n, most)
+            a, b, c, d = initial, zero, zero, zero
+            end = event + 2 * (m & ~3)
             while event < end:
                 four = load_i64(event)
-                a = a + load(kind, table + _offset(four, 0))
-                b = b + load(kind, table + _offset(four, 16))
-                c = c + load(kind, table + _offset(four, 32))
-                d = d + load(kind, table + _offset(four, 48))
+                a = a + load(I16X32, table + _offset(four, 0))
+                b = b + load(I16X32, table + _offset(four, 16))
+                c = c + load(I16X32, table + _offset(four, 32))
+                d = d + load(I16X32, table + _offset(four, 48))
                 event += 8
             four = load_i64(event)
-            a = a + load(kind, table + _offset(four, 0) if n & 3 > 0 else zero_row)
-            b = b + load(kind, table + _offset(four, 16) if n & 3 > 1 else zero_row)
-            c = c + load(kind, table + _offset(four, 32) if n & 3 > 2 else zero_row)
-            a, b = a + c, b + d
-            put(out, pieces, keep, a + b)
-            table -= back
-            out += step
-            at += start
+            a = a + load(I16X32, table + _offset(four, 0) if m & 3 > 0 else zero_row)
+            b = b + load(I16X32, table + _offset(four, 16) if m & 3 > 1 else zero_row)
+            c = c + load(I16X32, table + _offset(four, 32) if m & 3 > 2 else zero_row)
+            _put(out, pieces, keep, wide, bias, (a + c) + (b + d))
+            n -= m
+            if n == 0:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
-    @inline
-    def two(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 2)
-        for _ in range(blocks):
-            first = load_i64(at)
-            n = load_i64(at + reach) - first
-            event = events + 2 * first
-            a, b = load(kind, bias), load(kind, bias + 64)
-            c, d = splat(kind, 0), splat(kind, 0)
-            end = event + 2 * (n & ~3)
+
+@inline
+def _run_two(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 2)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    initial = zero if wide else load(I16X32, bias)
+    initial2 = zero if wide else load(I16X32, bias + 64)
+    for _ in range(blocks):
+        first = load_i64(at)
+        n = load_i64(at + reach) - first
+        event, keep = events + 2 * first, op[CONV.adds]
+        while True:
+            m = min(n, most)
+            a, b, c, d = initial, initial2, zero, zero
+            end = event + 2 * (m & ~3)
             while event < end:
                 four = load_i64(event)
                 row = table + _offset(four, 0)
-                a, b = a + load(kind, row), b + load(kind, row + 64)
+                a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
                 row = table + _offset(four, 16)
-                c, d = c + load(kind, row), d + load(kind, row + 64)
+                c, d = c + load(I16X32, row), d + load(I16X32, row + 64)
                 row = table + _offset(four, 32)
-                a, b = a + load(kind, row), b + load(kind, row + 64)
+                a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
                 row = table + _offset(four, 48)
-                c, d = c + load(kind, row), d + load(kind, row + 64)
+                c, d = c + load(I16X32, row), d + load(I16X32, row + 64)
                 event += 8
             four = load_i64(event)
-            row = table + _offset(four, 0) if n & 3 > 0 else zero_row
-            a, b = a + load(kind, row), b + load(kind, row + 64)
-            row = table + _offset(four, 16) if n & 3 > 1 else zero_row
-            c, d = c + load(kind, row), d + load(kind, row + 64)
-            row = table + _offset(four, 32) if n & 3 > 2 else zero_row
-            a, b = a + load(kind, row), b + load(kind, row + 64)
-            put(out, pieces, keep, a + c)
-            put(out, pieces + piece, keep, b + d)
-            table -= back
-            out += step
-            at += start
+            row = table + _offset(four, 0) if m & 3 > 0 else zero_row
+            a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
+            row = table + _offset(four, 16) if m & 3 > 1 else zero_row
+            c, d = c + load(I16X32, row), d + load(I16X32, row + 64)
+            row = table + _offset(four, 32) if m & 3 > 2 else zero_row
+            a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
+            _put(out, pieces, keep, wide, bias, a + c)
+            _put(out, pieces + 16, keep, wide, bias + 128, b + d)
+            n -= m
+            if n == 0:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
-    @inline
-    def three(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 3)
-        for _ in range(blocks):
-            event = events + 2 * load_i64(at)
-            end = events + 2 * load_i64(at + reach)
-            a, b, c = load(kind, bias), load(kind, bias + 64), load(kind, bias + 128)
-            while event < end:
+
+@inline
+def _run_three(op: Any, out: int, at: int, blocks: int, table: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 3)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    for _ in range(blocks):
+        event, keep = events + 2 * load_i64(at), op[CONV.adds]
+        end = events + 2 * load_i64(at + reach)
+        while True:
+            a, b, c = zero, zero, zero
+            if wide == 0:
+                a, b, c = load(I16X32, bias), load(I16X32, bias + 64), load(I16X32, bias + 128)
+            stop = min(end, event + 2 * most)
+            while event < stop:
                 row = table + (load_u16(event) << 3)
-                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
                 event += 2
-            put(out, pieces, keep, a)
-            put(out, pieces + piece, keep, b)
-            put(out, pieces + 2 * piece, keep, c)
-            table -= back
-            out += step
-            at += start
+            _put(out, pieces, keep, wide, bias, a)
+            _put(out, pieces + 16, keep, wide, bias + 128, b)
+            _put(out, pieces + 32, keep, wide, bias + 256, c)
+            if event == end:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
-    @inline
-    def four(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 4)
-        for _ in range(blocks):
-            event = events + 2 * load_i64(at)
-            end = events + 2 * load_i64(at + reach)
-            a, b, c, d = load(kind, bias), load(kind, bias + 64), load(kind, bias + 128), load(kind, bias + 192)
-            while event < end:
+
+@inline
+def _run_four(op: Any, out: int, at: int, blocks: int, table: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 4)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    for _ in range(blocks):
+        event, keep = events + 2 * load_i64(at), op[CONV.adds]
+        end = events + 2 * load_i64(at + reach)
+        while True:
+            a, b, c, d = zero, zero, zero, zero
+            if wide == 0:
+                a, b = load(I16X32, bias), load(I16X32, bias + 64)
+                c, d = load(I16X32, bias + 128), load(I16X32, bias + 192)
+            stop = min(end, event + 2 * most)
+            while event < stop:
                 row = table + (load_u16(event) << 3)
-                a, b = a + load(kind, row), b + load(kind, row + 64)
-                c, d = c + load(kind, row + 128), d + load(kind, row + 192)
+                a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
+                c, d = c + load(I16X32, row + 128), d + load(I16X32, row + 192)
                 event += 2
-            put(out, pieces, keep, a)
-            put(out, pieces + piece, keep, b)
-            put(out, pieces + 2 * piece, keep, c)
-            put(out, pieces + 3 * piece, keep, d)
-            table -= back
-            out += step
-            at += start
-
-    return one, two, three, four
+            _put(out, pieces, keep, wide, bias, a)
+            _put(out, pieces + 16, keep, wide, bias + 128, b)
+            _put(out, pieces + 32, keep, wide, bias + 256, c)
+            _put(out, pieces + 48, keep, wide, bias + 384, d)
+            if event == end:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
 
 @force_inline
 def _run_fields(op: Any, vectors: int) -> Any:
-    """Events, bytes of output per block, of starts per run, of table per block, add?, bytes of starts per block."""
+    """Events, bytes of output per block, of starts per run, of table per block, bytes of starts per block."""
     stride, kernel = op[CONV.stride], op[CONV.kernel]
     rows = (op[CONV.rows] - 1) * stride + kernel
     reach = (op[CONV.columns] - 1) * stride + kernel
     back = op[CONV.columns] * stride * rows * op[CONV.words] * 16 * vectors * 64
-    return op[CONV.events], op[CONV.block], 8 * reach, back, op[CONV.adds], 8 * op[CONV.columns] * stride
-
-
-_one16, _two16, _three16, _four16 = _runs(I16X32)
-_one32, _two32, _three32, _four32 = _runs(I32X16)
+    return op[CONV.events], op[CONV.block], 8 * reach, back, 8 * op[CONV.columns] * stride
 
 
 def _slides(kind: Any) -> tuple[Any, ...]:
@@ -503,8 +513,7 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
         _sliding_conv(op, y, x, n)
         return
     blocks = (n + op[CONV.columns] - 1) // op[CONV.columns]
-    wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
-    kernel, stride = op[CONV.kernel], op[CONV.stride]
+    vectors, kernel, stride, starts = op[CONV.vectors], op[CONV.kernel], op[CONV.stride], op[CONV.starts]
     cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
     rows = cells * op[CONV.words] * 16 + 1
     for t in range(op[CONV.steps]):
@@ -513,27 +522,17 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
         for _ in range(op[CONV.chunks]):
             zero_row = table + (rows - 1) * vectors * 64
-            if wide:
-                if vectors == 1:
-                    _one32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 2:
-                    _two32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 3:
-                    _three32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                else:
-                    _four32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
+            if vectors == 1:
+                _run_one(op, out, starts, blocks, table, zero_row, bias, pieces)
+            elif vectors == 2:
+                _run_two(op, out, starts, blocks, table, zero_row, bias, pieces)
+            elif vectors == 3:
+                _run_three(op, out, starts, blocks, table, bias, pieces)
             else:
-                if vectors == 1:
-                    _one16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 2:
-                    _two16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 3:
-                    _three16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                else:
-                    _four16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
+                _run_four(op, out, starts, blocks, table, bias, pieces)
             table += rows * vectors * 64
-            bias += vectors * 64
-            pieces += vectors * (8 if wide else 16)
+            bias += vectors * (128 if op[CONV.wide] else 64)
+            pieces += vectors * 16
 
 
 def _points(kind: Any) -> Any:
