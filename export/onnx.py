@@ -47,7 +47,8 @@ KNOWN: KnownAttributes = {
     "attend": {"over": ("time", "channel", "space")},
 }
 
-# A value of the network: one tensor's name if it is static, else one per time step.
+# A value of the network: one tensor's name if it is static, else one per time step. Spikes of window neurons are one
+# tensor, too, the number of them in the window: what convolutions need of them.
 Steps = tuple[str, ...]
 _Item = TypeVar("_Item")
 
@@ -176,6 +177,8 @@ class _Network:
             return self.each(node, x, lambda one: w.requantise(one, source.q, shift, limits, value.q))
         if kind == "lif":
             return self.lif(node, x, source.q)
+        if kind == "window":
+            return (self.window(node, x, source.q),)
         if kind in ("sum", "concat"):
             return self.combine(node, [self.values[name] for name in node.inputs])
         if kind == "upsample":
@@ -232,6 +235,16 @@ class _Network:
             if t + 1 < self.steps:
                 v = w.op("Sub", v, w.op("Mul", spikes[-1], v if node["reset"] == "zero" else threshold))
         return tuple(spikes)
+
+    def window(self, node: Node, current: Steps, q: int) -> str:
+        """clip(floor(v / threshold), 0, T) with v = b + I. Division rounds, but never up to a whole number n <= T: v at
+        n thresholds less one unit is further from it than float32's spacing as long as T thresholds are below 2^24."""
+        w, bias = self.writer, self.tensor(node, "bias")
+        v = w.add(*current) if len(current) > 1 else current[0]
+        if bias.any():
+            v = w.op("Add", v, self.per_channel(bias * 2.0**-q))
+        quotient = w.op("Div", v, self.per_channel(self.tensor(node, "threshold") * 2.0**-q))
+        return w.op("Clip", w.op("Floor", quotient), w.constant(0), w.constant(self.steps))
 
     def upsample(self, x: str, factor: int, mode: str) -> str:
         if mode == "depth_to_space":
@@ -349,7 +362,12 @@ def build_model(
         else:
             network.values[node.name] = network.write(node)
         if node.name in observe and node.kind != "readout":
-            for t, name in enumerate(network.values[node.name]):
+            observed = network.values[node.name]
+            if analysis.values[node.name].window:  # k spikes are those of the first k steps
+                observed = tuple(
+                    w.cast(w.op("Greater", observed[0], w.constant(t)), "FLOAT") for t in range(graph.time_steps)
+                )
+            for t, name in enumerate(observed):
                 extra.append(w.op("Identity", name, output=observed_name(node.name, t)))
     shape: list[str | int | None] = ["N", 3, "H", "W"]
     outputs = [helper.make_tensor_value_info("restored", TensorProto.UINT8, shape)]

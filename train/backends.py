@@ -89,6 +89,8 @@ class _Observed(Student):
     def _show(self, node: Node, value: Tensor) -> Tensor:
         if self.observe is not None:
             units = value.double().numpy() * 2.0 ** self.analysis.values[node.name].q
+            if self.analysis.values[node.name].window:  # k spikes are those of the first k steps
+                units = np.greater(units, np.arange(self.graph.time_steps)[:, None, None, None]).astype(np.int64)
             self.observe(node.name, np.rint(units).astype(np.int64))
         return value
 

@@ -31,9 +31,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.files import ExportError, check_attributes
+from export.files import ExportError, check_attributes, no_form
 from simulator.graph import Graph, Node
-from simulator.kinds import KnownAttributes
+from simulator.kinds import KnownAttributes, kind_of
 from train.student import Student
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
@@ -213,9 +213,13 @@ class FrameworkNet(Student):
             memory = torch.channels_last if kept.ndim == 4 else torch.contiguous_format
             self._kept[layer_name, part] = kept.contiguous(memory_format=memory)
         for node in graph.nodes:
-            if node.kind == "lif":
+            if kind_of(node).neurons:
+                own: Tensors = {part: tensors[f"{node.name}.{part}"] for part in self.analysis.tensors[node.name]}
+                if node.kind == "window":
+                    node, own = without_leak(node, own)
+                elif node.kind != "lif":
+                    raise no_form(node.name, node.kind, "form in other frameworks")
                 check_attributes(node, KNOWN, "form in other frameworks")
-                own = {part: tensors[f"{node.name}.{part}"] for part in ("threshold", "leak", "bias")}
                 layer = _Layer(node, own, self.analysis.values[node.inputs[0]].q, graph.time_steps)
                 if framework == "SpikingJelly":
                     self._fold_threshold(node, layer)
@@ -243,13 +247,29 @@ class FrameworkNet(Student):
 
     def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         steps = self.graph.time_steps
+        static = self.analysis.values[node.inputs[0]].static
+        if node.kind == "window" and not static:
+            current = current.unflatten(0, (steps, -1)).sum(0)
         if node.name in self._biases:
             current = current + self._biases[node.name]
-        if self.analysis.values[node.inputs[0]].static:
+        if (
+            node.kind == "window"
+        ):  # everything at the first step, then nothing; whoever reads it takes the sum of spikes
+            later = torch.zeros_like(current)[None].expand(steps - 1, *current.shape)
+            return self._neurons[node.name](torch.cat([current[None], later])).sum(0), self._no_count
+        if static:
             current = current[None].expand(steps, *current.shape)
         else:
             current = current.unflatten(0, (steps, -1))
         return self._neurons[node.name](current).flatten(0, 1), self._no_count
+
+
+def without_leak(node: Node, own: Tensors) -> tuple[Node, Tensors]:
+    """Window neurons as integrate-and-fire neurons that take in everything at the first step: (node, its tensors)."""
+    return (
+        replace(node, kind="lif", attrs={"leak": "shift", "reset": "subtract"}),
+        {**own, "leak": np.zeros_like(own["bias"])},
+    )
 
 
 def fold_biases(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, npt.NDArray[np.int32]]]:

@@ -36,7 +36,7 @@ from simulator.kinds import kind_of, unknown_attribute
 
 # Row operations compute these kinds, besides the picture at both ends: values in scratch memory or in place, ...
 ROW_KINDS = frozenset(("conv", "dense_conv", "requantise", "sum", "time_sum"))
-ROW_NEURONS = frozenset(("lif",))  # ... and spikes of what they left there.
+ROW_NEURONS = frozenset(("lif", "window"))  # ... and spikes of what they left there.
 # Attributes that the engine's own ways of computing a kind know: words, or whole numbers (none listed). A node with any
 # other is computed by its meaning.
 _CONVOLUTION: Mapping[str, tuple[str, ...]] = dict.fromkeys(
@@ -49,6 +49,7 @@ KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "dense_conv": _CONVOLUTION,
     "requantise": {"shift": (), "lo": (), "hi": ()},
     "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "window": {},
     "sum": {},
     "concat": {},
     "upsample": {"factor": (), "mode": ("nearest", "depth_to_space")},
@@ -133,18 +134,19 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     fire: dict[str, NeuronTable] = {}
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
-        if not (computes_rows(node) or fires_by_rows(node)):
+        if fires_by_rows(node):
+            fire[name] = neuron_table(own[name], form.lanes, _wide_membrane(node, analysis, forms))
+        elif not computes_rows(node):
             continue
-        if node.kind == "conv":
-            point = point_table(node, own[name], form.size == 4)
+        elif node.kind == "conv":
+            planes = forms[node.inputs[0]].steps // form.steps
+            point = point_table(node, own[name], form.size == 4, planes)
             if point:
                 points[name] = point
             else:
-                spikes[name] = spike_tables(node, own[name], form.size == 4)
+                spikes[name] = spike_tables(node, own[name], form.size == 4, planes)
         elif node.kind == "dense_conv":
             dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4)
-        elif node.kind == "lif":
-            fire[name] = neuron_table(own[name], form.lanes, _wide_membrane(node, analysis, forms))
     return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, fire)
 
 

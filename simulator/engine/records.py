@@ -16,7 +16,7 @@ import functools
 from collections import namedtuple
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
-FIELDS = 32  # int64 per record of a row operation
+FIELDS = 40  # int64 per record of a row operation
 OPERATION = 0  # the field that says which
 
 # What both sides keep to: kernels write so far beyond what they were asked for, and there must be room for it.
@@ -123,7 +123,9 @@ class Pixels(NamedTuple):
 class Conv(NamedTuple):
     """Sums of the weights of spikes, from lists of events (`tables.SpikeTable`)."""
 
-    steps: int  # of the input
+    steps: int
+    planes: int  # of the input, that enter one sum: 1, or T where neurons integrate before they fire
+    plane: int  # bytes from one of them to the next
     spikes: Place  # from the first word of this table on
     zeros: int  # address of a row of zeros
     words: int  # of 16 channels, in this table
@@ -146,12 +148,15 @@ class Conv(NamedTuple):
     adds: int  # whether to add to what is there
     chunks: int
     slides: int  # columns of sums that slide along (0: blocks; else `columns` is 1)
+    most: int  # events, a multiple of four, whose weights add up in int16 before the sums are widened
 
 
 class PointConv(NamedTuple):
     """The same under a 1x1 kernel of stride 1, from a table of what combinations add up to (`tables.PointTable`)."""
 
     steps: int
+    planes: int  # as in `Conv`
+    plane: int
     spikes: Place
     words: int
     table: Number
@@ -251,10 +256,26 @@ class Lif(NamedTuple):
     width: int  # W of these
 
 
+class Window(NamedTuple):
+    """Neurons that integrate before they fire (`tables.NeuronTable`, without leaks)."""
+
+    steps: int  # T, planes of the output
+    terms: int  # steps of the input
+    out: Place  # bits
+    source: Place
+    lanes: int
+    parameters: Number
+    repeat: int  # vectors of 32 lanes until the parameters repeat
+    wide: int  # the membrane
+    wide_source: int
+    counts: Number  # spikes per position, int32 [H, W]
+    width: int  # W of these
+
+
 class Count(NamedTuple):
     """Add what the spikes of a layer count for."""
 
-    counts: Number  # as in `Lif`
+    counts: Number  # as in `Lif` and `Window`
     width: int
     columns: Number  # a weight for each column, int32
     rows: Number  # and for each row, int64
@@ -275,7 +296,7 @@ class Readout(NamedTuple):
 
 PIXELS, CONV, POINT_CONV, DENSE_CONV = (_operation(row) for row in (Pixels, Conv, PointConv, DenseConv))
 ADD, REQUANTISE, TIME_SUM, STORE = (_operation(row) for row in (Add, Requantise, TimeSum, Store))
-LIF, COUNT, READOUT = (_operation(row) for row in (Lif, Count, Readout))
+LIF, WINDOW, COUNT, READOUT = (_operation(row) for row in (Lif, Window, Count, Readout))
 
 
 class Task(NamedTuple):

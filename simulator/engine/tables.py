@@ -13,17 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.analysis import INT16_LIMIT
 from simulator.engine.records import TABLE_VECTORS
-from simulator.graph import Node
+from simulator.graph import MAX_TIME_STEPS, Node
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
 
 LANES = 16  # channels are padded to this
+VECTOR = 32  # lanes of int16 in 64 bytes
 INDEX_LIMIT = 1 << 16  # events are uint16
 TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache beside events and sums
 LEAST_BLOCK = 8  # columns
+UNLIMITED = 1 << 30  # events
 SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
+LOOKED_UP = 16  # words of spikes times vectors of outputs, for a pixel of it: beyond them a list of spikes is faster
 ALIGNMENT = 64
 
 
@@ -47,7 +51,8 @@ class SpikeTable:
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
     bytes of output lanes], the last row zero; bias [chunks, vectors * 64 bytes]; pieces: where each 16 lanes go, in
     bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
-    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
+    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first. Those are of int16,
+    also where the outputs (and biases) are of int32: `most` of them surely add up in that.
     """
 
     first_word: int
@@ -56,6 +61,7 @@ class SpikeTable:
     rows: int
     columns: int
     slides: int
+    most: int
     vectors: int
     chunks: int
     table: npt.NDArray[Any]
@@ -89,30 +95,27 @@ class DenseTable:
 
 @dataclass(frozen=True)
 class NeuronTable:
-    """Threshold, bias and leak of a layer's neurons, 32 lanes at a time, `repeat` times until they start again."""
+    """Threshold, bias and, where they have one, leak of a layer's neurons, 32 lanes at a time, `repeat` times until
+    they start again."""
 
     wide: bool
     repeat: int
     parameters: npt.NDArray[Any]
 
 
-def _merged_groups(groups: int, inputs: int, outputs: int, size: int) -> int:
-    """How many neighbouring groups are computed as one (zeros between them): both sides fill words of 16 lanes, and
-    the outputs fill vectors of 64 bytes or half of one."""
-    vector = 64 // size
+def _merged_groups(groups: int, inputs: int, outputs: int) -> int:
+    """How many neighbouring groups are computed as one (zeros between them): both sides fill words of 16 lanes."""
     for merge in range(1, groups):
-        lanes = merge * outputs
-        fits = lanes % vector == 0 or lanes == LANES
-        if groups % merge == 0 and merge * inputs % LANES == 0 and fits:
+        if groups % merge == 0 and merge * inputs % LANES == 0 and merge * outputs % LANES == 0:
             return merge
     return groups
 
 
-def _group_weights(weight: npt.NDArray[np.int32], groups: int, size: int) -> list[npt.NDArray[np.int32]]:
+def _group_weights(weight: npt.NDArray[np.int32], groups: int) -> list[npt.NDArray[np.int32]]:
     """Dense weights [C_out, C_in, k, k] of each group, small groups merged into block-diagonal ones."""
     c_out, inputs, kernel, _ = weight.shape
     outputs = c_out // groups
-    merge = _merged_groups(groups, inputs, outputs, size)
+    merge = _merged_groups(groups, inputs, outputs)
     result = []
     for first in range(0, groups, merge):
         whole = np.zeros((merge * outputs, merge * inputs, kernel, kernel), np.int32)
@@ -123,7 +126,7 @@ def _group_weights(weight: npt.NDArray[np.int32], groups: int, size: int) -> lis
     return result
 
 
-def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) -> tuple[int, int]:
+def _block_shape(kernel: int, stride: int, words: int, lanes: int) -> tuple[int, int]:
     """Rows and columns of the block of output pixels that share a run of events: the cheapest that fits the cache.
 
     Per event a block loads a row of `lanes` for each of its pixels; a larger block reads more events that do not
@@ -132,35 +135,47 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int, size: int) ->
 
     def cost(rows: int, columns: int) -> float:
         events = 0.1 * ((rows - 1) * stride + kernel) * ((columns - 1) * stride + kernel) * words * LANES
-        vectors = rows * columns * lanes * size / 64
+        vectors = rows * columns * lanes / VECTOR
         return (events * (vectors / 2 + 0.15) + 35) / (rows * columns)
 
     def table_bytes(rows: int, columns: int) -> int:
         cells = ((rows - 1) * stride + kernel) * ((columns - 1) * stride + kernel)
-        return cells * words * LANES * rows * columns * lanes * size
+        return 2 * cells * words * LANES * rows * columns * lanes
 
-    shapes = [s for s in ((1, 1), (1, 2), (2, 1), (2, 2)) if s[0] * s[1] * lanes * size % 64 == 0]
+    shapes = [s for s in ((1, 1), (1, 2), (2, 1), (2, 2)) if s[0] * s[1] * lanes % VECTOR == 0]
     small = [s for s in shapes if table_bytes(*s) <= TABLE_BYTES]
     return min(small or shapes[:1], key=lambda shape: cost(*shape))
 
 
-def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]:
+def _events_of_16_bits(rows: npt.NDArray[Any], planes: int) -> int:
+    """How many events, a multiple of four, surely add up in int16: rows of a table [n, ...], each at most `planes`
+    times among them. At least twelve do, for a weight is 2048 at most."""
+    most = UNLIMITED
+    for signed in (rows, -rows.astype(np.int32)):
+        largest = np.sort(np.maximum(signed, 0).reshape(len(rows), -1), axis=0)[::-1].repeat(planes, axis=0)
+        sums = np.cumsum(largest, axis=0, dtype=np.int64).max(1)
+        if sums[-1] > INT16_LIMIT:
+            most = min(most, int(np.searchsorted(sums, INT16_LIMIT, "right")) // 4 * 4)
+    return most
+
+
+def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[SpikeTable, ...]:
+    """planes: how often a synapse may be reached within one sum."""
     kernel, stride = node["kernel"], node["stride"]
-    size = 4 if wide else 2
-    kind = np.int32 if wide else np.int16
-    weights = _group_weights(own["weight"], node["groups"], size)
+    slides = SLIDES if (kernel, stride) == (SLIDES, 1) else 0
+    size = 4 if wide else 2  # of outputs
+    weights = _group_weights(own["weight"], node["groups"])
     c_out, c_in = weights[0].shape[:2]
     lanes, all_lanes = padded(c_out), padded(node["channels"])
     words = padded(c_in) // LANES
-    rows, columns = _block_shape(kernel, stride, words, lanes, size)
-    # Half a vector of lanes slides too, together with that of the row below.
-    slides = SLIDES if (kernel, stride) == (SLIDES, 1) and (lanes * size % 64 == 0 or lanes * size == 32) else 0
-    if slides:
-        rows, columns = (1 if lanes * size % 64 == 0 else 2), 1
+    rows, columns = _block_shape(kernel, stride, words, lanes)
+    if slides:  # half a vector of lanes together with that of the row below
+        rows, columns = (1 if lanes % VECTOR == 0 else 2), 1
     cells = ((rows - 1) * stride + kernel, (columns - 1) * stride + kernel)
     total = rows * columns * lanes
-    needed = total * size // 64
-    vectors = max(v for v in range(1, (2 if slides else TABLE_VECTORS) + 1) if needed % v == 0)
+    needed = total // VECTOR
+    widest = 1 if slides and rows == 2 else 2 if slides else TABLE_VECTORS
+    vectors = max(v for v in range(1, widest + 1) if needed % v == 0)
     # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
     most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel) * cells[0] * LANES * 8 * vectors))
     tables = []
@@ -168,8 +183,8 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
         for first in range(0, words, most_words):
             count = min(most_words, words - first)
             part = weight[:, first * LANES : (first + count) * LANES]
-            table = np.zeros((cells[1], cells[0], count * LANES, total), kind)
-            bias, pieces, piece_rows = np.zeros(total, kind), [], []
+            table = np.zeros((cells[1], cells[0], count * LANES, total), np.int16)
+            bias, pieces, piece_rows = np.zeros(total, np.int32 if wide else np.int16), [], []
             for p in range(rows * columns):
                 row, column = divmod(p, columns)
                 own_lanes = slice(p * lanes, p * lanes + c_out)
@@ -181,15 +196,16 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
                     bias[own_lanes] = own["bias"][g * c_out : (g + 1) * c_out]
                 pieces += [(column * all_lanes + g * c_out + i) * size for i in range(0, lanes, LANES)]
                 piece_rows += [row] * (lanes // LANES)
-            step = vectors * 64 // size
+            step = vectors * VECTOR
             if slides:  # the columns of the kernel side by side; the last is for the leftmost output column
                 flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
             else:
                 flat = table.reshape(-1, 1, total)
             flat = np.concatenate([flat, np.zeros_like(flat[:1])])
             chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
+            most = _events_of_16_bits(flat, planes)
             made = SpikeTable(
-                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, vectors, needed // vectors,
+                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, most, vectors, needed // vectors,
                 aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
                 np.array(piece_rows, np.int64),
             )  # fmt: skip
@@ -197,16 +213,18 @@ def spike_tables(node: Node, own: Tensors, wide: bool) -> tuple[SpikeTable, ...]
     return tuple(tables)
 
 
-def point_table(node: Node, own: Tensors, wide: bool) -> PointTable | None:
+def point_table(node: Node, own: Tensors, wide: bool, planes: int) -> PointTable | None:
     """For a 1x1 convolution without stride or groups whose output lanes fill vectors; None for any other.
 
-    None also for so many channels that the table would outgrow the cache: lists of spikes need less.
+    None also for so many channels that the table would outgrow the cache, or for so many and so many `planes` (see
+    `spike_tables`) that a list of spikes costs less.
     """
     lanes, kind = padded(node["channels"]), np.int32 if wide else np.int16
     per_vector = 16 if wide else 32
     weight = own["weight"][:, :, 0, 0]
     words = padded(weight.shape[1]) // LANES
-    large = words * (lanes // per_vector) > POINT_WORDS
+    looked_up = words * (lanes // per_vector)
+    large = looked_up > POINT_WORDS or (planes > 1 and planes * looked_up > LOOKED_UP)
     if (node["kernel"], node["stride"], node["groups"]) != (1, 1, 1) or lanes % per_vector or large:
         return None
     whole = np.zeros((lanes, words * LANES), kind)
@@ -223,7 +241,7 @@ def point_table(node: Node, own: Tensors, wide: bool) -> PointTable | None:
 def dense_tables(node: Node, own: Tensors, wide_input: bool) -> tuple[DenseTable, ...]:
     kernel = node["kernel"]
     tables = []
-    for g, weight in enumerate(_group_weights(own["weight"], node["groups"], 4)):
+    for g, weight in enumerate(_group_weights(own["weight"], node["groups"])):
         c_out, c_in = weight.shape[:2]
         channels, chunks = padded(c_in, 2), padded(c_out) // LANES
         full = np.zeros((chunks * LANES, channels, kernel, kernel), np.int32)
@@ -243,8 +261,11 @@ def neuron_table(own: Tensors, lanes: int, wide: bool) -> NeuronTable:
     kind = np.int32 if wide else np.int16
     repeat = int(np.lcm(lanes, 32)) // 32
     rows = []
-    for part, beyond in (("threshold", np.iinfo(kind).max), ("bias", 0), ("leak", 0)):
-        row = np.full(lanes, beyond, np.int64)  # lanes beyond the channels receive no current and never fire
+    # Lanes beyond the channels receive no current and never fire, nor at a multiple of their threshold.
+    for part, beyond in (("threshold", np.iinfo(kind).max // MAX_TIME_STEPS), ("bias", 0), ("leak", 0)):
+        if part not in own:
+            continue
+        row = np.full(lanes, beyond, np.int64)
         row[: len(own[part])] = own[part]
         rows.append(np.tile(row, repeat * 32 // lanes).reshape(repeat, 32))
     return NeuronTable(wide, repeat, aligned(np.stack(rows, axis=1).astype(kind)))

@@ -29,11 +29,13 @@ from simulator.engine.records import (
     Requantise,
     Store,
     TimeSum,
+    Window,
     numbers,
     widths,
 )
 from simulator.engine.tables import ALIGNMENT, LANES, padded
 from simulator.graph import IMAGE_GRID, Node
+from simulator.kinds import kind_of
 
 NOWHERE = Place(0, 0, 0, 0, 0)
 
@@ -97,8 +99,8 @@ class Writer:
             self._pixels(node.name, 1)
         elif node.kind == "space_to_depth":
             self._pixels(node.name, node["factor"])
-        elif node.kind == "lif":
-            self._lif(node.name, self.memory.place(node.inputs[0]))
+        elif kind_of(node).neurons:
+            self._fire(node.name, self.memory.place(node.inputs[0]))
         elif node.kind == "readout":
             self._readout(node)
         else:
@@ -108,7 +110,7 @@ class Writer:
             value = self.memory.place(node.name) if direct else self._scratch_row(node.name)
             self._evaluate(node, value)
             for name in self.step.neurons:
-                self._lif(name, value)
+                self._fire(name, value)
             if self.step.stored and not direct:
                 form = self.plan.forms[node.name]
                 out = self.memory.place(node.name)
@@ -254,10 +256,12 @@ class Writer:
 
     def _point_conv(self, node: Node, out: Place, base: Place) -> None:
         table, form = self.plan.point_tables[node.name], self.plan.forms[node.name]
+        spikes = self.memory.place(node.inputs[0])
         self.emit(
             PointConv(
-                steps=form.steps, spikes=self.memory.place(node.inputs[0]), words=table.words, table=table.table,
-                vectors=table.vectors, out=out, pixel=form.pixel_bytes, bias=table.bias, wide=form.size == 4, base=base,
+                steps=form.steps, planes=self.plan.forms[node.inputs[0]].steps // form.steps, plane=spikes.step,
+                spikes=spikes, words=table.words, table=table.table, vectors=table.vectors, out=out,
+                pixel=form.pixel_bytes, bias=table.bias, wide=form.size == 4, base=base,
             )
         )  # fmt: skip
 
@@ -265,22 +269,23 @@ class Writer:
         source = node.inputs[0]
         form, given = self.plan.forms[node.name], self.plan.forms[source]
         height, width = self.layout.extent(source)
-        place = self.memory.place(source)
+        place, planes = self.memory.place(source), given.steps // form.steps
         kernel, stride = node["kernel"], node["stride"]
         for table in self.plan.spike_tables[node.name]:
             columns = padded(self.block, table.columns) * stride + kernel
             rows = (table.rows - 1) * stride + kernel
-            events = self._scratch(2 * columns * (rows * table.words * LANES + ROOM) + 128)
-            starts = self._scratch(8 * (columns + rows + 8))
+            events = self._scratch(2 * columns * (planes * rows * table.words * LANES + ROOM) + 128)
+            starts = self._scratch(8 * (columns + 2 * rows + 8))
             self.emit(
                 Conv(
-                    steps=given.steps, spikes=place._replace(address=place.address + 2 * table.first_word),
+                    steps=form.steps, planes=planes, plane=place.step,
+                    spikes=place._replace(address=place.address + 2 * table.first_word),
                     zeros=self.memory.zeros, words=table.words, height=height, width=width, kernel=kernel,
                     stride=stride, padding=node["padding"], rows=table.rows, columns=table.columns,
                     events=Scratch(events), starts=Scratch(starts), table=table.table, vectors=table.vectors, out=out,
                     block=table.columns * form.pixel_bytes, bias=table.bias,
                     pieces=table.pieces + table.piece_rows * out.row, wide=form.size == 4, adds=adds or table.adds,
-                    chunks=table.chunks, slides=table.slides,
+                    chunks=table.chunks, slides=table.slides, most=table.most,
                 )
             )  # fmt: skip
 
@@ -304,18 +309,21 @@ class Writer:
                 )
             )  # fmt: skip
 
-    def _lif(self, name: str, source: Place) -> None:
+    def _fire(self, name: str, source: Place) -> None:
+        """The neurons of a layer, and what their spikes count for."""
         node = self.graph.node(name)
         form, given, table = self.plan.forms[name], self.plan.forms[node.inputs[0]], self.plan.neuron_tables[name]
         offset, _, width = self.layout.maps[name]
         counts = Given("counts", 4 * offset)
-        self.emit(
-            Lif(
-                steps=form.steps, out=self.memory.place(name), source=source, lanes=form.lanes,
-                parameters=table.parameters, repeat=table.repeat, wide=table.wide, wide_source=given.size == 4,
-                decay=node["leak"] == "decay", subtract=node["reset"] == "subtract", counts=counts, width=width,
-            )
-        )  # fmt: skip
+        alike: dict[str, Any] = {
+            "steps": form.steps, "out": self.memory.place(name), "source": source, "lanes": form.lanes,
+            "parameters": table.parameters, "repeat": table.repeat, "wide": table.wide,
+            "wide_source": given.size == 4, "counts": counts, "width": width,
+        }  # fmt: skip
+        if node.kind == "window":
+            self.emit(Window(terms=given.steps, **alike))
+        else:
+            self.emit(Lif(decay=node["leak"] == "decay", subtract=node["reset"] == "subtract", **alike))
         for i, weights in enumerate(self.weights):
             if weights.source == name:
                 total = Given("totals", 8 * i)

@@ -439,7 +439,7 @@ def test_a_camera_that_is_not_there(restore, name):
 
 def test_a_stream_that_does_not_answer_is_named_without_its_password(restore):
     run = restore("http://user:secret@127.0.0.1:9/stream.mjpg")
-    assert_refused(run, "http://127.0.0.1:9/stream.mjpg")
+    assert_refused(run, "http://127.0.0.1:9/...")
     assert "secret" not in run.err
 
 
@@ -674,7 +674,7 @@ def test_a_name_that_is_not_utf8_is_restored_as_an_image_and_refused_as_a_video(
     done = subprocess.run([*command, odd, "--out", work / "out" / ""], capture_output=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done
     assert len(list((work / "out").iterdir())) == 1
-    shutil.copy(work / "a.png", os.fsencode(work) + b"/\xe4.avi")
+    Path(os.fsdecode(os.fsencode(work) + b"/\xe4.avi")).write_bytes(b"a video")
     done = subprocess.run([*command, os.fsencode(work) + b"/\xe4.avi"], capture_output=True, cwd=ROOT, timeout=300)
     assert done.returncode == 2 and b"UTF-8" in done.stderr and b"Traceback" not in done.stderr
 

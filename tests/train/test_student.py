@@ -216,7 +216,7 @@ def test_a_training_step_of_other_devices_equals_the_cpus(monkeypatch, half):
     pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
 
     def step(device_type: str):
-        monkeypatch.setattr(neuron, "_on_cpu", lambda x: device_type == "cpu")
+        monkeypatch.setattr(neuron, "on_cpu", lambda x: device_type == "cpu")
         student = Student(paper((4, 6, 8, 10), blocks=1), leak=1, threshold=0.3)
         student.bfloat16_currents = half
         output = student(pixels)

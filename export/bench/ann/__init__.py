@@ -159,7 +159,14 @@ class _Builder:
         if kind in ("space_to_depth", "upsample"):
             word = node["mode"] if kind == "upsample" else kind
             return self.add(node.name, word, inputs, c, scale, factor=node["factor"])
-        words = {"image": "input", "lif": "relu", "sum": "add", "concat": "concat", "readout": "output"}
+        words = {
+            "image": "input",
+            "lif": "relu",
+            "window": "relu",
+            "sum": "add",
+            "concat": "concat",
+            "readout": "output",
+        }
         if kind not in words:
             raise no_form(node.name, kind, FORM)
         return self.add(node.name, words[kind], inputs, c, scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.engine.kernels.neurons import count_spikes, lif
+from simulator.engine.kernels.neurons import count_spikes, lif, window
 from simulator.engine.kernels.numbers import add, dense_conv, requantise, store_row, time_sum
 from simulator.engine.kernels.picture import pixels, readout
 from simulator.engine.kernels.places import inline
@@ -24,6 +24,7 @@ from simulator.engine.records import (
     STORE,
     TASK,
     TIME_SUM,
+    WINDOW,
 )
 from simulator.engine.vectors import add_atomic, claim, load_atomic, wait_a_moment, yield_processor
 
@@ -57,6 +58,8 @@ def _run(records: Any, task: Any, first: int, end: int) -> None:
                         point_conv(op, y, x, n)
                     elif operation == LIF.operation:
                         lif(op, y, x, n)
+                    elif operation == WINDOW.operation:
+                        window(op, y, x, n)
                     elif operation == ADD.operation:
                         add(op, y, x, n)
                     elif operation == STORE.operation:

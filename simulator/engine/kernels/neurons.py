@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.engine.kernels.places import force_inline, inline, place, take
-from simulator.engine.records import COUNT, LIF, PLACE
+from simulator.engine.records import COUNT, LIF, PLACE, WINDOW
 from simulator.engine.vectors import (
     I16X32,
     I32X16,
@@ -81,16 +81,47 @@ def _neuron(kind: Any) -> Any:
 _lif16, _lif32 = _neuron(I16X32), _neuron(I32X32)
 
 
-@inline
-def lif(op: Any, y: int, x: int, n: int) -> None:
-    out, source = place(op, LIF.out, y, x), place(op, LIF.source, y, x)
-    count = (n * op[LIF.lanes] + 31) // 32
-    if op[LIF.wide]:
-        _lif32(op, out, source, count)
+def _integrator(kind: Any) -> Any:
+    """For vectors of 32 neurons: one sum, and a comparison with each multiple of the threshold that may be reached.
+    Parameters: threshold, bias."""
+    size = kind.bits // 8
+
+    if kind.bits == 16:
+
+        @force_inline
+        def current(address: int, i: int, wide: int) -> Any:
+            return load(kind, address + 64 * i)
+
     else:
-        _lif16(op, out, source, count)
-    counts = op[LIF.counts] + 4 * (y * op[LIF.width] + x)
-    steps, step, words = op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.lanes] // 16
+        current = take
+
+    @inline
+    def layer(op: Any, out: int, source: int, count: int) -> None:
+        steps, step_out = op[WINDOW.steps], op[WINDOW.out + PLACE.step]
+        terms, step_in = op[WINDOW.terms], op[WINDOW.source + PLACE.step]
+        repeat, wide_in = op[WINDOW.repeat], op[WINDOW.wide_source]
+        for phase in range(repeat):
+            at = op[WINDOW.parameters] + phase * 64 * size
+            threshold, bias = load(kind, at), load(kind, at + 32 * size)
+            for i in range(phase, count, repeat):
+                v = bias
+                for t in range(terms):
+                    v = v + current(source + t * step_in, i, wide_in)
+                bits, level = out + 4 * i, threshold
+                for _ in range(steps):
+                    store_32(bits, at_least(v, level))
+                    level = level + threshold
+                    bits += step_out
+
+    return layer
+
+
+_window16, _window32 = _integrator(I16X32), _integrator(I32X32)
+
+
+@inline
+def _count(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
+    """Write down how many spikes each of n positions has, int32, from bits in `words` words of 16 each."""
     if words == 2 and steps == 4:
         for p in range(n):
             early = count_ones(load_u32(out) | (load_u32(out + step) << 32))
@@ -105,6 +136,30 @@ def lif(op: Any, y: int, x: int, n: int) -> None:
             for w in range(words):
                 spikes += count_ones(load_u16(at + 2 * w))
         store_32(counts + 4 * p, spikes)
+
+
+@inline
+def window(op: Any, y: int, x: int, n: int) -> None:
+    out, source = place(op, WINDOW.out, y, x), place(op, WINDOW.source, y, x)
+    count = (n * op[WINDOW.lanes] + 31) // 32
+    if op[WINDOW.wide]:
+        _window32(op, out, source, count)
+    else:
+        _window16(op, out, source, count)
+    counts = op[WINDOW.counts] + 4 * (y * op[WINDOW.width] + x)
+    _count(counts, out, op[WINDOW.steps], op[WINDOW.out + PLACE.step], op[WINDOW.lanes] // 16, n)
+
+
+@inline
+def lif(op: Any, y: int, x: int, n: int) -> None:
+    out, source = place(op, LIF.out, y, x), place(op, LIF.source, y, x)
+    count = (n * op[LIF.lanes] + 31) // 32
+    if op[LIF.wide]:
+        _lif32(op, out, source, count)
+    else:
+        _lif16(op, out, source, count)
+    counts = op[LIF.counts] + 4 * (y * op[LIF.width] + x)
+    _count(counts, out, op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.lanes] // 16, n)
 
 
 @inline

@@ -23,6 +23,7 @@ from simulator.engine.vectors import (
     store,
     store_64,
     upper_half,
+    widen,
 )
 
 
@@ -47,13 +48,15 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
     also outside the image.
     """
     words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
+    planes, plane = op[CONV.planes], op[CONV.plane]
     events, starts = op[CONV.events], op[CONV.starts]
     first = x * stride - op[CONV.padding]
     columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
     rows = (op[CONV.rows] - 1) * stride + op[CONV.kernel]
     left = min(max(-first, 0), columns)  # columns left of the image
     right = max(min(op[CONV.width] - first, columns), left)  # and where those right of it start
-    sources = starts + 8 * (columns + 1)  # addresses of the input rows
+    sources = starts + 8 * (columns + 1)  # addresses of the input rows, ...
+    ahead = sources + 8 * rows  # ... and bytes from plane to plane
     unit = 8 * op[CONV.vectors] * max(op[CONV.slides], 1)
     per_column = 0 if op[CONV.slides] else rows * words * 16 * unit
     for k in range(rows):
@@ -61,7 +64,9 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         inside = 0 <= row < op[CONV.height]
         address = place(op, CONV.spikes, row, 0) + t * op[CONV.spikes + PLACE.step]
         store_64(sources + 8 * k, (address if inside else op[CONV.zeros]) + first * step)
+        store_64(ahead + 8 * k, plane if inside else 0)
     row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
+    plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
     fill = rows * words * 16 * unit * 0x0001000100010001
     room = ROOM if op[CONV.slides] else 0
     count = 0
@@ -69,52 +74,55 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         store_64(starts + 8 * c, count)
         count = _fill_up(events, count, fill, room)
     if words == 1 and rows == 4:  # four words make one vector of candidates
-        row3 = load_i64(sources + 24)
+        row3, plane3 = load_i64(sources + 24), load_i64(ahead + 24)
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            mask = load_u16(row0 + c * step) | (load_u16(row1 + c * step) << 16)
-            mask |= (load_u16(row2 + c * step) << 32) | (load_u16(row3 + c * step) << 48)
-            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+            for p in range(planes):
+                at = c * step
+                mask = load_u16(row0 + at + p * plane0) | (load_u16(row1 + at + p * plane1) << 16)
+                mask |= load_u16(row2 + at + p * plane2) << 32
+                mask |= load_u16(row3 + at + p * plane3) << 48
+                count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
             count = _fill_up(events, count, fill, room)
     elif words == 2 and rows == 3:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            mask = load_u32(row0 + c * step) | (load_u32(row1 + c * step) << 32)
-            count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-            count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(row2 + c * step))
+            for p in range(planes):
+                at = c * step
+                mask = load_u32(row0 + at + p * plane0) | (load_u32(row1 + at + p * plane1) << 32)
+                count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+                mask = load_u32(row2 + at + p * plane2)
+                count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, mask)
             count = _fill_up(events, count, fill, room)
     elif words == 2:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            base = c * per_column
-            for k in range(0, rows - 1, 2):
-                mask = load_u32(load_i64(sources + 8 * k) + c * step)
-                mask |= load_u32(load_i64(sources + 8 * k + 8) + c * step) << 32
-                count += list_ones_64(events + 2 * count, base, unit, mask)
-                base += 64 * unit
-            if rows % 2:
-                mask = load_u32(load_i64(sources + 8 * (rows - 1)) + c * step)
-                count += list_ones(events + 2 * count, base, unit, mask)
-            count = _fill_up(events, count, fill, room)
-    elif words % 4 == 0:
-        for c in range(left, right):
-            store_64(starts + 8 * c, count)
-            base = c * per_column
-            for k in range(rows):
-                at = load_i64(sources + 8 * k) + c * step
-                for w in range(0, words, 4):
-                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at + 2 * w))
+            for p in range(planes):
+                at, base = c * step, c * per_column
+                for k in range(0, rows - 1, 2):
+                    mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
+                    mask |= load_u32(load_i64(sources + 8 * k + 8) + p * load_i64(ahead + 8 * k + 8) + at) << 32
+                    count += list_ones_64(events + 2 * count, base, unit, mask)
                     base += 64 * unit
+                if rows % 2:
+                    k = rows - 1
+                    mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
+                    count += list_ones(events + 2 * count, base, unit, mask)
             count = _fill_up(events, count, fill, room)
     else:
+        rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            base = c * per_column
-            for k in range(rows):
-                at = load_i64(sources + 8 * k) + c * step
-                for w in range(words):
-                    count += list_ones(events + 2 * count, base, unit, load_u16(at + 2 * w))
-                    base += 16 * unit
+            for p in range(planes):
+                base = c * per_column
+                for k in range(rows):
+                    at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
+                    for _ in range((words - 1) // 4):
+                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
+                        base += 64 * unit
+                        at += 8
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at) & rest)
+                    base += ((words - 1) % 4 + 1) * 16 * unit
             count = _fill_up(events, count, fill, room)
     for c in range(right, columns):
         store_64(starts + 8 * c, count)
@@ -124,20 +132,19 @@ def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
 
 
 @force_inline
-def _put_sums16(out: int, pieces: int, keep: int, sums: Any) -> None:
-    """Two pieces of 16 lanes to their places, added to what is there if `keep`."""
+def _put(out: int, pieces: int, keep: int, wide: int, bias: int, sums: Any) -> None:
+    """Two pieces of 16 lanes to their places, added to what is there if `keep`. Where the output is int32, the bias
+    is added too if not: sums that are written have it already."""
     first, second = out + load_i64(pieces), out + load_i64(pieces + 8)
     low, high = lower_half(sums), upper_half(sums)
+    if wide:
+        store(first, widen(low) + load(I32X16, first if keep else bias))
+        store(second, widen(high) + load(I32X16, second if keep else bias + 64))
+        return
     if keep:
         low, high = low + load(I16X16, first), high + load(I16X16, second)
     store(first, low)
     store(second, high)
-
-
-@force_inline
-def _put_sums32(out: int, pieces: int, keep: int, sums: Any) -> None:
-    address = out + load_i64(pieces)
-    store(address, sums + load(I32X16, address) if keep else sums)
 
 
 @force_inline
@@ -146,130 +153,148 @@ def _offset(four: int, shift: int) -> Any:
     return (four >> shift & 0xFFFF) << 3
 
 
-def _runs(kind: Any) -> tuple[Any, ...]:
-    """Functions that sum, block by block, the table rows of its run of events, for 1 to 4 vectors of `kind` per row.
-
-    The sums of a block stay in registers. (op, out, starts, blocks, table, bias, pieces); the table's last row is zero
-    and fills up runs of odd length, so that only the number of rounds is left to the branch predictor.
-    """
-    put = _put_sums16 if kind.bits == 16 else _put_sums32
-    piece = 16 if kind.bits == 16 else 8  # bytes of `pieces` per vector
-
-    @inline
-    def one(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 1)
-        initial = load(kind, bias)
-        for _ in range(blocks):
-            first = load_i64(at)
-            n = load_i64(at + reach) - first
-            event = events + 2 * first
-            a = initial
-            b, c, d = splat(kind, 0), splat(kind, 0), splat(kind, 0)
-            end = event + 2 * (n & ~3)
+@inline
+def _run_one(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 1)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    initial = zero if wide else load(I16X32, bias)
+    for _ in range(blocks):
+        first = load_i64(at)
+        n = load_i64(at + reach) - first
+        event, keep = events + 2 * first, op[CONV.adds]
+        while True:
+            m = min(n, most)
+            a, b, c, d = initial, zero, zero, zero
+            end = event + 2 * (m & ~3)
             while event < end:
                 four = load_i64(event)
-                a = a + load(kind, table + _offset(four, 0))
-                b = b + load(kind, table + _offset(four, 16))
-                c = c + load(kind, table + _offset(four, 32))
-                d = d + load(kind, table + _offset(four, 48))
+                a = a + load(I16X32, table + _offset(four, 0))
+                b = b + load(I16X32, table + _offset(four, 16))
+                c = c + load(I16X32, table + _offset(four, 32))
+                d = d + load(I16X32, table + _offset(four, 48))
                 event += 8
             four = load_i64(event)
-            a = a + load(kind, table + _offset(four, 0) if n & 3 > 0 else zero_row)
-            b = b + load(kind, table + _offset(four, 16) if n & 3 > 1 else zero_row)
-            c = c + load(kind, table + _offset(four, 32) if n & 3 > 2 else zero_row)
-            a, b = a + c, b + d
-            put(out, pieces, keep, a + b)
-            table -= back
-            out += step
-            at += start
+            a = a + load(I16X32, table + _offset(four, 0) if m & 3 > 0 else zero_row)
+            b = b + load(I16X32, table + _offset(four, 16) if m & 3 > 1 else zero_row)
+            c = c + load(I16X32, table + _offset(four, 32) if m & 3 > 2 else zero_row)
+            _put(out, pieces, keep, wide, bias, (a + c) + (b + d))
+            n -= m
+            if n == 0:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
-    @inline
-    def two(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 2)
-        for _ in range(blocks):
-            first = load_i64(at)
-            n = load_i64(at + reach) - first
-            event = events + 2 * first
-            a, b = load(kind, bias), load(kind, bias + 64)
-            c, d = splat(kind, 0), splat(kind, 0)
-            end = event + 2 * (n & ~3)
+
+@inline
+def _run_two(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 2)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    initial = zero if wide else load(I16X32, bias)
+    initial2 = zero if wide else load(I16X32, bias + 64)
+    for _ in range(blocks):
+        first = load_i64(at)
+        n = load_i64(at + reach) - first
+        event, keep = events + 2 * first, op[CONV.adds]
+        while True:
+            m = min(n, most)
+            a, b, c, d = initial, initial2, zero, zero
+            end = event + 2 * (m & ~3)
             while event < end:
                 four = load_i64(event)
                 row = table + _offset(four, 0)
-                a, b = a + load(kind, row), b + load(kind, row + 64)
+                a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
                 row = table + _offset(four, 16)
-                c, d = c + load(kind, row), d + load(kind, row + 64)
+                c, d = c + load(I16X32, row), d + load(I16X32, row + 64)
                 row = table + _offset(four, 32)
-                a, b = a + load(kind, row), b + load(kind, row + 64)
+                a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
                 row = table + _offset(four, 48)
-                c, d = c + load(kind, row), d + load(kind, row + 64)
+                c, d = c + load(I16X32, row), d + load(I16X32, row + 64)
                 event += 8
             four = load_i64(event)
-            row = table + _offset(four, 0) if n & 3 > 0 else zero_row
-            a, b = a + load(kind, row), b + load(kind, row + 64)
-            row = table + _offset(four, 16) if n & 3 > 1 else zero_row
-            c, d = c + load(kind, row), d + load(kind, row + 64)
-            row = table + _offset(four, 32) if n & 3 > 2 else zero_row
-            a, b = a + load(kind, row), b + load(kind, row + 64)
-            put(out, pieces, keep, a + c)
-            put(out, pieces + piece, keep, b + d)
-            table -= back
-            out += step
-            at += start
+            row = table + _offset(four, 0) if m & 3 > 0 else zero_row
+            a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
+            row = table + _offset(four, 16) if m & 3 > 1 else zero_row
+            c, d = c + load(I16X32, row), d + load(I16X32, row + 64)
+            row = table + _offset(four, 32) if m & 3 > 2 else zero_row
+            a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
+            _put(out, pieces, keep, wide, bias, a + c)
+            _put(out, pieces + 16, keep, wide, bias + 128, b + d)
+            n -= m
+            if n == 0:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
-    @inline
-    def three(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 3)
-        for _ in range(blocks):
-            event = events + 2 * load_i64(at)
-            end = events + 2 * load_i64(at + reach)
-            a, b, c = load(kind, bias), load(kind, bias + 64), load(kind, bias + 128)
-            while event < end:
+
+@inline
+def _run_three(op: Any, out: int, at: int, blocks: int, table: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 3)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    for _ in range(blocks):
+        event, keep = events + 2 * load_i64(at), op[CONV.adds]
+        end = events + 2 * load_i64(at + reach)
+        while True:
+            a, b, c = zero, zero, zero
+            if wide == 0:
+                a, b, c = load(I16X32, bias), load(I16X32, bias + 64), load(I16X32, bias + 128)
+            stop = min(end, event + 2 * most)
+            while event < stop:
                 row = table + (load_u16(event) << 3)
-                a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
                 event += 2
-            put(out, pieces, keep, a)
-            put(out, pieces + piece, keep, b)
-            put(out, pieces + 2 * piece, keep, c)
-            table -= back
-            out += step
-            at += start
+            _put(out, pieces, keep, wide, bias, a)
+            _put(out, pieces + 16, keep, wide, bias + 128, b)
+            _put(out, pieces + 32, keep, wide, bias + 256, c)
+            if event == end:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
-    @inline
-    def four(op: Any, out: int, at: int, blocks: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        events, step, reach, back, keep, start = _run_fields(op, 4)
-        for _ in range(blocks):
-            event = events + 2 * load_i64(at)
-            end = events + 2 * load_i64(at + reach)
-            a, b, c, d = load(kind, bias), load(kind, bias + 64), load(kind, bias + 128), load(kind, bias + 192)
-            while event < end:
+
+@inline
+def _run_four(op: Any, out: int, at: int, blocks: int, table: int, bias: int, pieces: int) -> None:
+    events, step, reach, back, start = _run_fields(op, 4)
+    most, wide, zero = op[CONV.most], op[CONV.wide], splat(I16X32, 0)
+    for _ in range(blocks):
+        event, keep = events + 2 * load_i64(at), op[CONV.adds]
+        end = events + 2 * load_i64(at + reach)
+        while True:
+            a, b, c, d = zero, zero, zero, zero
+            if wide == 0:
+                a, b = load(I16X32, bias), load(I16X32, bias + 64)
+                c, d = load(I16X32, bias + 128), load(I16X32, bias + 192)
+            stop = min(end, event + 2 * most)
+            while event < stop:
                 row = table + (load_u16(event) << 3)
-                a, b = a + load(kind, row), b + load(kind, row + 64)
-                c, d = c + load(kind, row + 128), d + load(kind, row + 192)
+                a, b = a + load(I16X32, row), b + load(I16X32, row + 64)
+                c, d = c + load(I16X32, row + 128), d + load(I16X32, row + 192)
                 event += 2
-            put(out, pieces, keep, a)
-            put(out, pieces + piece, keep, b)
-            put(out, pieces + 2 * piece, keep, c)
-            put(out, pieces + 3 * piece, keep, d)
-            table -= back
-            out += step
-            at += start
-
-    return one, two, three, four
+            _put(out, pieces, keep, wide, bias, a)
+            _put(out, pieces + 16, keep, wide, bias + 128, b)
+            _put(out, pieces + 32, keep, wide, bias + 256, c)
+            _put(out, pieces + 48, keep, wide, bias + 384, d)
+            if event == end:
+                break
+            keep = 1
+        table -= back
+        out += step
+        at += start
 
 
 @force_inline
 def _run_fields(op: Any, vectors: int) -> Any:
-    """Events, bytes of output per block, of starts per run, of table per block, add?, bytes of starts per block."""
+    """Events, bytes of output per block, of starts per run, of table per block, bytes of starts per block."""
     stride, kernel = op[CONV.stride], op[CONV.kernel]
     rows = (op[CONV.rows] - 1) * stride + kernel
     reach = (op[CONV.columns] - 1) * stride + kernel
     back = op[CONV.columns] * stride * rows * op[CONV.words] * 16 * vectors * 64
-    return op[CONV.events], op[CONV.block], 8 * reach, back, op[CONV.adds], 8 * op[CONV.columns] * stride
-
-
-_one16, _two16, _three16, _four16 = _runs(I16X32)
-_one32, _two32, _three32, _four32 = _runs(I32X16)
+    return op[CONV.events], op[CONV.block], 8 * reach, back, 8 * op[CONV.columns] * stride
 
 
 def _slides(kind: Any) -> tuple[Any, ...]:
@@ -285,26 +310,15 @@ def _slides(kind: Any) -> tuple[Any, ...]:
     mispredicted about every other time. What is stored before the last group is overwritten by the next; the first two
     columns end left of `out`, in the margin of scratch memory.
     """
-    if kind.bits == 16:
 
-        @force_inline
-        def put(out: int, first: int, second: int, sums: Any) -> None:
-            store(out + first, lower_half(sums))
-            store(out + second, upper_half(sums))
+    @force_inline
+    def put(out: int, first: int, second: int, sums: Any) -> None:
+        store(out + first, lower_half(sums))
+        store(out + second, upper_half(sums))
 
-        @force_inline
-        def take(out: int, first: int, second: int) -> Any:
-            return joined(load(I16X16, out + first), load(I16X16, out + second))
-
-    else:
-
-        @force_inline
-        def put(out: int, first: int, second: int, sums: Any) -> None:
-            store(out + first, sums)
-
-        @force_inline
-        def take(out: int, first: int, second: int) -> Any:
-            return load(kind, out + first)
+    @force_inline
+    def take(out: int, first: int, second: int) -> Any:
+        return joined(load(I16X16, out + first), load(I16X16, out + second))
 
     @inline
     def one(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
@@ -369,7 +383,102 @@ def _slides(kind: Any) -> tuple[Any, ...]:
 
 
 _slide_one16, _slide_two16 = _slides(I16X32)
-_slide_one32, _slide_two32 = _slides(I32X16)
+
+
+@force_inline
+def _fresh(initial: Any, address: int, keep: int) -> Any:
+    """What a sum starts with."""
+    return initial + load(I32X16, address) if keep else initial
+
+
+@force_inline
+def _widened(sums: Any, low: Any, high: Any) -> Any:
+    """Two vectors of int32 with one of int16 added to them."""
+    return low + widen(lower_half(sums)), high + widen(upper_half(sums))
+
+
+@inline
+def _slide_one32(op: Any, out: int, columns: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    event, step, keep, starts = op[CONV.events], op[CONV.block], op[CONV.adds], op[CONV.starts]
+    events, most = event, 2 * op[CONV.most]
+    first, second = load_i64(pieces), load_i64(pieces + 8)
+    low, high, zero = load(I32X16, bias), load(I32X16, bias + 64), splat(I16X32, 0)
+    out -= 2 * step
+    a0, a1, b0, b1 = low, high, low, high
+    c0, c1 = _fresh(low, out + 2 * step + first, keep), _fresh(high, out + 2 * step + second, keep)
+    for column in range(columns):
+        end = events + 2 * load_i64(starts + 8 * column + 8)
+        while event < end:
+            stop = min(end, event + most)
+            a, b, c, d, e, f = zero, zero, zero, zero, zero, zero
+            while event < stop:
+                four = load_i64(event)
+                event += 8
+                row = table + _offset(four, 0)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
+                row = table + _offset(four, 16)
+                d, e, f = d + load(I16X32, row), e + load(I16X32, row + 64), f + load(I16X32, row + 128)
+                row = table + _offset(four, 32)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
+                row = table + _offset(four, 48)
+                d, e, f = d + load(I16X32, row), e + load(I16X32, row + 64), f + load(I16X32, row + 128)
+            a0, a1 = _widened(a + d, a0, a1)
+            b0, b1 = _widened(b + e, b0, b1)
+            c0, c1 = _widened(c + f, c0, c1)
+        store(out + first, a0)
+        store(out + second, a1)
+        a0, a1, b0, b1 = b0, b1, c0, c1
+        out += step
+        c0, c1 = _fresh(low, out + 2 * step + first, keep), _fresh(high, out + 2 * step + second, keep)
+
+
+@inline
+def _slide_two32(op: Any, out: int, columns: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    event, step, keep, starts = op[CONV.events], op[CONV.block], op[CONV.adds], op[CONV.starts]
+    events, most = event, 2 * op[CONV.most]
+    bias0, bias1 = load(I32X16, bias), load(I32X16, bias + 64)
+    bias2, bias3 = load(I32X16, bias + 128), load(I32X16, bias + 192)
+    zero = splat(I16X32, 0)
+    out += load_i64(pieces) - 2 * step
+    ahead = out + 2 * step
+    a0, a1, a2, a3, b0, b1, b2, b3 = bias0, bias1, bias2, bias3, bias0, bias1, bias2, bias3
+    c0, c1 = _fresh(bias0, ahead, keep), _fresh(bias1, ahead + 64, keep)
+    c2, c3 = _fresh(bias2, ahead + 128, keep), _fresh(bias3, ahead + 192, keep)
+    for column in range(columns):
+        end = events + 2 * load_i64(starts + 8 * column + 8)
+        while event < end:
+            stop = min(end, event + most)
+            a, b, c, d, e, f = zero, zero, zero, zero, zero, zero
+            while event < stop:
+                four = load_i64(event)
+                event += 8
+                row = table + _offset(four, 0)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+                row = table + _offset(four, 16)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+                row = table + _offset(four, 32)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+                row = table + _offset(four, 48)
+                a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+                d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+            a0, a1 = _widened(a, a0, a1)
+            a2, a3 = _widened(d, a2, a3)
+            b0, b1 = _widened(b, b0, b1)
+            b2, b3 = _widened(e, b2, b3)
+            c0, c1 = _widened(c, c0, c1)
+            c2, c3 = _widened(f, c2, c3)
+        store(out, a0)
+        store(out + 64, a1)
+        store(out + 128, a2)
+        store(out + 192, a3)
+        a0, a1, a2, a3, b0, b1, b2, b3 = b0, b1, b2, b3, c0, c1, c2, c3
+        out += step
+        ahead = out + 2 * step
+        c0, c1 = _fresh(bias0, ahead, keep), _fresh(bias1, ahead + 64, keep)
+        c2, c3 = _fresh(bias2, ahead + 128, keep), _fresh(bias3, ahead + 192, keep)
 
 
 @inline
@@ -380,21 +489,22 @@ def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
     zero_row = candidates * row >> 3
     for t in range(op[CONV.steps]):
         end = op[CONV.events] + 2 * _events(op, t, y, x, n)
+        columns = n + 2
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
         for _ in range(op[CONV.chunks]):
             if wide:
                 if vectors == 1:
-                    _slide_one32(op, out, end, table, zero_row, bias, pieces)
+                    _slide_one32(op, out, columns, table, zero_row, bias, pieces)
                 else:
-                    _slide_two32(op, out, end, table, zero_row, bias, pieces)
+                    _slide_two32(op, out, columns, table, zero_row, bias, pieces)
             elif vectors == 1:
                 _slide_one16(op, out, end, table, zero_row, bias, pieces)
             else:
                 _slide_two16(op, out, end, table, zero_row, bias, pieces)
             table += (candidates + 1) * row
-            bias += vectors * 64
-            pieces += vectors * (8 if wide else 16)
+            bias += vectors * (128 if wide else 64)
+            pieces += vectors * 16
 
 
 @inline
@@ -403,8 +513,7 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
         _sliding_conv(op, y, x, n)
         return
     blocks = (n + op[CONV.columns] - 1) // op[CONV.columns]
-    wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
-    kernel, stride = op[CONV.kernel], op[CONV.stride]
+    vectors, kernel, stride, starts = op[CONV.vectors], op[CONV.kernel], op[CONV.stride], op[CONV.starts]
     cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
     rows = cells * op[CONV.words] * 16 + 1
     for t in range(op[CONV.steps]):
@@ -413,27 +522,17 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
         for _ in range(op[CONV.chunks]):
             zero_row = table + (rows - 1) * vectors * 64
-            if wide:
-                if vectors == 1:
-                    _one32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 2:
-                    _two32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 3:
-                    _three32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                else:
-                    _four32(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
+            if vectors == 1:
+                _run_one(op, out, starts, blocks, table, zero_row, bias, pieces)
+            elif vectors == 2:
+                _run_two(op, out, starts, blocks, table, zero_row, bias, pieces)
+            elif vectors == 3:
+                _run_three(op, out, starts, blocks, table, bias, pieces)
             else:
-                if vectors == 1:
-                    _one16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 2:
-                    _two16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                elif vectors == 3:
-                    _three16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
-                else:
-                    _four16(op, out, op[CONV.starts], blocks, table, zero_row, bias, pieces)
+                _run_four(op, out, starts, blocks, table, bias, pieces)
             table += rows * vectors * 64
-            bias += vectors * 64
-            pieces += vectors * (8 if wide else 16)
+            bias += vectors * (128 if op[CONV.wide] else 64)
+            pieces += vectors * 16
 
 
 def _points(kind: Any) -> Any:
@@ -451,12 +550,16 @@ def _points(kind: Any) -> Any:
     @inline
     def points(op: Any, out: int, source: int, base: int, n: int, table: int, bias: int) -> None:
         words, step, pixel = op[POINT_CONV.words], op[POINT_CONV.spikes + PLACE.column], op[POINT_CONV.pixel]
+        planes, plane = op[POINT_CONV.planes], op[POINT_CONV.plane]
         keep = op[POINT_CONV.base + PLACE.address]
         initial = load(kind, bias)
         if words == 2:  # the common case, without a loop over words
             for _ in range(n):
-                bits = load_u32(source)
-                sums = of_word(table, bits) + of_word(table + 0x1000, bits >> 16) + initial
+                sums = initial
+                for p in range(planes):
+                    at = source + p * plane
+                    bits = load_u32(at)
+                    sums = sums + (of_word(table, bits) + of_word(table + 0x1000, bits >> 16))
                 store(out, sums + load(kind, base) if keep else sums)
                 source += step
                 out += pixel
@@ -464,8 +567,10 @@ def _points(kind: Any) -> Any:
             return
         for _ in range(n):
             sums = initial + load(kind, base) if keep else initial
-            for w in range(words):
-                sums = sums + of_word(table + 0x1000 * w, load_u16(source + 2 * w))
+            for p in range(planes):
+                at = source + p * plane
+                for w in range(words):
+                    sums = sums + of_word(table + 0x1000 * w, load_u16(at + 2 * w))
             store(out, sums)
             source += step
             out += pixel
