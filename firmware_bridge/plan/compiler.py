@@ -103,6 +103,7 @@ class _Compiler:
             unknown = unknown_attribute(node, _KNOWN)
             if unknown:
                 raise PlanError(f"layer {node.name!r} ({node.kind}) has {unknown}, which the device plan does not have")
+        for node in self.graph.nodes:
             if node.name not in self.done:
                 _RULES[node.kind](self, node)
         analysis = self.analysis
