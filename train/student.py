@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from simulator.analysis import Analysis, analyse
 from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, GraphError, Node
-from simulator.kinds import kind_of
+from simulator.kinds import KnownAttributes, kind_of, unknown_attribute
 from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from train.neuron import lif
 from train.window import window
@@ -352,6 +352,12 @@ class Student(nn.Module):
                     self.parameter(node, part).copy_(1 / x if self._as_gain(node, part) else x)
 
 
+_KNOWN: KnownAttributes = {
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": ("time", "channel", "space")},
+}
+
 # What computes a node, by its kind; a picture enters, fires and leaves in `Student.forward`.
 _FORMS: dict[str, Callable[[Student, Node, list[Tensor]], Tensor]] = {
     "space_to_depth": Student._space_to_depth,
@@ -368,10 +374,13 @@ _IN_FORWARD = ("image", "lif", "window", "readout")
 
 
 def check_kinds(graph: Graph) -> None:
-    """Raise GraphError if the student has no PyTorch form of one of the graph's nodes."""
+    """Raise GraphError if the student has no PyTorch form of one of the graph's nodes, or of an attribute of one."""
     for node in graph.nodes:
         if node.kind not in _FORMS and node.kind not in _IN_FORWARD:
             raise GraphError(f"layer {node.name!r} is of the kind {node.kind!r}, which has no form in the student yet")
+        unknown = unknown_attribute(node, _KNOWN)
+        if unknown:
+            raise GraphError(f"layer {node.name!r} ({node.kind}) has {unknown}, which has no form in the student yet")
 
 
 class EquivalentAnn(Student):

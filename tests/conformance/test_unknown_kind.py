@@ -247,10 +247,16 @@ def add_novelty(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KINDS[kind], "attributes", more, raising=False)
 
 
-BACKENDS: dict[str, Callable[[Bundle], Any]] = {
-    "device plan": lambda bundle: compile_bundle(bundle),
-    "ONNX": lambda bundle: build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta),
-    "equivalent ANN": lambda bundle: build_ann(bundle.analysis),
+def student(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.student.analyse", lambda graph: bundle.analysis)  # it has been analysed without
+    Student(bundle.graph)(torch.zeros((1, 3, *[bundle.analysis.align] * 2)))
+
+
+BACKENDS: dict[str, Callable[[Bundle, pytest.MonkeyPatch], Any]] = {
+    "device plan": lambda bundle, _: compile_bundle(bundle),
+    "ONNX": lambda bundle, _: build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta),
+    "equivalent ANN": lambda bundle, _: build_ann(bundle.analysis),
+    "PyTorch": student,
 }
 WORDS = [(kind, name) for kind in USUAL for name, what in KINDS[kind].attributes.items() if isinstance(what, Word)]
 
@@ -262,21 +268,21 @@ def test_an_attribute_that_a_backend_does_not_know_is_refused_unless_it_has_its_
     used, at_its_default = (with_attribute(kind, "novelty", value) for value in (3, 0))
     add_novelty(kind, monkeypatch)
     with pytest.raises((PlanError, ExportError, GraphError), match=f"(?i)layer '.*'.*({kind}).*novelty = 3|'{kind}'"):
-        BACKENDS[backend](used)
+        BACKENDS[backend](used, monkeypatch)
     if kind in USUAL:
-        BACKENDS[backend](at_its_default)
+        BACKENDS[backend](at_its_default, monkeypatch)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("kind", "name"), WORDS)
-def test_a_word_that_a_backend_does_not_know_is_refused(kind, name, backend):
+def test_a_word_that_a_backend_does_not_know_is_refused(kind, name, backend, monkeypatch):
     pytest.importorskip("onnx")
     bundle = with_attribute(kind, name, "other")
     if backend == "equivalent ANN" and kind == "lif":
         build_ann(bundle.analysis)  # ReLU, whatever the neurons are
         return
     with pytest.raises((PlanError, ExportError, GraphError), match=f"(?i)layer '.*' \\({kind}\\) has {name} = 'other'"):
-        BACKENDS[backend](bundle)
+        BACKENDS[backend](bundle, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", USUAL)
