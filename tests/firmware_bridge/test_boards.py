@@ -119,9 +119,9 @@ def test_a_file_has_one_board_and_boards_of_this_machine_come_first():
 
 def test_a_network_with_a_kind_that_the_device_plan_does_not_have_is_refused_when_it_is_loaded():
     bundle = bundled(*random_network(5))
-    nodes = tuple(replace(node, kind="maximum") if node.kind == "lif" else node for node in bundle.graph.nodes)
+    nodes = tuple(replace(node, kind="unheard_of") if node.kind == "lif" else node for node in bundle.graph.nodes)
     analysis = replace(bundle.analysis, graph=replace(bundle.graph, nodes=nodes))
-    with Native() as native, pytest.raises(BoardError, match="is of the kind 'maximum'"):
+    with Native() as native, pytest.raises(BoardError, match="is of the kind 'unheard_of'"):
         native.load(replace(bundle, graph=analysis.graph, analysis=analysis))
 
 
