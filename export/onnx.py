@@ -33,7 +33,7 @@ from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from simulator.kinds.layer import Value
 from simulator.reference import Reference
 
-if TYPE_CHECKING:  # both are asked for only where they are used, so that their absence can be said in a sentence
+if TYPE_CHECKING:  # imported only where they are used, so that a missing package is reported in a sentence
     import onnx
     import onnxruntime
 

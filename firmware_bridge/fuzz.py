@@ -2,7 +2,7 @@
 
 plans: damaged plans and tiles for the core. frames: damaged, impossible and sound frames for the board's end of the
 link. Both are compiled with the address and undefined-behaviour sanitizers; the plans come from small networks that
-together have every kind of node. Exit code 0: no crash, nothing out of bounds, no answer amiss; 1: the seed to look at
+together have every kind of node. Exit code 0: no crash, nothing out of bounds, no wrong answer; 1: the seed to look at
 is printed, and `--seed S --count 1` repeats it.
 """
 

@@ -76,7 +76,7 @@ class Link:
     def __init__(self, transport: Transport, patience: Patience | None = None):
         self._transport, self._patience = transport, patience or Patience()
         self._frames, self._sequence = Frames(), 0
-        self._job = secrets.randbits(32)  # or a result of another host would be taken for one's own
+        self._job = secrets.randbits(32)  # so that no other host's result is mistaken for this one's
         self._waiting: list[Frame] = []
         self._piece = 0
         self.repeated = 0

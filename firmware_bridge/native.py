@@ -1,4 +1,4 @@
-"""The C core in this process: plans opened, pictures restored, layers looked into."""
+"""The C core in this process: plans opened, pictures restored, layers inspected."""
 
 from __future__ import annotations
 

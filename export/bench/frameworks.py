@@ -252,9 +252,7 @@ class FrameworkNet(Student):
             current = current.unflatten(0, (steps, -1)).sum(0)
         if node.name in self._biases:
             current = current + self._biases[node.name]
-        if (
-            node.kind == "window"
-        ):  # everything at the first step, then nothing; whoever reads it takes the sum of spikes
+        if node.kind == "window":  # its whole input at the first step, then nothing; its readers take the sum of spikes
             later = torch.zeros_like(current)[None].expand(steps - 1, *current.shape)
             return self._neurons[node.name](torch.cat([current[None], later])).sum(0), self._no_count
         if static:
@@ -273,7 +271,7 @@ def without_leak(node: Node, own: Tensors) -> tuple[Node, Tensors]:
 
 
 def fold_biases(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, npt.NDArray[np.int32]]]:
-    """The same network with the neurons' biases in the spiking convolution that nothing but them reads."""
+    """The same network with the neurons' biases in the spiking convolution that only these neurons read."""
     changed, nodes = dict(tensors), {node.name: node for node in graph.nodes}
     for node in graph.nodes:
         source = nodes[node.inputs[0]] if node.kind == "lif" else None

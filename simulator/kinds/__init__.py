@@ -1,8 +1,8 @@
 """The kinds of nodes a network is made of: one file each, with everything that the simulator knows of it.
 
 A new kind is a new file here, named like the kind, with one class that derives from `simulator.kinds.base.Kind`; it is
-found by itself, and so are its bundles, its statistics and its place in the conformance suite. What each kind computes
-stands in one page in `simulator/reference.py`.
+found automatically, and with it come its bundles, its statistics and its place in the conformance suite. The page in
+`simulator/reference.py` lists what each kind computes.
 """
 
 from __future__ import annotations

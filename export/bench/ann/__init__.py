@@ -5,8 +5,8 @@ concatenations and enlargements; the T-sum and the roundings fall away, and so d
 nothing to choose from. Attention over channels and space stays (the hard sigmoid's slope and offset are part of the
 convolution before it). Every convolution has a bias, as after folding a normalisation.
 
-The weights are random (He initialisation, the last convolution small), for nobody trained this network: it is there
-to be timed and counted. Time does not depend on their values; that activations are ordinary numbers is tested.
+The weights are random (He initialisation, the last convolution small): this network was never trained, it is there to
+be timed and counted. Time does not depend on their values; that activations are ordinary numbers is tested.
 
 Channels of space_to_depth and depth_to_space are ordered (dy, dx, c) here, the one order that ONNX and TFLite share.
 `to_onnx`, `to_tflite` and `to_torch` write it for their runtimes; `evaluate` is what they must equal.
