@@ -19,7 +19,6 @@ from simulator.graph import Graph, Node
 from simulator.network import Network
 from tests.edge.files import Run
 
-
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # as the command sets it; tests that store a video first come too early
 
 
