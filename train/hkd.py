@@ -500,7 +500,7 @@ def main(arguments: list[str] | None = None) -> int:
             teacher = load_teacher(options.teacher, weights).to(world.device).channels_last()
         finished = train(
             settings_of(options),
-            [image for folder in options.data for image in load_images(folder)],
+            load_images(*options.data),
             teacher,
             out,
             Budget(options.steps, options.minutes * 60 if options.minutes else None),
