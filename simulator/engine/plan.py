@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import INT16_LIMIT, Analysis
+from simulator.analysis import INT16_LIMIT, INT32_LIMIT, Analysis
 from simulator.engine.tables import (
+    WINOGRAD_SCALE,
     DenseTable,
     NeuronTable,
     PointTable,
@@ -30,6 +31,7 @@ from simulator.engine.tables import (
     padded,
     point_table,
     spike_tables,
+    winograd_tables,
 )
 from simulator.graph import Graph, GraphError, Node
 from simulator.kinds import kind_of
@@ -99,6 +101,7 @@ class Plan:
     spike_tables: Mapping[str, tuple[SpikeTable, ...]]
     point_tables: Mapping[str, PointTable]
     dense_tables: Mapping[str, tuple[DenseTable, ...]]
+    winograd_tables: Mapping[str, tuple[DenseTable, ...]]
     neuron_tables: Mapping[str, NeuronTable]
 
 
@@ -130,6 +133,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     spikes: dict[str, tuple[SpikeTable, ...]] = {}
     points: dict[str, PointTable] = {}
     dense: dict[str, tuple[DenseTable, ...]] = {}
+    winograd: dict[str, tuple[DenseTable, ...]] = {}
     fire: dict[str, NeuronTable] = {}
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
@@ -142,10 +146,17 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
             else:
                 spikes[name] = spike_tables(node, own[name], form.size == 4)
         elif node.kind == "dense_conv":
-            dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4)
+            rounding = [reader for reader in readers[name] if name in inlined and reader.kind == "requantise"]
+            shift = rounding[0]["shift"] if rounding else 0
+            half = (1 << shift) >> 1
+            # Four times the sums and their rounding stay within int32, and a shift by two bits more does.
+            if WINOGRAD_SCALE * (analysis.bounds[name] + half) <= INT32_LIMIT:
+                winograd[name] = winograd_tables(node, own[name], analysis.values[node.inputs[0]].magnitude, half)
+            if not winograd.get(name):
+                dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4, half)
         elif node.kind == "lif":
             fire[name] = neuron_table(own[name], form.lanes, _wide_membrane(node, analysis, forms))
-    return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, fire)
+    return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, winograd, fire)
 
 
 def known(node: Node) -> bool:

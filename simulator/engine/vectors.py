@@ -2,8 +2,8 @@
 
 `load(I16X32, address)` is a <32 x i16> of LLVM, which turns it into one AVX-512 register, two of AVX2 or four of NEON;
 `a + b`, `a - b`, `a * b`, `a & b`, `a ^ b` and `a >> b` work lane by lane and wrap around. Addresses are int64 and need
-no alignment beyond that of one element. Nothing here knows the machine but `list_ones` and `dot`, which pick the
-instruction made for them where there is one.
+no alignment beyond that of one element. Nothing here knows the machine but `list_ones`, `dot` and what uses it,
+which pick the instruction made for them where there is one.
 """
 
 from __future__ import annotations
@@ -425,37 +425,82 @@ def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
     return parts[0]
 
 
+def _dot(builder: Any, total: Any, a: Any, b: Any) -> Any:
+    # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
+    features = x86_features()
+    for feature, name, lanes in (
+        ("avx512bw", "avx512.pmaddw.d.512", 16), ("avx2", "avx2.pmadd.wd", 8), ("sse2", "sse2.pmadd.wd", 4),
+    ):  # fmt: skip
+        if feature in features:
+            return builder.add(total, _in_parts(builder, f"llvm.x86.{name}", lanes, a, b))
+    empty = ir.Constant(I16X32.ir, ir.Undefined)
+    for parity in (0, 1):
+        index = ir.Constant(ir.VectorType(I32, 16), list(range(parity, 32, 2)))
+        x, y = (builder.sext(builder.shuffle_vector(v, empty, index), I32X16.ir) for v in (a, b))
+        total = builder.add(total, builder.mul(x, y))
+    return total
+
+
 @intrinsic
 def dot(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
     """total[i] + a[2i] b[2i] + a[2i+1] b[2i+1]: <16 x i32> from pairs of 16-bit lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
-        features = x86_features()
-        for feature, name, lanes in (
-            ("avx512bw", "avx512.pmaddw.d.512", 16), ("avx2", "avx2.pmadd.wd", 8), ("sse2", "sse2.pmadd.wd", 4),
-        ):  # fmt: skip
-            if feature in features:
-                return builder.add(args[0], _in_parts(builder, f"llvm.x86.{name}", lanes, *args[1:]))
-        empty = ir.Constant(I16X32.ir, ir.Undefined)
-        result = args[0]
-        for parity in (0, 1):
-            index = ir.Constant(ir.VectorType(I32, 16), list(range(parity, 32, 2)))
-            x, y = (builder.sext(builder.shuffle_vector(v, empty, index), I32X16.ir) for v in args[1:])
-            result = builder.add(result, builder.mul(x, y))
-        return result
+        return _dot(builder, *args)
 
     return I32X16(I32X16, I16X32, I16X32), generate
 
 
-@intrinsic
-def pairs(typingctx: Any, a: Any) -> Any:
-    """<16 x i32> seen as <32 x i16>."""
+def outer_product(bits: int, pixels: int, vectors: int) -> tuple[Any, Any, Any]:
+    """Functions that keep sums of `pixels` x `vectors` of 16 lanes of int32 in registers (a tuple, pixel by pixel):
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], I16X32.ir)
+    begin(address) -> the sums, `vectors` at the address for each pixel;
+    advance(sums, weights, at, step) -> the sums and the products of `vectors` of weights with the 4 bytes at
+    at + p step for pixel p: an int32, or (bits = 16) two int16, with pairs of int16 in each lane of weights;
+    keep(sums, address): store all sums one after another.
+    """
+    kind, weight = types.UniTuple(I32X16, pixels * vectors), I16X32 if bits == 16 else I32X16
 
-    return I16X32(I32X16), generate
+    def loaded(builder: Any, address: Any, vector: Vector) -> list[Any]:
+        places = [builder.add(address, ir.Constant(I64, 64 * v)) for v in range(vectors)]
+        return [builder.load(_at(builder, at, vector.ir), align=vector.bits // 8) for at in places]
+
+    @intrinsic
+    def begin(typingctx: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return cgutils.pack_array(builder, loaded(builder, args[0], I32X16) * pixels)
+
+        return kind(types.int64), generate
+
+    @intrinsic
+    def advance(typingctx: Any, sums: Any, weights: Any, at: Any, step: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sums, weights = cgutils.unpack_tuple(builder, args[0]), loaded(builder, args[1], weight)
+            result = []
+            for p in range(pixels):
+                place = builder.add(args[2], builder.mul(args[3], ir.Constant(I64, p)))
+                number = _broadcast(builder, builder.load(_at(builder, place, I32), align=2), I32X16.ir)
+                for v in range(vectors):
+                    total = sums[p * vectors + v]
+                    if bits == 16:
+                        result.append(_dot(builder, total, weights[v], builder.bitcast(number, I16X32.ir)))
+                    else:
+                        result.append(builder.add(total, builder.mul(weights[v], number)))
+            return cgutils.pack_array(builder, result)
+
+        return kind(kind, types.int64, types.int64, types.int64), generate
+
+    @intrinsic
+    def keep(typingctx: Any, sums: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            for i, total in enumerate(cgutils.unpack_tuple(builder, args[0])):
+                to = builder.add(args[1], ir.Constant(I64, 64 * i))
+                builder.store(total, _at(builder, to, I32X16.ir), align=4)
+            return context.get_dummy_value()
+
+        return types.void(kind, types.int64), generate
+
+    return begin, advance, keep
 
 
 @intrinsic

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.engine.kernels.dense import SUMS, TILES
 from simulator.engine.layout import Memory
 from simulator.engine.records import (
     FIELDS,
@@ -29,6 +30,7 @@ from simulator.engine.records import (
     Requantise,
     Store,
     TimeSum,
+    Winograd,
     numbers,
     widths,
 )
@@ -36,6 +38,7 @@ from simulator.engine.tables import ALIGNMENT, LANES, padded
 from simulator.graph import IMAGE_GRID, Node
 
 NOWHERE = Place(0, 0, 0, 0, 0)
+INT32 = -(1 << 31), (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Writer:
         else:
             # A convolution's blocks run over the end of a row: they go to scratch. The others write where it is kept.
             blocks = node.kind in ("conv", "dense_conv") and node.name not in self.plan.point_tables
+            blocks = blocks or self._multiplies(node)
             direct = self.step.stored and not blocks
             value = self.memory.place(node.name) if direct else self._scratch_row(node.name)
             self._evaluate(node, value)
@@ -176,8 +180,18 @@ class Writer:
         else:
             raise AssertionError(f"layer {node.name!r}: {node.kind} is not computed by rows")
 
+    def _multiplies(self, node: Node) -> bool:
+        """Whether a requantise is computed at once with the real-valued convolution before it."""
+        source = node.inputs[0]
+        return (
+            node.kind == "requantise" and source in self.plan.inlined and self.graph.node(source).kind == "dense_conv"
+        )
+
     def _requantise(self, node: Node, out: Place) -> None:
         form, given = self.plan.forms[node.name], self.plan.forms[node.inputs[0]]
+        if self._multiplies(node):
+            self._dense_conv(self.graph.node(node.inputs[0]), out, node)
+            return
         source = self._operand(node.inputs[0])
         self.emit(
             Requantise(
@@ -284,23 +298,39 @@ class Writer:
                 )
             )  # fmt: skip
 
-    def _dense_conv(self, node: Node, out: Place) -> None:
+    def _dense_conv(self, node: Node, out: Place, rounding: Node | None = None) -> None:
+        """rounding: the requantise that follows, if it is computed at once."""
         source = node.inputs[0]
-        given, form = self.plan.forms[source], self.plan.forms[node.name]
+        given, form = self.plan.forms[source], self.plan.forms[rounding.name if rounding else node.name]
         height, width = self.layout.extent(source)
         place = self.memory.place(source)
         kernel, stride = node["kernel"], node["stride"]
-        for table in self.plan.dense_tables[node.name]:
-            columns = padded(self.block, 8) * stride + kernel
-            rows = self._scratch(kernel * columns * table.channels * given.size + 128)
+        shift, low, high = (rounding["shift"], rounding["lo"], rounding["hi"]) if rounding else (0, *INT32)
+        for table in self.plan.winograd_tables.get(node.name, ()):
+            vectors = -(-table.channels // (2 * LANES))
+            tiles = 16 * TILES * ALIGNMENT
+            self.emit(
+                Winograd(
+                    steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
+                    zeros=self.memory.zeros, height=height, width=width, padding=node["padding"],
+                    inputs=Scratch(self._scratch(tiles * vectors)), vectors_in=vectors,
+                    products=Scratch(self._scratch(tiles * table.vectors)), pairs=table.channels // 2,
+                    weight=table.weight, vectors=table.vectors, chunks=table.chunks,
+                    out=out._replace(address=out.address + table.first_lane * form.size), pixel=form.pixel_bytes,
+                    bias=table.bias, wide=form.size == 4, shift=shift + 2, low=low, high=high,
+                )
+            )  # fmt: skip
+        for table in self.plan.dense_tables.get(node.name, ()):
+            strip = kernel * ((SUMS - 1) * stride + kernel) * given.pixel_bytes
             self.emit(
                 DenseConv(
                     steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
                     height=height, width=width, kernel=kernel, stride=stride, padding=node["padding"],
-                    wide_source=given.size == 4, rows=Scratch(rows), channels=table.channels, weight=table.weight,
-                    chunk=table.weight[0].nbytes, chunks=table.chunks,
+                    wide_source=given.size == 4, rows=Scratch(self._scratch(8 * kernel)),
+                    strip=Scratch(self._scratch(strip)), sums=Scratch(self._scratch(SUMS * ALIGNMENT)),
+                    taps=table.channels * given.size, weight=table.weight, vectors=table.vectors, chunks=table.chunks,
                     out=out._replace(address=out.address + table.first_lane * form.size), pixel=form.pixel_bytes,
-                    bias=table.bias, wide=form.size == 4,
+                    bias=table.bias, wide=form.size == 4, shift=shift, low=low, high=high,
                 )
             )  # fmt: skip
 

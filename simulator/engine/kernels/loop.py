@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulator.engine.kernels.dense import dense_conv, winograd
 from simulator.engine.kernels.neurons import count_spikes, lif
-from simulator.engine.kernels.numbers import add, dense_conv, requantise, store_row, time_sum
+from simulator.engine.kernels.numbers import add, requantise, store_row, time_sum
 from simulator.engine.kernels.picture import pixels, readout
 from simulator.engine.kernels.places import inline
 from simulator.engine.kernels.spikes import conv, point_conv
@@ -24,6 +25,7 @@ from simulator.engine.records import (
     STORE,
     TASK,
     TIME_SUM,
+    WINOGRAD,
 )
 from simulator.engine.vectors import add_atomic, claim, load_atomic, wait_a_moment, yield_processor
 
@@ -38,7 +40,7 @@ def _run(records: Any, task: Any, first: int, end: int) -> None:
     is even, and so is the end unless it is the row's: 32 lanes are written at once.
 
     `height` rows (1, or 2 with `first` even) go through the records together: a convolution of spikes computes both at
-    once if its blocks are two rows high; the others take them one by one.
+    once if its blocks are two rows high, and one by Winograd's filtering always; the others take them one by one.
     """
     height, right, block = task[TASK.height], task[TASK.end_column], task[TASK.block]
     for top in range(first, end, height):
@@ -49,6 +51,9 @@ def _run(records: Any, task: Any, first: int, end: int) -> None:
                 operation = op[OPERATION]
                 if operation == CONV.operation and op[CONV.rows] == 2:
                     conv(op, top, x, n)
+                    continue
+                if operation == WINOGRAD.operation:
+                    winograd(op, top, x, n)
                     continue
                 for y in range(top, min(top + height, end)):
                     if operation == CONV.operation:
