@@ -21,7 +21,7 @@ OPERATION = 0  # the field that says which
 
 # What both sides keep to: kernels write so far beyond what they were asked for, and there must be room for it.
 SLACK = 512  # bytes: vectors may run over the end of anything by less than this
-OVERRUN = 16  # pixels beyond a block of columns that an operation may compute in scratch memory
+OVERRUN = 32  # pixels beyond a block of columns that an operation may compute in scratch memory
 MARGIN = 2  # and to the left of it
 ROOM = 4  # events that may fill up a column of a list
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
@@ -195,12 +195,11 @@ class Winograd(NamedTuple):
 
     steps: int
     source: Place
-    zeros: int  # address of a row of zeros
     height: int
     width: int
     padding: int
-    inputs: Number  # scratch memory for combined inputs
-    vectors_in: int  # of 32 channels
+    strip: Number  # scratch memory for columns at the border
+    inputs: Number  # and for combined inputs
     products: Number  # and for products
     pairs: int  # of channels
     weight: Number

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.engine.kernels.dense import SUMS, TILES
+from simulator.engine.kernels.dense import ABREAST, SUMS, TILE
 from simulator.engine.layout import Memory
 from simulator.engine.records import (
     FIELDS,
@@ -307,14 +307,15 @@ class Writer:
         kernel, stride = node["kernel"], node["stride"]
         shift, low, high = (rounding["shift"], rounding["lo"], rounding["hi"]) if rounding else (0, *INT32)
         for table in self.plan.winograd_tables.get(node.name, ()):
-            vectors = -(-table.channels // (2 * LANES))
-            tiles = 16 * TILES * ALIGNMENT
+            tiles = ABREAST // table.vectors
+            inputs = padded(table.channels, 2 * LANES) // (2 * LANES) * tiles * TILE
             self.emit(
                 Winograd(
                     steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
-                    zeros=self.memory.zeros, height=height, width=width, padding=node["padding"],
-                    inputs=Scratch(self._scratch(tiles * vectors)), vectors_in=vectors,
-                    products=Scratch(self._scratch(tiles * table.vectors)), pairs=table.channels // 2,
+                    height=height, width=width, padding=node["padding"],
+                    strip=Scratch(self._scratch(4 * (2 * tiles + 2) * given.pixel_bytes)),
+                    inputs=Scratch(self._scratch(inputs)),
+                    products=Scratch(self._scratch(ABREAST * TILE)), pairs=table.channels // 2,
                     weight=table.weight, vectors=table.vectors, chunks=table.chunks,
                     out=out._replace(address=out.address + table.first_lane * form.size), pixel=form.pixel_bytes,
                     bias=table.bias, wide=form.size == 4, shift=shift + 2, low=low, high=high,

@@ -26,7 +26,8 @@ from simulator.engine.vectors import (
 )
 
 SUMS = 16 if "avx512bw" in x86_features() else 4  # of 16 lanes, that the registers hold
-TILES = 8  # 2x2 output pixels each, that share a load of weights
+ABREAST = 16  # vectors of products of each combination: so many tiles of 2x2 output pixels go together, or half of it
+TILE = 16 * 64  # bytes of combined inputs of a tile, for 32 channels
 BOTH = 5  # the product (of 16) that is added to all four pixels of a tile
 
 
@@ -52,22 +53,22 @@ def _find_rows(op: Any, t: int, y: int) -> Any:
 
 
 @inline
-def _copy_columns(op: Any, first: int, end: int, column: int, columns: int) -> None:
-    """Copy input rows first .. end - 1 under the kernel to scratch memory, `columns` from `column` on, some of which
-    lie beyond the border: zeros."""
-    pixel, step = op[DENSE_CONV.taps], op[DENSE_CONV.source + PLACE.column]
+def _copy_columns(to: int, row: int, step: int, column: int, columns: int, width: int) -> None:
+    """Copy `columns` of an input row from `column` on to scratch memory, zeros for those that lie beyond the border
+    (all of them if the row does: address 0). step: bytes from column to column.
+
+    Every copy may run over by less than a vector: the next column, or row, overwrites what it left there.
+    """
     zero = splat(I16X32, 0)
-    for k in range(first, end):
-        source, to = load_i64(op[DENSE_CONV.rows] + 8 * k), op[DENSE_CONV.strip] + k * columns * step
-        # Every copy may run over by less than a vector: the next column, or row, overwrites what it left there.
-        for c in range(column, column + columns):
-            if 0 <= c < op[DENSE_CONV.width]:
-                for i in range(0, pixel, 64):
-                    store(to + i, load(I16X32, source + c * step + i))
-            else:
-                for i in range(0, pixel, 64):
-                    store(to + i, zero)
-            to += step
+    first = min(max(-column, 0), columns)
+    end = max(min(width - column, columns), first) if row != 0 else first
+    for i in range(0, first * step, 64):
+        store(to + i, zero)
+    source = row + column * step
+    for i in range(first * step, end * step, 64):
+        store(to + i, load(I16X32, source + i))
+    for i in range(end * step, columns * step, 64):
+        store(to + i, zero)
 
 
 def _dense(bits: int, vectors: int) -> Any:
@@ -92,7 +93,9 @@ def _dense(bits: int, vectors: int) -> Any:
             left = (x + p) * stride - op[DENSE_CONV.padding]
             direct = left >= 0 and left + columns <= op[DENSE_CONV.width]
             if not direct:
-                _copy_columns(op, first, end, left, columns)
+                for k in range(first, end):
+                    row = load_i64(op[DENSE_CONV.rows] + 8 * k)
+                    _copy_columns(strip + k * columns * column, row, column, left, columns, op[DENSE_CONV.width])
             for chunk in range(op[DENSE_CONV.chunks]):
                 added = begin(op[DENSE_CONV.bias] + 64 * vectors * chunk)
                 weights = op[DENSE_CONV.weight] + (chunk * kernel + first) * row_weights
@@ -136,125 +139,97 @@ def dense_conv(op: Any, y: int, x: int, n: int) -> None:
 
 
 @force_inline
-def _column(rows: Any, steps: Any, c: int, inside: bool, zeros: int) -> Any:
-    """Four inputs of column c one below the other, combined."""
-    a = load(I16X32, rows[0] + c * steps[0] if inside else zeros)
-    b = load(I16X32, rows[1] + c * steps[1] if inside else zeros)
-    d = load(I16X32, rows[2] + c * steps[2] if inside else zeros)
-    e = load(I16X32, rows[3] + c * steps[3] if inside else zeros)
-    return a - d, b + d, d - b, b - e
+def _column(at: int, rows: Any) -> Any:
+    """Four inputs one below the other, combined."""
+    a, b = load(I16X32, rows[0] + at), load(I16X32, rows[1] + at)
+    c, d = load(I16X32, rows[2] + at), load(I16X32, rows[3] + at)
+    return a - c, b + c, c - b, b - d
 
 
 @force_inline
-def _row(op: Any, t: int, y: int) -> Any:
-    """Address of the input's row y and bytes from column to column; beyond the border all columns are one zero."""
-    if 0 <= y < op[WINOGRAD.height]:
-        row = place(op, WINOGRAD.source, y, 0) + t * op[WINOGRAD.source + PLACE.step]
-        return row, op[WINOGRAD.source + PLACE.column]
-    return op[WINOGRAD.zeros], 0
-
-
-@force_inline
-def _put_tile(to: int, apart: int, a: Any, b: Any, c: Any, d: Any) -> None:
+def _put_tile(to: int, a: Any, b: Any, c: Any, d: Any) -> None:
     """Four columns of a row of combined inputs, combined."""
     store(to, a - c)
-    store(to + apart, b + c)
-    store(to + 2 * apart, c - b)
-    store(to + 3 * apart, b - d)
+    store(to + 64, b + c)
+    store(to + 128, c - b)
+    store(to + 192, b - d)
 
 
 @inline
-def _transform(op: Any, t: int, y: int, x: int) -> None:
-    """B^T d B of the inputs d of each of TILES tiles: 16 times [tiles, vectors of 32 channels]."""
-    top, left = y - op[WINOGRAD.padding], x - op[WINOGRAD.padding]
-    (r0, s0), (r1, s1), (r2, s2), (r3, s3) = (
-        _row(op, t, top),
-        _row(op, t, top + 1),
-        _row(op, t, top + 2),
-        _row(op, t, top + 3),
-    )
-    zeros, width, steps = op[WINOGRAD.zeros], op[WINOGRAD.width], (s0, s1, s2, s3)
-    tile = 64 * op[WINOGRAD.vectors_in]
-    apart = TILES * tile
-    for v in range(op[WINOGRAD.vectors_in]):
-        rows = r0 + 64 * v, r1 + 64 * v, r2 + 64 * v, r3 + 64 * v
-        a0, a1, a2, a3 = _column(rows, steps, left, 0 <= left < width, zeros)
-        b0, b1, b2, b3 = _column(rows, steps, left + 1, 0 <= left + 1 < width, zeros)
-        for i in range(TILES):
-            c = left + 2 * i + 2
-            c0, c1, c2, c3 = _column(rows, steps, c, 0 <= c < width, zeros)
-            d0, d1, d2, d3 = _column(rows, steps, c + 1, 0 <= c + 1 < width, zeros)
-            to = op[WINOGRAD.inputs] + tile * i + 64 * v
-            _put_tile(to, apart, a0, b0, c0, d0)
-            _put_tile(to + 4 * apart, apart, a1, b1, c1, d1)
-            _put_tile(to + 8 * apart, apart, a2, b2, c2, d2)
-            _put_tile(to + 12 * apart, apart, a3, b3, c3, d3)
+def _transform(rows: Any, at: int, step: int, pairs: int, tiles: int, to: int) -> None:
+    """B^T d B of the inputs d of each of so many tiles: [vectors of 32 channels, tiles, 16, 32].
+
+    rows: addresses of four rows of input; at: bytes to the first column; step: from column to column.
+    """
+    for v in range(0, pairs, 16):
+        column = at + 4 * v
+        a0, a1, a2, a3 = _column(column, rows)
+        b0, b1, b2, b3 = _column(column + step, rows)
+        for _ in range(tiles):
+            column += 2 * step
+            c0, c1, c2, c3 = _column(column, rows)
+            d0, d1, d2, d3 = _column(column + step, rows)
+            _put_tile(to, a0, b0, c0, d0)
+            _put_tile(to + 256, a1, b1, c1, d1)
+            _put_tile(to + 512, a2, b2, c2, d2)
+            _put_tile(to + 768, a3, b3, c3, d3)
+            to += TILE
             a0, a1, a2, a3, b0, b1, b2, b3 = c0, c1, c2, c3, d0, d1, d2, d3
 
 
-def _winograd(vectors: int) -> Any:
-    """TILES tiles of a convolution, `vectors` of 16 output lanes at a time."""
-    pixels = min(TILES, SUMS // vectors)
+def _multiply(vectors: int) -> Any:
+    """Products of combined inputs and weights of each of the 16 combinations, for `vectors` of 16 output lanes."""
+    tiles, pixels = ABREAST // vectors, SUMS // vectors
     begin, advance, keep = outer_product(16, pixels, vectors)
 
     @inline
-    def multiply(op: Any, chunk: int) -> None:
-        """Products of each of the 16 combinations: 16 times [tiles, vectors of 16 lanes]."""
-        tile = 64 * op[WINOGRAD.vectors_in]
-        pairs = op[WINOGRAD.pairs]
-        bias = op[WINOGRAD.bias] + 128 * vectors * chunk
-        weights_of_all = op[WINOGRAD.weight] + chunk * 16 * pairs * 64 * vectors
-        to = op[WINOGRAD.products]
-        at_all = op[WINOGRAD.inputs]
+    def multiply(inputs: int, pairs: int, weights: int, bias: int, to: int) -> None:
+        """To [16, tiles, vectors]. Takes what the operation is given as numbers, for to pass a record costs time."""
         for m in range(16):
-            for _ in range(0, TILES, pixels):
-                weights, at = weights_of_all, at_all
+            row = weights
+            for i in range(0, tiles, pixels):
+                weights, at = row, inputs + i * TILE + 64 * m
                 added = begin(bias + 64 * vectors if m == BOTH else bias)
-                for _ in range(pairs):
-                    added = advance(added, weights, at, tile)
-                    weights += 64 * vectors
-                    at += 4
+                for v in range(0, pairs, 16):
+                    for k in range(min(16, pairs - v)):
+                        added = advance(added, weights, at + 4 * k, TILE)
+                        weights += 64 * vectors
+                    at += tiles * TILE
                 keep(added, to)
                 to += pixels * vectors * 64
-                at_all += pixels * tile
-            weights_of_all += pairs * 64 * vectors
 
-    @inline
-    def convolve(op: Any, t: int, y: int, x: int, n: int) -> None:
-        pixel, wide = op[WINOGRAD.pixel], op[WINOGRAD.wide]
-        shift, piece = splat(I32X16, op[WINOGRAD.shift]), 64 if wide else 32
-        low, high = splat(I32X16, op[WINOGRAD.low]), splat(I32X16, op[WINOGRAD.high])
-        upper = place(op, WINOGRAD.out, y, 0) + t * op[WINOGRAD.out + PLACE.step]
-        lower = upper + op[WINOGRAD.out + PLACE.row]
-        for p in range(0, n, 2 * TILES):
-            _transform(op, t, y, x + p)
-            for chunk in range(op[WINOGRAD.chunks]):
-                multiply(op, chunk)
-                for i in range(TILES * vectors):
-                    at = op[WINOGRAD.products] + 64 * i
-                    a, b = _down(at, 0, vectors)
-                    c, d = _down(at, 1, vectors)
-                    e, f = _down(at, 2, vectors)
-                    g, h = _down(at, 3, vectors)
-                    to = (p + 2 * (i // vectors)) * pixel + (vectors * chunk + i % vectors) * piece
-                    _put_rounded(upper + to, wide, a + c + e, shift, low, high)
-                    _put_rounded(upper + to + pixel, wide, c - e - g, shift, low, high)
-                    _put_rounded(lower + to, wide, b + d + f, shift, low, high)
-                    _put_rounded(lower + to + pixel, wide, d - f - h, shift, low, high)
+    return multiply
 
-    return convolve
+
+_multiply_one, _multiply_two = _multiply(1), _multiply(2)
 
 
 @force_inline
-def _down(at: int, column: int, vectors: int) -> Any:
+def _down(at: int, column: int) -> Any:
     """A column of four products, combined."""
-    apart = TILES * vectors * 64
+    apart = ABREAST * 64
     a, b = load(I32X16, at + column * apart), load(I32X16, at + (4 + column) * apart)
     c, d = load(I32X16, at + (8 + column) * apart), load(I32X16, at + (12 + column) * apart)
     return a + b + c, b - c - d
 
 
-_winograd_one, _winograd_two = _winograd(1), _winograd(2)
+@inline
+def _sum_tiles(
+    vectors: int, products: int, upper: int, lower: int, pixel: int, wide: int, shift: Any, low: Any, high: Any
+) -> None:
+    """A^T m A of the products m of each tile, rounded, to two rows of output."""
+    piece = 64 if wide else 32
+    for i in range(ABREAST):
+        at = products + 64 * i
+        a, b = _down(at, 0)
+        c, d = _down(at, 1)
+        e, f = _down(at, 2)
+        g, h = _down(at, 3)
+        to = 2 * (i // vectors) * pixel + i % vectors * piece
+        _put_rounded(upper + to, wide, a + c + e, shift, low, high)
+        _put_rounded(upper + to + pixel, wide, c - e - g, shift, low, high)
+        _put_rounded(lower + to, wide, b + d + f, shift, low, high)
+        _put_rounded(lower + to + pixel, wide, d - f - h, shift, low, high)
 
 
 @inline
@@ -266,8 +241,43 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
     whole: so sums are four times what they would be, and exact. Combined inputs are within 4 |d|, in int16.
     (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.)
     """
+    height, width, pairs, vectors = op[WINOGRAD.height], op[WINOGRAD.width], op[WINOGRAD.pairs], op[WINOGRAD.vectors]
+    step, strip, inputs = op[WINOGRAD.source + PLACE.column], op[WINOGRAD.strip], op[WINOGRAD.inputs]
+    products, weight, bias, chunks = op[WINOGRAD.products], op[WINOGRAD.weight], op[WINOGRAD.bias], op[WINOGRAD.chunks]
+    pixel, wide, row = op[WINOGRAD.pixel], op[WINOGRAD.wide], op[WINOGRAD.out + PLACE.row]
+    shift, low = splat(I32X16, op[WINOGRAD.shift]), splat(I32X16, op[WINOGRAD.low])
+    high = splat(I32X16, op[WINOGRAD.high])
+    top, left = y - op[WINOGRAD.padding], x - op[WINOGRAD.padding]
+    all_rows = top >= 0 and top + 4 <= height
+    tiles = ABREAST // vectors
+    columns = 2 * tiles + 2  # of the input under them
+    pitch = columns * step
     for t in range(op[WINOGRAD.steps]):
-        if op[WINOGRAD.vectors] == 1:
-            _winograd_one(op, t, y, x, n)
-        else:
-            _winograd_two(op, t, y, x, n)
+        source = t * op[WINOGRAD.source + PLACE.step]
+        a = place(op, WINOGRAD.source, top, 0) + source if 0 <= top < height else 0
+        b = place(op, WINOGRAD.source, top + 1, 0) + source if 0 <= top + 1 < height else 0
+        c = place(op, WINOGRAD.source, top + 2, 0) + source if 0 <= top + 2 < height else 0
+        d = place(op, WINOGRAD.source, top + 3, 0) + source if 0 <= top + 3 < height else 0
+        out = place(op, WINOGRAD.out, y, 0) + t * op[WINOGRAD.out + PLACE.step]
+        for p in range(0, n, 2 * tiles):
+            column = left + p
+            if all_rows and column >= 0 and column + columns <= width:
+                _transform((a, b, c, d), column * step, step, pairs, tiles, inputs)
+            else:
+                _copy_columns(strip, a, step, column, columns, width)
+                _copy_columns(strip + pitch, b, step, column, columns, width)
+                _copy_columns(strip + 2 * pitch, c, step, column, columns, width)
+                _copy_columns(strip + 3 * pitch, d, step, column, columns, width)
+                _transform((strip, strip + pitch, strip + 2 * pitch, strip + 3 * pitch), 0, step, pairs, tiles, inputs)
+            to = out + p * pixel
+            weights, biases = weight, bias
+            for _ in range(chunks):
+                if vectors == 1:
+                    _multiply_one(inputs, pairs, weights, biases, products)
+                    _sum_tiles(1, products, to, to + row, pixel, wide, shift, low, high)
+                else:
+                    _multiply_two(inputs, pairs, weights, biases, products)
+                    _sum_tiles(2, products, to, to + row, pixel, wide, shift, low, high)
+                weights += 16 * pairs * 64 * vectors
+                biases += 128 * vectors
+                to += vectors * (64 if wide else 32)
