@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.analysis import INT16_LIMIT, INT32_LIMIT, Analysis
+from simulator.engine.records import MOST_CHANGE
 from simulator.engine.tables import (
     WINOGRAD_SCALE,
     DenseTable,
@@ -33,7 +34,7 @@ from simulator.engine.tables import (
     spike_tables,
     winograd_tables,
 )
-from simulator.graph import Graph, GraphError, Node
+from simulator.graph import IMAGE_GRID, Graph, GraphError, Node
 from simulator.kinds import kind_of
 
 # Row operations compute these kinds, besides the picture at both ends: values in scratch memory or in place, ...
@@ -89,6 +90,21 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """clip((sum + half) >> shift, low, high): what becomes of a real-valued convolution's sums at once, in `size` bytes
+    each. It is the requantise or the readout that alone reads them; without one, nothing."""
+
+    shift: int
+    low: int
+    high: int
+    size: int
+
+    @property
+    def half(self) -> int:
+        return (1 << self.shift) >> 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """All of a network that does not depend on the image's size. tensors: {node: {part: int32 array}}."""
 
@@ -102,6 +118,7 @@ class Plan:
     point_tables: Mapping[str, PointTable]
     dense_tables: Mapping[str, tuple[DenseTable, ...]]
     winograd_tables: Mapping[str, tuple[DenseTable, ...]]
+    roundings: Mapping[str, Rounding]
     neuron_tables: Mapping[str, NeuronTable]
 
 
@@ -134,6 +151,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     points: dict[str, PointTable] = {}
     dense: dict[str, tuple[DenseTable, ...]] = {}
     winograd: dict[str, tuple[DenseTable, ...]] = {}
+    roundings: dict[str, Rounding] = {}
     fire: dict[str, NeuronTable] = {}
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
@@ -146,17 +164,16 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
             else:
                 spikes[name] = spike_tables(node, own[name], form.size == 4)
         elif node.kind == "dense_conv":
-            rounding = [reader for reader in readers[name] if name in inlined and reader.kind == "requantise"]
-            shift = rounding[0]["shift"] if rounding else 0
-            half = (1 << shift) >> 1
-            # Four times the sums and their rounding stay within int32, and a shift by two bits more does.
-            if WINOGRAD_SCALE * (analysis.bounds[name] + half) <= INT32_LIMIT:
-                winograd[name] = winograd_tables(node, own[name], analysis.values[node.inputs[0]].magnitude, half)
+            rounding = roundings[name] = _rounding(node, analysis, forms, readers, inlined)
+            # Four times the sums stay within int32.
+            if WINOGRAD_SCALE * (analysis.bounds[name] + rounding.half) <= INT32_LIMIT:
+                largest = analysis.values[node.inputs[0]].magnitude
+                winograd[name] = winograd_tables(node, own[name], largest, rounding.half)
             if not winograd.get(name):
-                dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4, half)
+                dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4, rounding.half)
         elif node.kind == "lif":
             fire[name] = neuron_table(own[name], form.lanes, _wide_membrane(node, analysis, forms))
-    return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, winograd, fire)
+    return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, winograd, roundings, fire)
 
 
 def known(node: Node) -> bool:
@@ -208,6 +225,24 @@ def _fused(
 
 def _enlarges(node: Node, mode: str) -> bool:
     return node.kind == "upsample" and known(node) and node["mode"] == mode
+
+
+def _rounding(
+    node: Node,
+    analysis: Analysis,
+    forms: Mapping[str, Form],
+    readers: Mapping[str, list[Node]],
+    inlined: frozenset[str],
+) -> Rounding:
+    if node.name in inlined:
+        reader = readers[node.name][0]
+        if reader.kind == "upsample":
+            reader = readers[reader.name][0]
+        if reader.kind == "requantise":
+            return Rounding(reader["shift"], reader["lo"], reader["hi"], forms[reader.name].size)
+        if reader.kind == "readout":
+            return Rounding(analysis.values[node.name].q - IMAGE_GRID, -MOST_CHANGE, MOST_CHANGE, 2)
+    return Rounding(0, -INT32_LIMIT - 1, INT32_LIMIT, forms[node.name].size)
 
 
 def _wide_membrane(node: Node, analysis: Analysis, forms: Mapping[str, Form]) -> bool:

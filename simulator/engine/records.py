@@ -25,6 +25,7 @@ OVERRUN = 32  # pixels beyond a block of columns that an operation may compute i
 MARGIN = 2  # and to the left of it
 ROOM = 4  # events that may fill up a column of a list
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
+MOST_CHANGE = 1 << 14  # grey levels: a larger change is clipped in any case
 COUNTERS = 16  # int64 of which threads that share tasks use the first; then come those of claims, one for each task
 
 # A number that is known when the record is written, or something that `writer.Writer` turns into one: an array (its

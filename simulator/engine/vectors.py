@@ -115,6 +115,49 @@ def store_64(typingctx: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
+class Record(types.Type):
+    """Numba type of a row of int64 that nothing changes while kernels run: `record[i]` is its number i.
+
+    An array would do, were it not for its reference count, which calls from kernel to kernel go through the memory of
+    all processors to change.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="record")
+
+
+@register_model(Record)
+class _RecordModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Record):
+        super().__init__(dmm, fe_type, I64)
+
+
+@intrinsic
+def record_at(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    return Record()(types.int64), generate
+
+
+@intrinsic
+def _number_of(typingctx: Any, record: Any, i: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.add(args[0], builder.shl(args[1], ir.Constant(I64, 3)))
+        number = builder.load(_at(builder, place, I64), align=8)
+        number.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return number
+
+    return types.int64(record, types.int64), generate
+
+
+@overload(operator.getitem, strict=False)  # as below
+def _get_number(record: Any, i: Any) -> Any:
+    if isinstance(record, Record):
+        return lambda record, i: _number_of(record, i)
+    return None
+
+
 @intrinsic
 def load(typingctx: Any, kind: Any, address: Any) -> Any:
     """The vector of type `kind` that lies at `address`."""
@@ -272,38 +315,51 @@ def _rearrange(order: tuple[int, ...]) -> Any:
     return rearrange
 
 
-# 2x2 pixels of 3 channels in 16 lanes, as two rows of bytes (row dy, column dx, channel c at 8 dy + 3 dx + c) and as
-# space-to-depth has them (4 c + 2 dy + dx). The other four lanes become zero (16 is a lane of zeros).
-pixels_to_depth = _rearrange((*(8 * dy + 3 * dx + c for c in range(3) for dy in (0, 1) for dx in (0, 1)), *[16] * 4))
+# Two neighbours of 2x2 pixels of 3 channels in 32 lanes, as two rows of bytes (neighbour i, row dy, column dx, channel c
+# at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (16 i + 4 c + 2 dy + dx). The other lanes become zero (32 is
+# a lane of zeros).
+pixels_to_depth = _rearrange(
+    tuple(
+        k
+        for i in (0, 1)
+        for k in (*(16 * dy + 6 * i + 3 * dx + c for c in range(3) for dy in (0, 1) for dx in (0, 1)), *[32] * 4)
+    )
+)
 depth_to_pixels = _rearrange(
-    tuple(k for dy in (0, 1) for k in (*(4 * c + 2 * dy + dx for dx in (0, 1) for c in range(3)), 16, 16))
+    tuple(
+        k
+        for dy in (0, 1)
+        for k in (*(16 * i + 4 * c + 2 * dy + dx for i in (0, 1) for dx in (0, 1) for c in range(3)), *[32] * 4)
+    )
 )
 
 
 @intrinsic
 def bytes_of_rows(typingctx: Any, upper: Any, lower: Any) -> Any:
-    """<16 x i16> of the 8 bytes at `upper` and the 8 at `lower`."""
+    """<32 x i16> of the 16 bytes at `upper` and the 16 at `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        eight = ir.VectorType(ir.IntType(8), 8)
-        rows = [builder.load(_at(builder, address, eight), align=1) for address in args]
-        index = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
-        return builder.zext(builder.shuffle_vector(*rows, index), I16X16.ir)
+        sixteen = ir.VectorType(ir.IntType(8), 16)
+        rows = [builder.load(_at(builder, address, sixteen), align=1) for address in args]
+        index = ir.Constant(ir.VectorType(I32, 32), list(range(32)))
+        return builder.zext(builder.shuffle_vector(*rows, index), I16X32.ir)
 
-    return I16X16(types.int64, types.int64), generate
+    return I16X32(types.int64, types.int64), generate
 
 
 @intrinsic
 def store_rows_of_bytes(typingctx: Any, upper: Any, lower: Any, value: Any) -> Any:
-    """The low 8 bits of the first 8 lanes to `upper`, of the last 8 to `lower`."""
+    """The low 8 bits of the first 12 lanes to `upper`, of lanes 16 to 27 to `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sixteen, eight = (ir.VectorType(ir.IntType(8), count) for count in (16, 8))
-        slim = builder.trunc(args[2], sixteen)
-        for first, address in ((0, args[0]), (8, args[1])):
-            index = ir.Constant(ir.VectorType(I32, 8), list(range(first, first + 8)))
-            half = builder.shuffle_vector(slim, ir.Constant(sixteen, ir.Undefined), index)
-            builder.store(half, _at(builder, address, eight), align=1)
+        kind = ir.VectorType(ir.IntType(8), 32)
+        slim = builder.trunc(args[2], kind)
+        for lane, address in ((0, args[0]), (16, args[1])):
+            for first, count in ((0, 8), (8, 4)):
+                index = ir.Constant(ir.VectorType(I32, count), list(range(lane + first, lane + first + count)))
+                part = builder.shuffle_vector(slim, ir.Constant(kind, ir.Undefined), index)
+                to = builder.add(address, ir.Constant(I64, first))
+                builder.store(part, _at(builder, to, part.type), align=1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, value), generate

@@ -38,7 +38,6 @@ from simulator.engine.tables import ALIGNMENT, LANES, padded
 from simulator.graph import IMAGE_GRID, Node
 
 NOWHERE = Place(0, 0, 0, 0, 0)
-INT32 = -(1 << 31), (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class Writer:
     def _requantise(self, node: Node, out: Place) -> None:
         form, given = self.plan.forms[node.name], self.plan.forms[node.inputs[0]]
         if self._multiplies(node):
-            self._dense_conv(self.graph.node(node.inputs[0]), out, node)
+            self._dense_conv(self.graph.node(node.inputs[0]), out)
             return
         source = self._operand(node.inputs[0])
         self.emit(
@@ -298,14 +297,12 @@ class Writer:
                 )
             )  # fmt: skip
 
-    def _dense_conv(self, node: Node, out: Place, rounding: Node | None = None) -> None:
-        """rounding: the requantise that follows, if it is computed at once."""
-        source = node.inputs[0]
-        given, form = self.plan.forms[source], self.plan.forms[rounding.name if rounding else node.name]
+    def _dense_conv(self, node: Node, out: Place) -> None:
+        source, rounding = node.inputs[0], self.plan.roundings[node.name]
+        given, pixel = self.plan.forms[source], self.plan.forms[node.name].lanes * rounding.size
         height, width = self.layout.extent(source)
         place = self.memory.place(source)
         kernel, stride = node["kernel"], node["stride"]
-        shift, low, high = (rounding["shift"], rounding["lo"], rounding["hi"]) if rounding else (0, *INT32)
         for table in self.plan.winograd_tables.get(node.name, ()):
             tiles = ABREAST // table.vectors
             inputs = padded(table.channels, 2 * LANES) // (2 * LANES) * tiles * TILE
@@ -317,8 +314,8 @@ class Writer:
                     inputs=Scratch(self._scratch(inputs)),
                     products=Scratch(self._scratch(ABREAST * TILE)), pairs=table.channels // 2,
                     weight=table.weight, vectors=table.vectors, chunks=table.chunks,
-                    out=out._replace(address=out.address + table.first_lane * form.size), pixel=form.pixel_bytes,
-                    bias=table.bias, wide=form.size == 4, shift=shift + 2, low=low, high=high,
+                    out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
+                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift + 2, low=rounding.low, high=rounding.high,
                 )
             )  # fmt: skip
         for table in self.plan.dense_tables.get(node.name, ()):
@@ -330,8 +327,8 @@ class Writer:
                     wide_source=given.size == 4, rows=Scratch(self._scratch(8 * kernel)),
                     strip=Scratch(self._scratch(strip)), sums=Scratch(self._scratch(SUMS * ALIGNMENT)),
                     taps=table.channels * given.size, weight=table.weight, vectors=table.vectors, chunks=table.chunks,
-                    out=out._replace(address=out.address + table.first_lane * form.size), pixel=form.pixel_bytes,
-                    bias=table.bias, wide=form.size == 4, shift=shift, low=low, high=high,
+                    out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
+                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift, low=rounding.low, high=rounding.high,
                 )
             )  # fmt: skip
 
@@ -363,9 +360,12 @@ class Writer:
         if source in self.plan.inlined and self.graph.node(source).kind == "upsample":
             factor, source = self.graph.node(source)["factor"], self.graph.node(source).inputs[0]
         form = self.plan.forms[source]
+        size, shift = form.size, self.plan.analysis.values[source].q - IMAGE_GRID
+        if source in self.plan.inlined and source in self.plan.roundings:  # rounded by then
+            size, shift = self.plan.roundings[source].size, 0
         self.emit(
             Readout(
-                source=self._operand(source), lanes=form.lanes, wide_source=form.size == 4, factor=factor,
-                shift=self.plan.analysis.values[source].q - IMAGE_GRID, picture=THE_PICTURE, restored=THE_RESTORED,
+                source=self._operand(source), lanes=form.lanes, wide_source=size == 4, factor=factor, shift=shift,
+                picture=THE_PICTURE, restored=THE_RESTORED,
             )
         )  # fmt: skip
