@@ -315,21 +315,22 @@ def _rearrange(order: tuple[int, ...]) -> Any:
     return rearrange
 
 
-# Two neighbours of 2x2 pixels of 3 channels in 32 lanes, as two rows of bytes (neighbour i, row dy, column dx, channel c
-# at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (16 i + 4 c + 2 dy + dx). The other lanes become zero (32 is
-# a lane of zeros).
+# Two neighbouring blocks of 2x2 pixels of 3 channels in 32 lanes, as two rows of bytes (block i, row dy, column dx and
+# channel c at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (at 16 i + 4 c + 2 dy + dx). The other lanes become
+# zero (32 is a lane of zeros).
+_TWO = (0, 1)
 pixels_to_depth = _rearrange(
     tuple(
-        k
-        for i in (0, 1)
-        for k in (*(16 * dy + 6 * i + 3 * dx + c for c in range(3) for dy in (0, 1) for dx in (0, 1)), *[32] * 4)
+        lane
+        for i in _TWO
+        for lane in (*(16 * dy + 6 * i + 3 * dx + c for c in range(3) for dy in _TWO for dx in _TWO), *[32] * 4)
     )
 )
 depth_to_pixels = _rearrange(
     tuple(
-        k
-        for dy in (0, 1)
-        for k in (*(16 * i + 4 * c + 2 * dy + dx for i in (0, 1) for dx in (0, 1) for c in range(3)), *[32] * 4)
+        lane
+        for dy in _TWO
+        for lane in (*(16 * i + 4 * c + 2 * dy + dx for i in _TWO for dx in _TWO for c in range(3)), *[32] * 4)
     )
 )
 

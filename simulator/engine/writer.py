@@ -315,7 +315,8 @@ class Writer:
                     products=Scratch(self._scratch(ABREAST * TILE)), pairs=table.channels // 2,
                     weight=table.weight, vectors=table.vectors, chunks=table.chunks,
                     out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
-                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift + 2, low=rounding.low, high=rounding.high,
+                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift + 2, low=rounding.low,
+                    high=rounding.high,
                 )
             )  # fmt: skip
         for table in self.plan.dense_tables.get(node.name, ()):
@@ -328,7 +329,8 @@ class Writer:
                     strip=Scratch(self._scratch(strip)), sums=Scratch(self._scratch(SUMS * ALIGNMENT)),
                     taps=table.channels * given.size, weight=table.weight, vectors=table.vectors, chunks=table.chunks,
                     out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
-                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift, low=rounding.low, high=rounding.high,
+                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift, low=rounding.low,
+                    high=rounding.high,
                 )
             )  # fmt: skip
 

@@ -13,6 +13,7 @@ from simulator.engine.vectors import (
     bytes_of_rows,
     clamp,
     depth_to_pixels,
+    load,
     load_i8,
     load_i16,
     load_i32,
@@ -82,6 +83,13 @@ def pixels(op: Any, y: int, x: int, n: int) -> None:
                     store_16(out + 2 * (i * lanes + (c * factor + dy) * factor + dx), level)
 
 
+@force_inline
+def _put_pair(upper: int, lower: int, to_upper: int, to_lower: int, change: Any) -> None:
+    """Two positions of 2x2 pixels, of which each row is 12 bytes."""
+    grey = bytes_of_rows(upper, lower) + depth_to_pixels(change)
+    store_rows_of_bytes(to_upper, to_lower, clamp(grey, splat(I16X32, 0), splat(I16X32, 255)))
+
+
 @inline
 def readout(op: Any, y: int, x: int, n: int) -> None:
     """PixelShuffle (factor > 1), then clip(u8 + ((change + half) >> shift))."""
@@ -103,13 +111,17 @@ def readout(op: Any, y: int, x: int, n: int) -> None:
         lower = upper + op[picture + PICTURE.row]
         to_upper = to + 2 * y * to_row + 6 * x
         to_lower = to_upper + to_row
-        low, high = splat(I16X32, 0), splat(I16X32, 255)
-        least, most = splat(I32X32, -MOST_CHANGE), splat(I32X32, MOST_CHANGE)
-        half, shifts = splat(I32X32, rounding), splat(I32X32, shift)
-        for i in range(begin, end, 2):
-            change = narrow(clamp((take(source + size * 16 * i, 0, wide) + half) >> shifts, least, most))
-            grey = bytes_of_rows(upper + 6 * i, lower + 6 * i) + depth_to_pixels(change)
-            store_rows_of_bytes(to_upper + 6 * i, to_lower + 6 * i, clamp(grey, low, high))
+        if shift == 0 and wide == 0:
+            least, most = splat(I16X32, -MOST_CHANGE), splat(I16X32, MOST_CHANGE)
+            for i in range(begin, end, 2):
+                change = clamp(load(I16X32, source + 32 * i), least, most)
+                _put_pair(upper + 6 * i, lower + 6 * i, to_upper + 6 * i, to_lower + 6 * i, change)
+        else:
+            low, high = splat(I32X32, -MOST_CHANGE), splat(I32X32, MOST_CHANGE)
+            half, shifts = splat(I32X32, rounding), splat(I32X32, shift)
+            for i in range(begin, end, 2):
+                value = clamp((take(source + size * 16 * i, 0, wide) + half) >> shifts, low, high)
+                _put_pair(upper + 6 * i, lower + 6 * i, to_upper + 6 * i, to_lower + 6 * i, narrow(value))
     for i in range(n):
         if begin <= i < end:
             continue
