@@ -180,8 +180,7 @@ class DenseConv(NamedTuple):
     sums: Number  # and for sums
     taps: int  # bytes of a pixel's channels
     weight: Number
-    vectors: int  # of 16 output lanes in each chunk
-    chunks: int
+    chunks: int  # of 16 output lanes
     out: Place
     pixel: int  # bytes of the output from pixel to pixel
     bias: Number  # int32, with half of what the shift rounds to
@@ -204,7 +203,7 @@ class Winograd(NamedTuple):
     products: Number  # and for products
     pairs: int  # of channels
     weight: Number
-    vectors: int
+    vectors: int  # of 16 output lanes in each chunk
     chunks: int
     out: Place
     pixel: int

@@ -233,12 +233,11 @@ def dense_tables(node: Node, own: Tensors, wide_input: bool, half: int) -> tuple
     """half: what to add to all sums, of the rounding that follows."""
     tables = []
     for g, weight in enumerate(_group_weights(own["weight"], node["groups"], 4)):
-        vectors = 1 if wide_input else _dense_vectors(len(weight))
-        order = _dense_order(weight, vectors, pairs=not wide_input)
-        bias = _dense_bias(node, own, g, len(weight), order.shape[0] * vectors, half)
+        order = _dense_order(weight, 1, pairs=not wide_input)
+        bias = _dense_bias(node, own, g, len(weight), len(order), half)
         c_out, c_in = weight.shape[:2]
         channels = c_in if wide_input else padded(c_in, 2)
-        made = DenseTable(g * c_in, channels, g * c_out, vectors, len(order), aligned(order), aligned(bias))
+        made = DenseTable(g * c_in, channels, g * c_out, 1, len(order), aligned(order), aligned(bias))
         tables.append(made)
     return tuple(tables)
 
@@ -255,7 +254,7 @@ def winograd_tables(node: Node, own: Tensors, largest: int, half: int) -> tuple[
         combined = np.einsum("ay,ocyx,bx->ocab", g, weight, g)
         if c_in < LEAST_WINOGRAD or c_in > MOST_WINOGRAD or np.abs(combined).max() > INT16_LIMIT:
             return ()
-        vectors = _dense_vectors(c_out)
+        vectors = 2 if padded(c_out) % (2 * LANES) == 0 else 1
         order = _dense_order(combined, vectors, pairs=True)
         bias = WINOGRAD_SCALE * _dense_bias(node, own, i, c_out, len(order) * vectors, half)
         bias = bias.reshape(len(order), 1, -1) * np.array([[0], [1]], np.int32)
@@ -263,10 +262,6 @@ def winograd_tables(node: Node, own: Tensors, largest: int, half: int) -> tuple[
             DenseTable(i * c_in, padded(c_in, 2), i * c_out, vectors, len(order), aligned(order), aligned(bias))
         )
     return tuple(tables)
-
-
-def _dense_vectors(c_out: int) -> int:
-    return 2 if padded(c_out) % (2 * LANES) == 0 else 1
 
 
 def _dense_order(weight: npt.NDArray[np.int32], vectors: int, pairs: bool) -> npt.NDArray[Any]:

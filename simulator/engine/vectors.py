@@ -316,7 +316,7 @@ def _rearrange(order: tuple[int, ...]) -> Any:
 
 
 # Two neighbouring blocks of 2x2 pixels of 3 channels in 32 lanes, as two rows of bytes (block i, row dy, column dx and
-# channel c at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (at 16 i + 4 c + 2 dy + dx). The other lanes become
+# channel c at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (at 16 i + 4 c + 2 dy + dx). Other lanes become
 # zero (32 is a lane of zeros).
 _TWO = (0, 1)
 pixels_to_depth = _rearrange(

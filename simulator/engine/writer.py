@@ -327,7 +327,7 @@ class Writer:
                     height=height, width=width, kernel=kernel, stride=stride, padding=node["padding"],
                     wide_source=given.size == 4, rows=Scratch(self._scratch(8 * kernel)),
                     strip=Scratch(self._scratch(strip)), sums=Scratch(self._scratch(SUMS * ALIGNMENT)),
-                    taps=table.channels * given.size, weight=table.weight, vectors=table.vectors, chunks=table.chunks,
+                    taps=table.channels * given.size, weight=table.weight, chunks=table.chunks,
                     out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
                     bias=table.bias, wide=rounding.size == 4, shift=rounding.shift, low=rounding.low,
                     high=rounding.high,

@@ -27,6 +27,7 @@ from simulator.engine.vectors import (
 
 SUMS = 16 if "avx512bw" in x86_features() else 4  # of 16 lanes, that the registers hold
 ABREAST = 16  # vectors of products of each combination: so many tiles of 2x2 output pixels go together, or half of it
+APART = ABREAST * 64  # bytes from combination to combination
 TILE = 16 * 64  # bytes of combined inputs of a tile, for 32 channels
 BOTH = 5  # the product (of 16) that is added to all four pixels of a tile
 
@@ -71,58 +72,48 @@ def _copy_columns(to: int, row: int, step: int, column: int, columns: int, width
         store(to + i, zero)
 
 
-def _dense(bits: int, vectors: int) -> Any:
-    """One row of a convolution for inputs of `bits` and `vectors` of 16 output lanes at a time."""
-    pixels = SUMS // vectors
-    begin, advance, keep = outer_product(bits, pixels, vectors)
+def _dense(bits: int) -> Any:
+    """One row of a convolution for inputs of `bits`, 16 output lanes of SUMS pixels at a time."""
+    begin, advance, keep = outer_product(bits, SUMS, 1)
 
     @inline
     def convolve(op: Any, t: int, y: int, x: int, n: int) -> None:
-        kernel, stride = op[DENSE_CONV.kernel], op[DENSE_CONV.stride]
-        column, taps = op[DENSE_CONV.source + PLACE.column], op[DENSE_CONV.taps]
+        kernel, stride, width = op[DENSE_CONV.kernel], op[DENSE_CONV.stride], op[DENSE_CONV.width]
+        column, taps, rows = op[DENSE_CONV.source + PLACE.column], op[DENSE_CONV.taps], op[DENSE_CONV.rows]
         pixel, wide, strip, sums = op[DENSE_CONV.pixel], op[DENSE_CONV.wide], op[DENSE_CONV.strip], op[DENSE_CONV.sums]
-        columns = (pixels - 1) * stride + kernel
+        columns = (SUMS - 1) * stride + kernel
+        pitch = columns * column
         step = stride * column
-        row_weights = kernel * taps * 16 * vectors  # 4 bytes of input meet `vectors` of weights
-        gap = column - taps
-        shift, piece = splat(I32X16, op[DENSE_CONV.shift]), 64 if wide else 32
+        row_weights = kernel * taps * 16  # 4 bytes of input meet a vector of weights
+        shift = splat(I32X16, op[DENSE_CONV.shift])
         low, high = splat(I32X16, op[DENSE_CONV.low]), splat(I32X16, op[DENSE_CONV.high])
         first, end = _find_rows(op, t, y)
-        out = place(op, DENSE_CONV.out, y, 0) + t * op[DENSE_CONV.out + PLACE.step]
-        for p in range(0, n, pixels):
+        row_out = place(op, DENSE_CONV.out, y, 0) + t * op[DENSE_CONV.out + PLACE.step]
+        for p in range(0, n, SUMS):
             left = (x + p) * stride - op[DENSE_CONV.padding]
-            direct = left >= 0 and left + columns <= op[DENSE_CONV.width]
+            direct = left >= 0 and left + columns <= width
             if not direct:
                 for k in range(first, end):
-                    row = load_i64(op[DENSE_CONV.rows] + 8 * k)
-                    _copy_columns(strip + k * columns * column, row, column, left, columns, op[DENSE_CONV.width])
+                    _copy_columns(strip + k * pitch, load_i64(rows + 8 * k), column, left, columns, width)
             for chunk in range(op[DENSE_CONV.chunks]):
-                added = begin(op[DENSE_CONV.bias] + 64 * vectors * chunk)
+                added = begin(op[DENSE_CONV.bias] + 64 * chunk)
                 weights = op[DENSE_CONV.weight] + (chunk * kernel + first) * row_weights
                 for k in range(first, end):
-                    at = (
-                        load_i64(op[DENSE_CONV.rows] + 8 * k) + left * column
-                        if direct
-                        else strip + k * columns * column
-                    )
+                    at = load_i64(rows + 8 * k) + left * column if direct else strip + k * pitch
                     for _ in range(kernel):
-                        stop = at + taps
-                        while at < stop:
-                            added = advance(added, weights, at, step)
-                            weights += 64 * vectors
-                            at += 4
-                        at += gap
+                        for i in range(0, taps, 4):
+                            added = advance(added, weights, at + i, step)
+                            weights += 64
+                        at += column
                 keep(added, sums)
-                for i in range(pixels):
-                    for v in range(vectors):
-                        value = load(I32X16, sums + 64 * (vectors * i + v))
-                        to = out + (p + i) * pixel + (vectors * chunk + v) * piece
-                        _put_rounded(to, wide, value, shift, low, high)
+                out = row_out + p * pixel + chunk * (64 if wide else 32)
+                for i in range(min(SUMS, n - p)):
+                    _put_rounded(out + i * pixel, wide, load(I32X16, sums + 64 * i), shift, low, high)
 
     return convolve
 
 
-_dense_one, _dense_two, _dense_wide = _dense(16, 1), _dense(16, 2), _dense(32, 1)
+_dense16, _dense32 = _dense(16), _dense(32)
 
 
 @inline
@@ -131,18 +122,15 @@ def dense_conv(op: Any, y: int, x: int, n: int) -> None:
     columns at the border of the picture."""
     for t in range(op[DENSE_CONV.steps]):
         if op[DENSE_CONV.wide_source]:
-            _dense_wide(op, t, y, x, n)
-        elif op[DENSE_CONV.vectors] == 1:
-            _dense_one(op, t, y, x, n)
+            _dense32(op, t, y, x, n)
         else:
-            _dense_two(op, t, y, x, n)
+            _dense16(op, t, y, x, n)
 
 
 @force_inline
-def _column(at: int, rows: Any) -> Any:
+def _column(r0: int, r1: int, r2: int, r3: int, at: int) -> Any:
     """Four inputs one below the other, combined."""
-    a, b = load(I16X32, rows[0] + at), load(I16X32, rows[1] + at)
-    c, d = load(I16X32, rows[2] + at), load(I16X32, rows[3] + at)
+    a, b, c, d = load(I16X32, r0 + at), load(I16X32, r1 + at), load(I16X32, r2 + at), load(I16X32, r3 + at)
     return a - c, b + c, c - b, b - d
 
 
@@ -156,19 +144,19 @@ def _put_tile(to: int, a: Any, b: Any, c: Any, d: Any) -> None:
 
 
 @inline
-def _transform(rows: Any, at: int, step: int, pairs: int, tiles: int, to: int) -> None:
+def _transform(r0: int, r1: int, r2: int, r3: int, at: int, step: int, pairs: int, tiles: int, to: int) -> None:
     """B^T d B of the inputs d of each of so many tiles: [vectors of 32 channels, tiles, 16, 32].
 
-    rows: addresses of four rows of input; at: bytes to the first column; step: from column to column.
+    r0 .. r3: addresses of four rows of input; at: bytes to the first column; step: from column to column.
     """
     for v in range(0, pairs, 16):
         column = at + 4 * v
-        a0, a1, a2, a3 = _column(column, rows)
-        b0, b1, b2, b3 = _column(column + step, rows)
+        a0, a1, a2, a3 = _column(r0, r1, r2, r3, column)
+        b0, b1, b2, b3 = _column(r0, r1, r2, r3, column + step)
         for _ in range(tiles):
             column += 2 * step
-            c0, c1, c2, c3 = _column(column, rows)
-            d0, d1, d2, d3 = _column(column + step, rows)
+            c0, c1, c2, c3 = _column(r0, r1, r2, r3, column)
+            d0, d1, d2, d3 = _column(r0, r1, r2, r3, column + step)
             _put_tile(to, a0, b0, c0, d0)
             _put_tile(to + 256, a1, b1, c1, d1)
             _put_tile(to + 512, a2, b2, c2, d2)
@@ -205,31 +193,35 @@ _multiply_one, _multiply_two = _multiply(1), _multiply(2)
 
 
 @force_inline
-def _down(at: int, column: int) -> Any:
+def _down(at: int) -> Any:
     """A column of four products, combined."""
-    apart = ABREAST * 64
-    a, b = load(I32X16, at + column * apart), load(I32X16, at + (4 + column) * apart)
-    c, d = load(I32X16, at + (8 + column) * apart), load(I32X16, at + (12 + column) * apart)
+    a, b, c, d = (
+        load(I32X16, at),
+        load(I32X16, at + 4 * APART),
+        load(I32X16, at + 8 * APART),
+        load(I32X16, at + 12 * APART),
+    )
     return a + b + c, b - c - d
 
 
 @inline
 def _sum_tiles(
-    vectors: int, products: int, upper: int, lower: int, pixel: int, wide: int, shift: Any, low: Any, high: Any
+    products: int, vectors: int, upper: int, lower: int, pixel: int, wide: int, shift: Any, low: Any, high: Any
 ) -> None:
     """A^T m A of the products m of each tile, rounded, to two rows of output."""
-    piece = 64 if wide else 32
-    for i in range(ABREAST):
-        at = products + 64 * i
-        a, b = _down(at, 0)
-        c, d = _down(at, 1)
-        e, f = _down(at, 2)
-        g, h = _down(at, 3)
-        to = 2 * (i // vectors) * pixel + i % vectors * piece
-        _put_rounded(upper + to, wide, a + c + e, shift, low, high)
-        _put_rounded(upper + to + pixel, wide, c - e - g, shift, low, high)
-        _put_rounded(lower + to, wide, b + d + f, shift, low, high)
-        _put_rounded(lower + to + pixel, wide, d - f - h, shift, low, high)
+    for v in range(vectors):
+        to, at = v * (64 if wide else 32), products + 64 * v
+        for _ in range(ABREAST // vectors):
+            a, b = _down(at)
+            c, d = _down(at + APART)
+            e, f = _down(at + 2 * APART)
+            g, h = _down(at + 3 * APART)
+            _put_rounded(upper + to, wide, a + c + e, shift, low, high)
+            _put_rounded(upper + to + pixel, wide, c - e - g, shift, low, high)
+            _put_rounded(lower + to, wide, b + d + f, shift, low, high)
+            _put_rounded(lower + to + pixel, wide, d - f - h, shift, low, high)
+            to += 2 * pixel
+            at += 64 * vectors
 
 
 @inline
@@ -261,23 +253,22 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
         out = place(op, WINOGRAD.out, y, 0) + t * op[WINOGRAD.out + PLACE.step]
         for p in range(0, n, 2 * tiles):
             column = left + p
-            if all_rows and column >= 0 and column + columns <= width:
-                _transform((a, b, c, d), column * step, step, pairs, tiles, inputs)
-            else:
-                _copy_columns(strip, a, step, column, columns, width)
-                _copy_columns(strip + pitch, b, step, column, columns, width)
-                _copy_columns(strip + 2 * pitch, c, step, column, columns, width)
-                _copy_columns(strip + 3 * pitch, d, step, column, columns, width)
-                _transform((strip, strip + pitch, strip + 2 * pitch, strip + 3 * pitch), 0, step, pairs, tiles, inputs)
+            r0, r1, r2, r3, at = a, b, c, d, column * step
+            if not all_rows or column < 0 or column + columns > width:
+                r0, r1, r2, r3, at = strip, strip + pitch, strip + 2 * pitch, strip + 3 * pitch, 0
+                _copy_columns(r0, a, step, column, columns, width)
+                _copy_columns(r1, b, step, column, columns, width)
+                _copy_columns(r2, c, step, column, columns, width)
+                _copy_columns(r3, d, step, column, columns, width)
+            _transform(r0, r1, r2, r3, at, step, pairs, tiles, inputs)
             to = out + p * pixel
             weights, biases = weight, bias
             for _ in range(chunks):
                 if vectors == 1:
                     _multiply_one(inputs, pairs, weights, biases, products)
-                    _sum_tiles(1, products, to, to + row, pixel, wide, shift, low, high)
                 else:
                     _multiply_two(inputs, pairs, weights, biases, products)
-                    _sum_tiles(2, products, to, to + row, pixel, wide, shift, low, high)
+                _sum_tiles(products, vectors, to, to + row, pixel, wide, shift, low, high)
                 weights += 16 * pairs * 64 * vectors
                 biases += 128 * vectors
                 to += vectors * (64 if wide else 32)
