@@ -121,7 +121,7 @@ _events_of_one, _events_of_planes = _listing(many=False), _listing(many=True)
 
 
 @inline
-def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
+def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> Any:
     """What `_listing` says."""
     if op[CONV.planes] == 1:
         return _events_of_one(op, t, y, x, blocks)
