@@ -78,6 +78,16 @@ def _listing(many: bool) -> Any:
                     count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(at2))
                     at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
                 count = _fill_up(events, count, fill, room)
+        elif words == 4 and rows == 3:
+            for c in range(left, right):
+                store_64(starts + 8 * c, count)
+                at0, at1, at2, base = row0 + c * step, row1 + c * step, row2 + c * step, c * per_column
+                for _ in range(planes):
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at0))
+                    count += list_ones_64(events + 2 * count, base + 64 * unit, unit, load_i64(at1))
+                    count += list_ones_64(events + 2 * count, base + 128 * unit, unit, load_i64(at2))
+                    at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
+                count = _fill_up(events, count, fill, room)
         elif words == 2:
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
