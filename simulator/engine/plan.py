@@ -145,7 +145,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
         if name in inlined or name in views or (fires and computes_rows(graph.node(node.inputs[0]))):
             continue
         neurons = tuple(r.name for r in readers[name] if fires_by_rows(r)) if rows else ()
-        stored = not (fused and rows) or len(neurons) < len(readers[name])
+        stored = node.kind != "readout" and (not (fused and rows) or len(neurons) < len(readers[name]))
         ends = node.kind in ("image", "readout") or (node.kind == "space_to_depth" and node.inputs[0] in inlined)
         passes.append(Pass(rows or fires or ends, name, neurons, stored))
     spikes: dict[str, tuple[SpikeTable, ...]] = {}

@@ -42,7 +42,7 @@ from simulator.statistics import Counter, Population
 Integers = npt.NDArray[np.int64]
 
 REACH_LIMIT = 0.7  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
-OTHER_BYTES = 32  # per pixel of a state, beside values and counts: pictures, maps, copies of spikes
+OTHER_BYTES = 14  # per pixel of a state, beside values, counts and copies of spikes: pictures, maps, tasks
 LEAST_SHARE = 2048  # positions per thread below which a pass is not worth waking another one
 
 
@@ -78,7 +78,10 @@ class VideoState:
         self.recomputed = 1.0
         self.current = False  # whether the state belongs to the pixels in `used`
         self._busy = False  # whether the last frame changed nearly everywhere, and so it is expected of the next
+        layers = [names for step in engine.plan.passes if (names := step.neurons)]
+        copies = max((self.layout.bytes_of(name) for names in layers for name in names), default=0)
         self.size = self.layout.arena_size + 4 * self.layout.map_size + OTHER_BYTES * self.height * self.width
+        self.size += copies * max(map(len, layers), default=0)
         self._population = Population(engine.analysis, height, width)
         self._counter = Counter(self._population)  # of the picture while the state is not current
 

@@ -39,9 +39,13 @@ def assert_same(analysis: Analysis, tensors: Tensors, pixels: Pixels, engine: En
     assert restored.dtype == np.uint8
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_every_node_equals_the_reference_on_random_networks(seed: int) -> None:
-    graph, tensors = random_network(seed)
+# Networks of the usual kinds, and such in which neurons that integrate before they fire stand beside the others.
+RANDOM = [(None, seed) for seed in range(30)] + [("window", seed) for seed in range(30)]
+
+
+@pytest.mark.parametrize(("kind", "seed"), RANDOM)
+def test_every_node_equals_the_reference_on_random_networks(kind: str | None, seed: int) -> None:
+    graph, tensors = random_network(seed, kind)
     analysis = analyse(graph, tensors)
     height, width = np.random.default_rng(seed).integers(1, 5, 2) * analysis.stride
     pixels = picture(height, width, seed)
@@ -60,10 +64,12 @@ def test_every_node_equals_the_reference_on_random_networks(seed: int) -> None:
     assert_same(analysis, tensors, pixels, engine)
 
 
-@pytest.mark.parametrize("seed", range(100, 115))
+@pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in (None, "window") for seed in range(100, 115)])
 @pytest.mark.parametrize("shape", [(24, 1), (1, 30)], ids=["tall", "wide"])
-def test_long_pictures_go_round_the_rings_and_over_the_blocks(seed: int, shape: tuple[int, int]) -> None:
-    graph, tensors = random_network(seed)
+def test_long_pictures_go_round_the_rings_and_over_the_blocks(
+    kind: str | None, seed: int, shape: tuple[int, int]
+) -> None:
+    graph, tensors = random_network(seed, kind)
     analysis = analyse(graph, tensors)
     assert_same(analysis, tensors, picture(shape[0] * analysis.stride, shape[1] * analysis.stride, seed))
 
@@ -71,8 +77,8 @@ def test_long_pictures_go_round_the_rings_and_over_the_blocks(seed: int, shape: 
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_any_number_of_threads_gives_the_same_bits(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator.engine, "available_threads", lambda: threads)
-    for seed in (3, 11, 12):
-        graph, tensors = random_network(seed)
+    for seed, kind in ((3, None), (11, None), (12, None), (3, "window"), (5, "window")):
+        graph, tensors = random_network(seed, kind)
         analysis = analyse(graph, tensors)
         engine = Engine(analysis, tensors, threads)
         assert engine.threads == threads
@@ -158,6 +164,64 @@ def test_neurons_of_16_bits_on_sums_that_need_32_on_the_way() -> None:
     analysis = analyse(graph, tensors)
     assert analysis.width("conv") == "int32" and analysis.width("fires") == "int16"
     assert_same(analysis, tensors, picture(9, 8))
+
+
+def over_a_window(
+    time_steps: int, weights: npt.NDArray[np.int64], groups: int = 1, stride: int = 1, rate: float = 0.3
+) -> tuple[Graph, Tensors]:
+    """A network with one convolution [C_out, C_in / groups, k, k] of the spikes of window neurons, which fire at about
+    that share of the steps on pictures of noise."""
+    c_out, c_in, kernel = len(weights), weights.shape[1] * groups, weights.shape[2]
+    b = Builder(time_steps)
+    x = b.window("before", b.dense_conv("encode", b.image(), c_in, 1))
+    x = b.conv("conv", x, c_out, kernel, stride=stride, groups=groups, q=9, bias=True)
+    x = b.sum("add", x, b.conv("again", b.window("after", x), c_out, 1, q=9))
+    if stride > 1:
+        x = b.upsample("back", x, stride)
+    graph = b.finish(b.dense_conv("readout.conv", b.requantise("round", x, 4, 1 << 10), 3, 1, q=6))
+    rng = np.random.default_rng(0)
+    tensors = random_tensors(graph, rng)
+    tensors["conv.weight"] = weights.astype(np.int32)
+    tensors["before.threshold"][:] = rng.integers(1, 2000, c_in)
+    tensors["before.bias"][:] = 0 if rate < 1 else 1 << 20
+    tensors["after.threshold"][:] = rng.integers(1, max(2, 2 * int(np.abs(weights).sum((1, 2, 3)).max())), c_out)
+    return graph, tensors
+
+
+@pytest.mark.parametrize("time_steps", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups", "kernel", "stride"),
+    [
+        (32, 32, 1, 3, 1), (32, 32, 2, 3, 1), (64, 64, 1, 3, 1), (96, 96, 2, 3, 1), (128, 128, 4, 3, 1),
+        (128, 64, 1, 3, 1), (32, 32, 1, 1, 1), (64, 64, 1, 1, 1), (96, 64, 1, 1, 1), (64, 96, 1, 2, 2),
+        (48, 80, 1, 2, 2), (40, 24, 1, 5, 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("large", [False, True], ids=["int16", "int32"])
+def test_convolutions_over_a_window_equal_the_reference(
+    time_steps: int, inputs: int, outputs: int, groups: int, kernel: int, stride: int, large: bool
+) -> None:
+    rng, shape = np.random.default_rng(0), (outputs, inputs // groups, kernel, kernel)
+    most = max(1, 20_000 // (time_steps * inputs // groups * kernel**2))
+    weights = rng.choice([-2048, 2047], shape, p=[0.2, 0.8]) if large else rng.integers(-most, most + 1, shape)
+    graph, tensors = over_a_window(time_steps, weights, groups, stride)
+    analysis = analyse(graph, tensors)
+    assert analysis.width("conv") == ("int32" if large else "int16") and analysis.values["conv"].static
+    for height, width in ((1, 1), (3, 35)):
+        assert_same(analysis, tensors, picture(height * stride, width * stride))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 2), (1, 1)])
+@pytest.mark.parametrize("channels", [32, 64, 96, 128])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_16_bits_are_widened_before_they_could_overflow(
+    kernel: int, stride: int, channels: int, sign: int
+) -> None:
+    weights = np.full((channels, 64, kernel, kernel), sign * 2048)
+    graph, tensors = over_a_window(4, weights, stride=stride, rate=1)
+    analysis = analyse(graph, tensors)
+    assert all(table.most == 12 for table in build_plan(analysis, tensors).spike_tables["conv"])
+    assert_same(analysis, tensors, picture(4 * stride, 9 * stride))
 
 
 def test_the_largest_weights_everywhere() -> None:

@@ -34,8 +34,8 @@ def shipped() -> Network:
     return simulator.load(SHIPPED, threads=1)
 
 
-def network(seed: int, threads: int = 1) -> Network:
-    return Network(bundled(*random_network(seed), networks.META), threads=threads)
+def network(seed: int, threads: int = 1, kind: str | None = None) -> Network:
+    return Network(bundled(*random_network(seed, kind), networks.META), threads=threads)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -82,17 +82,17 @@ def assert_same(stream: VideoStream, frame: np.ndarray, used: np.ndarray | None 
     return found.stats.recomputed
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_every_frame_equals_a_full_run_on_random_networks(seed: int, always: None) -> None:
-    net, rng = network(seed), np.random.default_rng(seed)
+@pytest.mark.parametrize(("kind", "seed"), [(None, seed) for seed in range(40)] + [("window", s) for s in range(15)])
+def test_every_frame_equals_a_full_run_on_random_networks(kind: str | None, seed: int, always: None) -> None:
+    net, rng = network(seed, kind=kind), np.random.default_rng(seed)
     stride = net.analysis.stride
     height, width = (int(side) for side in rng.integers(1, 6 * stride, 2))
     stream, frame = net.video(), picture(height, width, seed)
     assert assert_same(stream, frame) == 1.0
-    for kind in rng.permutation(KINDS):
-        frame = next_frame(frame, str(kind), rng)
+    for change in rng.permutation(KINDS):
+        frame = next_frame(frame, str(change), rng)
         share = assert_same(stream, frame)
-        assert kind != "none" or share == 0.0
+        assert change != "none" or share == 0.0
 
 
 @pytest.mark.parametrize("seed", range(100, 115))

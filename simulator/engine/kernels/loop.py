@@ -9,7 +9,8 @@ from simulator.engine.kernels.neurons import count_spikes, lif, window
 from simulator.engine.kernels.numbers import add, requantise, store_row, time_sum
 from simulator.engine.kernels.picture import pixels, readout
 from simulator.engine.kernels.places import inline
-from simulator.engine.kernels.spikes import conv, point_conv
+from simulator.engine.kernels.points import point_conv
+from simulator.engine.kernels.spikes import conv
 from simulator.engine.records import (
     ADD,
     CONV,

@@ -1,134 +1,27 @@
-"""Row operations on spikes: lists of events, and convolutions that add up the weights of what is listed."""
+"""Row operations on spikes: convolutions that add up the weights of what is listed."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from simulator.engine.kernels.events import list_events
 from simulator.engine.kernels.places import force_inline, inline, place
-from simulator.engine.records import CONV, PLACE, POINT_CONV, ROOM
+from simulator.engine.records import CONV, PLACE
 from simulator.engine.vectors import (
     I16X16,
     I16X32,
     I32X16,
     joined,
-    list_ones,
-    list_ones_64,
     load,
     load_i64,
     load_u16,
-    load_u32,
     lower_half,
     select,
     splat,
     store,
-    store_64,
     upper_half,
     widen,
 )
-
-
-@force_inline
-def _fill_up(events: int, count: int, fill: int, room: int) -> Any:
-    """End a column of the list of events: with `room` = 4 after the next multiple of four, with 0 where it is."""
-    # Not a branch: where nothing is to be filled up, the next column overwrites this.
-    store_64(events + 2 * count, fill)
-    return count + room & -max(room, 1)
-
-
-@inline
-def _events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
-    """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
-
-    The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1]. All
-    input rows under the kernel follow one another there, so the taps of a block of output pixels are one run. Offset:
-    (candidate within the column, row by row, plus, for blocks, candidates per column * c) * bytes of a table row / 8,
-    which x86 multiplies for free. Returns the length of the list.
-
-    Where sums slide, each column is filled up to a multiple of four by 1 to 4 times the offset of the table's last row,
-    also outside the image.
-    """
-    words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
-    planes, plane = op[CONV.planes], op[CONV.plane]
-    events, starts = op[CONV.events], op[CONV.starts]
-    first = x * stride - op[CONV.padding]
-    columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
-    rows = (op[CONV.rows] - 1) * stride + op[CONV.kernel]
-    left = min(max(-first, 0), columns)  # columns left of the image
-    right = max(min(op[CONV.width] - first, columns), left)  # and where those right of it start
-    sources = starts + 8 * (columns + 1)  # addresses of the input rows, ...
-    ahead = sources + 8 * rows  # ... and bytes from plane to plane
-    unit = 8 * op[CONV.vectors] * max(op[CONV.slides], 1)
-    per_column = 0 if op[CONV.slides] else rows * words * 16 * unit
-    for k in range(rows):
-        row = y * stride - op[CONV.padding] + k
-        inside = 0 <= row < op[CONV.height]
-        address = place(op, CONV.spikes, row, 0) + t * op[CONV.spikes + PLACE.step]
-        store_64(sources + 8 * k, (address if inside else op[CONV.zeros]) + first * step)
-        store_64(ahead + 8 * k, plane if inside else 0)
-    row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
-    plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
-    fill = rows * words * 16 * unit * 0x0001000100010001
-    room = ROOM if op[CONV.slides] else 0
-    count = 0
-    for c in range(left):
-        store_64(starts + 8 * c, count)
-        count = _fill_up(events, count, fill, room)
-    if words == 1 and rows == 4:  # four words make one vector of candidates
-        row3, plane3 = load_i64(sources + 24), load_i64(ahead + 24)
-        for c in range(left, right):
-            store_64(starts + 8 * c, count)
-            for p in range(planes):
-                at = c * step
-                mask = load_u16(row0 + at + p * plane0) | (load_u16(row1 + at + p * plane1) << 16)
-                mask |= load_u16(row2 + at + p * plane2) << 32
-                mask |= load_u16(row3 + at + p * plane3) << 48
-                count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-            count = _fill_up(events, count, fill, room)
-    elif words == 2 and rows == 3:
-        for c in range(left, right):
-            store_64(starts + 8 * c, count)
-            for p in range(planes):
-                at = c * step
-                mask = load_u32(row0 + at + p * plane0) | (load_u32(row1 + at + p * plane1) << 32)
-                count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-                mask = load_u32(row2 + at + p * plane2)
-                count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, mask)
-            count = _fill_up(events, count, fill, room)
-    elif words == 2:
-        for c in range(left, right):
-            store_64(starts + 8 * c, count)
-            for p in range(planes):
-                at, base = c * step, c * per_column
-                for k in range(0, rows - 1, 2):
-                    mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
-                    mask |= load_u32(load_i64(sources + 8 * k + 8) + p * load_i64(ahead + 8 * k + 8) + at) << 32
-                    count += list_ones_64(events + 2 * count, base, unit, mask)
-                    base += 64 * unit
-                if rows % 2:
-                    k = rows - 1
-                    mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
-                    count += list_ones(events + 2 * count, base, unit, mask)
-            count = _fill_up(events, count, fill, room)
-    else:
-        rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
-        for c in range(left, right):
-            store_64(starts + 8 * c, count)
-            for p in range(planes):
-                base = c * per_column
-                for k in range(rows):
-                    at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
-                    for _ in range((words - 1) // 4):
-                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
-                        base += 64 * unit
-                        at += 8
-                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at) & rest)
-                    base += ((words - 1) % 4 + 1) * 16 * unit
-            count = _fill_up(events, count, fill, room)
-    for c in range(right, columns):
-        store_64(starts + 8 * c, count)
-        count = _fill_up(events, count, fill, room)
-    store_64(starts + 8 * columns, count)
-    return count
 
 
 @force_inline
@@ -306,7 +199,7 @@ def _slides(kind: Any) -> tuple[Any, ...]:
     sums is complete, and another begins. So an event is read once, not three times.
 
     A column's events come in groups of four, the last of which, and only that, ends in the table's row of zeros
-    (`_sliding_events`). The sums move on by a mask, not by a branch, for the number of a column's groups would be
+    (`list_events`). The sums move on by a mask, not by a branch, for the number of a column's groups would be
     mispredicted about every other time. What is stored before the last group is overwritten by the next; the first two
     columns end left of `out`, in the margin of scratch memory.
     """
@@ -488,7 +381,7 @@ def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
     row = 3 * vectors * 64  # bytes of the table
     zero_row = candidates * row >> 3
     for t in range(op[CONV.steps]):
-        end = op[CONV.events] + 2 * _events(op, t, y, x, n)
+        end = op[CONV.events] + 2 * list_events(op, t, y, x, n)
         columns = n + 2
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
@@ -517,7 +410,7 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
     cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
     rows = cells * op[CONV.words] * 16 + 1
     for t in range(op[CONV.steps]):
-        _events(op, t, y, x, blocks)
+        list_events(op, t, y, x, blocks)
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
         table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
         for _ in range(op[CONV.chunks]):
@@ -533,64 +426,3 @@ def conv(op: Any, y: int, x: int, n: int) -> None:
             table += rows * vectors * 64
             bias += vectors * (128 if op[CONV.wide] else 64)
             pieces += vectors * 16
-
-
-def _points(kind: Any) -> Any:
-    """Sums of one vector of output lanes at each pixel, straight from the bits.
-
-    Each four channels have a table of what their 16 combinations of spikes add up to. A pixel has so few spikes under
-    a 1x1 kernel that this costs less than a list of them, whose end is mispredicted.
-    """
-
-    @force_inline
-    def of_word(table: int, bits: int) -> Any:
-        low = load(kind, table + (bits << 6 & 0x3C0)) + load(kind, table + 0x400 + (bits << 2 & 0x3C0))
-        return low + load(kind, table + 0x800 + (bits >> 2 & 0x3C0)) + load(kind, table + 0xC00 + (bits >> 6 & 0x3C0))
-
-    @inline
-    def points(op: Any, out: int, source: int, base: int, n: int, table: int, bias: int) -> None:
-        words, step, pixel = op[POINT_CONV.words], op[POINT_CONV.spikes + PLACE.column], op[POINT_CONV.pixel]
-        planes, plane = op[POINT_CONV.planes], op[POINT_CONV.plane]
-        keep = op[POINT_CONV.base + PLACE.address]
-        initial = load(kind, bias)
-        if words == 2:  # the common case, without a loop over words
-            for _ in range(n):
-                sums = initial
-                for p in range(planes):
-                    at = source + p * plane
-                    bits = load_u32(at)
-                    sums = sums + (of_word(table, bits) + of_word(table + 0x1000, bits >> 16))
-                store(out, sums + load(kind, base) if keep else sums)
-                source += step
-                out += pixel
-                base += pixel
-            return
-        for _ in range(n):
-            sums = initial + load(kind, base) if keep else initial
-            for p in range(planes):
-                at = source + p * plane
-                for w in range(words):
-                    sums = sums + of_word(table + 0x1000 * w, load_u16(at + 2 * w))
-            store(out, sums)
-            source += step
-            out += pixel
-            base += pixel
-
-    return points
-
-
-_points16, _points32 = _points(I16X32), _points(I32X16)
-
-
-@inline
-def point_conv(op: Any, y: int, x: int, n: int) -> None:
-    per_vector = op[POINT_CONV.words] * 0x1000
-    for t in range(op[POINT_CONV.steps]):
-        source = place(op, POINT_CONV.spikes, y, x) + t * op[POINT_CONV.spikes + PLACE.step]
-        for v in range(op[POINT_CONV.vectors]):
-            out = place(op, POINT_CONV.out, y, x) + t * op[POINT_CONV.out + PLACE.step] + 64 * v
-            base = place(op, POINT_CONV.base, y, x) + t * op[POINT_CONV.base + PLACE.step] + 64 * v
-            if op[POINT_CONV.wide]:
-                _points32(op, out, source, base, n, op[POINT_CONV.table] + v * per_vector, op[POINT_CONV.bias] + 64 * v)
-            else:
-                _points16(op, out, source, base, n, op[POINT_CONV.table] + v * per_vector, op[POINT_CONV.bias] + 64 * v)
