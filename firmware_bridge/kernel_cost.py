@@ -27,10 +27,10 @@ MANY = (100, 300)
 def instructions_per_synop(runner: Runner, tick_ns: float, channels: int, plain: bool) -> list[float]:
     """For each of SPIKES at a position, and then for one more."""
     rng = np.random.default_rng(channels)
-    weight, current = rng.integers(-99, 100, (288, channels)).astype(np.int16), np.zeros(channels, np.int16)
+    weight = rng.integers(-99, 100, (288, channels)).astype(np.int16)
 
     def instructions(spikes: int) -> float:
-        ticks = runner.accumulate(current, weight, rng.integers(0, len(weight), spikes), plain)[1]
+        ticks = runner.accumulate(weight, rng.integers(0, len(weight), spikes), plain)[1]
         return ticks * tick_ns / INSTRUCTION_NS
 
     few, many = (instructions(spikes) for spikes in MANY)

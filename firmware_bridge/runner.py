@@ -89,18 +89,17 @@ class Runner:
         return Measured(image, counts, hashes, ticks * self._machine.tick_ns * 1e-9, ticks, memory)
 
     def accumulate(
-        self, current: npt.NDArray[np.int16], weight: npt.NDArray[np.int16], runs: npt.NDArray[np.integer], plain: bool
-    ) -> tuple[npt.NDArray[np.int16], int]:
-        """The accumulate kernel alone: current [channels] + weight[runs].sum(0), and the ticks that it took.
+        self, weight: npt.NDArray[np.int16], runs: npt.NDArray[np.integer], plain: bool
+    ) -> tuple[npt.NDArray[np.int32], int]:
+        """The accumulate kernel alone: weight[runs].sum(0) modulo 2^16 [channels], and the ticks that it took.
 
-        weight: [any, channels], channels even; plain: in plain C, whatever faster version the machine has.
+        weight: [any, channels]; plain: in plain C, whatever faster version the machine has.
         """
         count, channels = weight.shape
         head = struct.pack("<5I", _ACCUMULATE, plain, channels, count, len(runs))
-        events = (np.asarray(runs) * channels).astype("<u4")
-        self._send(head + current.astype("<i2").tobytes() + weight.astype("<i2").tobytes() + events.tobytes())
+        self._send(head + weight.astype("<i2").tobytes() + np.asarray(runs).astype("<u2").tobytes())
         (ticks,) = struct.unpack("<Q", self._receive(8))
-        return np.frombuffer(self._receive(2 * channels), "<i2"), ticks
+        return np.frombuffer(self._receive(4 * channels), "<i4"), ticks
 
     def close(self) -> None:
         """Ends the program."""

@@ -32,7 +32,7 @@ from firmware_bridge.plan.records import (
     STORAGE,
     VERSION,
 )  # fmt: skip
-from simulator.analysis import Analysis, Tensors
+from simulator.analysis import INT16_LIMIT, Analysis, Tensors
 from simulator.bundle import SEMANTICS_VERSION, Bundle
 from simulator.graph import IMAGE_GRID, Node
 from simulator.kinds import KnownAttributes, unknown_attribute
@@ -46,7 +46,10 @@ _ABSORBS = {
     "sum": ("conv", "dense_conv"),
     "time_sum": ("conv", "dense_conv", "sum", "concat"),
     "requantise": ("conv", "dense_conv", "sum", "concat", "time_sum"),
+    "readout": ("conv", "dense_conv", "sum", "concat", "time_sum", "requantise"),
 }
+_CONVOLUTIONS = ("conv", "dense_conv")
+_LARGEST_BLOCK = 8  # pixels a side, of what an operation restores at once
 
 
 class PlanError(ValueError):
@@ -85,12 +88,13 @@ class _Compiler:
         self.values: list[StoredValue] = []
         self.place: dict[str, int] = {}  # node -> index into values
         self.views: dict[str, tuple[int, int]] = {}  # node -> (mode, factor): read through its input's value
-        self.absorbed = self._absorbed()
-        self.done = set(self.absorbed)  # nodes that need no operation of their own any more
         image_users = self.users[self.graph.nodes[0].name]
         # The first space_to_depth reads the picture itself, if nothing else needs the image.
         blocks = fuse and len(image_users) == 1 and image_users[0].kind == "space_to_depth"
         self.blocks = image_users[0] if blocks else None
+        self.pictures = self._pictures()  # nodes that are never stored -> pixels a side of their blocks
+        self.absorbed = self._absorbed()
+        self.done = set(self.absorbed)  # nodes that need no operation of their own any more
         self.operations: list[Operation] = []
         self.heirs: dict[int, list[int]] = {}  # value -> values whose memory it could take over
         self.terms: list[Term] = []
@@ -109,6 +113,9 @@ class _Compiler:
                 _RULES[node.kind](self, node)
         analysis = self.analysis
         values, unit = place(self.values, self.operations, self.heirs)
+        for index, operation in enumerate(self.operations):
+            live = [value for value in values if value.first <= index <= value.last]
+            operation.fields["used"] = max((value.offset + value.unit_bytes for value in live), default=0)
         values, row_unit = place_rows(values, self.operations, self.terms, analysis.stride, analysis.align)
         return Plan(
             self._assemble(values, bundle_hash, unit, row_unit),
@@ -135,15 +142,43 @@ class _Compiler:
         """Nodes that are computed as part of their only consumer's operation."""
         found: dict[str, str] = {}
         for node in self.graph.nodes if self.fuse else ():
-            able = _ABSORBS.get(node.kind, ())
-            names = [name for name in node.inputs if self.graph.node(name).kind in able]
-            names = [name for name in names if len(self.users[name]) == 1 and node.inputs.count(name) == 1]
+            able, inputs = _ABSORBS.get(node.kind, ()), node.inputs
+            if node.kind == "readout" and self._shuffles(inputs[0]):
+                inputs = self.graph.node(inputs[0]).inputs  # its channels become pixels as these are written
+            names = [name for name in inputs if self.graph.node(name).kind in able]
+            names = [name for name in names if len(self.users[name]) == 1 and inputs.count(name) == 1]
             if node.kind == "sum":
                 # One convolution, rather a spiking one, and never a static one that would be repeated at every step.
                 names = [name for name in names if self._steps(name) == self._steps(node.name)]
                 names = sorted(names, key=lambda name: self.graph.node(name).kind == "conv")[-1:]
+            if node.kind == "readout":
+                # An operation must not change the picture that it still reads.
+                names = [name for name in names if not self._sees_picture(name, found)]
             found.update(dict.fromkeys(names, node.name))
+            if names and inputs != node.inputs:
+                found[node.inputs[0]] = node.name
         return found
+
+    def _sees_picture(self, name: str, absorbed: Mapping[str, str]) -> bool:
+        """Whether the operation that a node would be part of takes pixels from the picture."""
+        inputs = self.graph.node(name).inputs
+        return any(
+            source in self.pictures or (absorbed.get(source) == name and self._sees_picture(source, absorbed))
+            for source in inputs
+        )
+
+    def _shuffles(self, name: str) -> bool:
+        """Whether a node turns channels into pixels, few enough, for a readout alone."""
+        node = self.graph.node(name)
+        small = node.kind == "upsample" and node["mode"] == "depth_to_space" and node["factor"] <= _LARGEST_BLOCK
+        return small and len(self.users[name]) == 1
+
+    def _pictures(self) -> dict[str, int]:
+        """The image and its first blocks, if only convolutions read them: these take their input from the picture."""
+        found, last = {self.graph.nodes[0].name: 1}, self.graph.nodes[0]
+        if self.blocks:
+            found[self.blocks.name], last = self.blocks["factor"], self.blocks
+        return found if self.fuse and all(user.kind == "dense_conv" for user in self.users[last.name]) else {}
 
     def _is_view(self, node: Node) -> bool:
         return (
@@ -157,11 +192,13 @@ class _Compiler:
     # --- operations --------------------------------------------------------------------------------------------------
 
     def _image(self, node: Node) -> None:
-        if not self.blocks:
+        if not self.blocks and node.name not in self.pictures:
             self._emit("image", node, [], output=self._store(node), factor=1)
 
     def _moved(self, node: Node) -> None:
         """Values enlarged or rearranged. Spikes are copied; other values are read where they lie, if all users can."""
+        if node.name in self.pictures:
+            return
         if node is self.blocks:
             self._emit("image", node, [], output=self._store(node), factor=node["factor"])
         elif self._is_view(node):
@@ -189,8 +226,12 @@ class _Compiler:
     def _store(self, node: Node) -> int:
         """A new stored value: the output of `node`, written by the operation that comes next."""
         value, planes = self.analysis.values[node.name], self._planes(node.name)
-        numbers = "int16" if value.magnitude < 1 << 15 else "int32"
-        storage = "counts" if value.window else "bits" if value.spikes else numbers
+        if value.spikes:
+            storage = "counts" if value.window else "bits"
+        elif value.magnitude < 1 << 15:
+            storage = "int16"
+        else:
+            storage = "int24" if value.magnitude < 1 << 23 and value.channels % 2 == 0 else "int32"
         size = (self.analysis.stride // value.scale) ** 2 * planes * records.position_bytes(storage, value.channels)
         now = len(self.operations)
         self.place[node.name] = len(self.values)
@@ -210,15 +251,13 @@ class _Compiler:
 
     def _gather(self, node: Node, op: _Pixels, shift: int = 0) -> None:
         """Adds to `op` what computes `node`."""
-        if node.kind in HEADS:
+        if node.kind in _CONVOLUTIONS:
             op.head, op.head_shift = node, shift
             return
         if _moves(node):
             mode, factor = _movement(node)
             op.terms.append(replace(self._term(node.inputs[0]), mode=mode, factor=factor))
             return
-        if node.kind not in _ABSORBS and node.kind != "concat":
-            _refuse(node)
         op.time_sum |= node.kind == "time_sum"
         if node.kind == "requantise":
             op.requantise = node
@@ -250,15 +289,7 @@ class _Compiler:
                     neuron = None
                 else:
                     op.time_sum = True
-        reads = [term.value for term in op.terms]
-        fields = self._add_terms(op.terms) | {"time_sum": int(op.time_sum), "head_shift": op.head_shift}
-        if op.head:
-            fields |= self._head(op.head)
-            reads.append(fields["input"])
-        driven = [self._steps(op.head.name)] if op.head else []
-        fields["steps"] = max([self.values[term.value].steps for term in op.terms] + driven)
-        if op.requantise:
-            fields |= {"rounds": 1} | {key: op.requantise[key] for key in ("shift", "lo", "hi")}
+        fields, reads = self._computed(op)
         if node.kind not in NEURONS and not (neuron and len(users) == 1):
             fields["output"] = self._store(node)
             self.heirs[fields["output"]] = [term.value for term in op.terms if term.plain]
@@ -267,23 +298,44 @@ class _Compiler:
             self.done.add(neuron.name)
         self._emit("pixels", node, reads, **fields)
 
+    def _computed(self, op: _Pixels) -> tuple[dict[str, int], list[int]]:
+        """The fields that say what an operation computes at each position, and the values that it reads."""
+        reads = [term.value for term in op.terms]
+        steps = [self.values[value].steps for value in reads]
+        fields = self._add_terms(op.terms) | {"time_sum": int(op.time_sum), "head_shift": op.head_shift}
+        if op.head:
+            fields |= self._head(op.head)
+            reads += [fields["input"]] if "input" in fields else []
+            steps.append(self._steps(op.head.name))
+        if op.requantise:
+            fields |= {"rounds": 1} | {key: op.requantise[key] for key in ("shift", "lo", "hi")}
+        return fields | {"steps": max(steps)}, reads
+
     def _head(self, node: Node) -> dict[str, int]:
-        weight, groups = self.tensors[f"{node.name}.weight"], node["groups"]
+        weight, groups, source = self.tensors[f"{node.name}.weight"], node["groups"], node.inputs[0]
         c_out, per_group, kernel, _ = weight.shape
-        # [dy][dx][input channel][output channel of its group]: one spike adds one run of weights.
-        rows = weight.reshape(groups, c_out // groups, per_group, kernel, kernel).transpose(3, 4, 0, 2, 1)
-        rows = rows.reshape(kernel, kernel, groups * per_group, c_out // groups)
-        if groups == 1 and c_out % 2:
-            rows = np.pad(rows, ((0, 0), (0, 0), (0, 0), (0, 1)))  # every run starts at a word
-        return {
-            "head": HEADS[node.kind],
+        if node.kind == "conv":
+            # [dy][dx][input channel][output channel of its group]: one spike adds one run of weights.
+            rows = weight.reshape(groups, c_out // groups, per_group, kernel, kernel).transpose(3, 4, 0, 2, 1)
+            rows = rows.reshape(kernel, kernel, groups * per_group, c_out // groups)
+            if groups == 1 and c_out % 2:
+                rows = np.pad(rows, ((0, 0), (0, 0), (0, 0), (0, 1)))  # every run starts at a word
+            times = self.graph.time_steps if self.analysis.values[source].window else 1
+            fields = {"head": HEADS["conv"], "input": self.place[source], "narrow": most_in_int16(weight, times)}
+        else:
+            # [output channel][dy][dx][input channel of its group]: products of what lies side by side.
+            rows = weight.transpose(0, 2, 3, 1)
+            fields = {"head": HEADS["dense_conv"], "narrow": NONE}
+            if source in self.pictures:
+                fields |= {"head": HEADS["picture_conv"], "factor": self.pictures[source]}
+            else:
+                fields["input"] = self.place[source]
+        return fields | {
             "head_layer": self.number[node.name],
-            "input": self.place[node.inputs[0]],
             "kernel": kernel,
             "stride": node["stride"],
             "padding": node["padding"],
             "groups": groups,
-            "wide": int(node.kind == "dense_conv" or self.analysis.width(node.name) != "int16"),
             "weight": self._constant(rows.astype("<i2")),
             "bias": self._constant(self.tensors[f"{node.name}.bias"].astype("<i4")) if node["bias"] else NONE,
         }
@@ -362,9 +414,17 @@ class _Compiler:
         )  # fmt: skip
 
     def _readout(self, node: Node) -> None:
-        term = self._term(node.inputs[0])
-        shift = self.analysis.values[node.inputs[0]].q - IMAGE_GRID
-        self._emit("readout", node, [term.value], shift=shift, **self._add_terms([term]))
+        op, source, block = _Pixels(), self.graph.node(node.inputs[0]), 1
+        shift = self.analysis.values[source.name].q - IMAGE_GRID
+        if self.absorbed.get(source.name) == node.name:
+            if source.kind == "upsample":
+                source, block = self.graph.node(source.inputs[0]), source["factor"]
+            self._gather(source, op)
+        else:
+            op.terms.append(self._term(source.name))
+        fields, reads = self._computed(op)
+        channels = self._channels(source)
+        self._emit("pixels", node, reads, channels=channels, restores=block, restore_shift=shift, **fields)
 
     def _constant(self, array: npt.NDArray[Any]) -> int:
         """Offset of a new constant from the start of the constants; aligned to words."""
@@ -433,6 +493,18 @@ _KNOWN: KnownAttributes = {
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": tuple(OVER)},
 }
+
+
+def most_in_int16(weight: npt.NDArray[np.int32], times: int) -> int:
+    """How many spikes may arrive at once, each neuron's up to `times`, so that int16 holds the sum of their weights
+    [C_out, C_in/groups, k, k], in any order, whichever they are; NONE where it holds all."""
+    rows = weight.reshape(len(weight), -1).astype(np.int64)
+    most = NONE
+    for signed in (np.maximum(rows, 0), np.maximum(-rows, 0)):
+        sums = np.sort(signed, 1)[:, ::-1].repeat(times, 1).cumsum(1)
+        if sums.size and sums[:, -1].max() > INT16_LIMIT:
+            most = min(most, int((sums <= INT16_LIMIT).sum(1).min()))
+    return most
 
 
 def _refuse(node: Node) -> NoReturn:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from firmware_bridge.plan.program import Operation, StoredValue, Term
-from firmware_bridge.plan.records import OVER, SPACE_TO_DEPTH, position_bytes
+from firmware_bridge.plan.records import HEADS, NONE, OVER, SPACE_TO_DEPTH, position_bytes
 
-_READ_TERMS_ONLY = ("image", "spikes", "readout")
+_READ_TERMS_ONLY = ("image", "spikes")
 
 
 def place(
@@ -62,9 +62,13 @@ def place_rows(
     ends = [0] * len(operations)
     for index in range(len(operations) - 1, -1, -1):
         operation = operations[index]
-        end = max((needed[value] for value in operation.written), default=far)
+        end = max((needed[value] for value in operation.written), default=far // _scale(values, operation))
         if operation.kind == "attend":
             end = -(-end // operation.fields["window"]) * operation.fields["window"]
+        if operation.kind == "pixels" and operation.fields["head"] == HEADS["picture_conv"]:
+            # The picture may be restored in place: what the kernel covers above is read before the band is restored.
+            ahead = -(-operation.fields["padding"] // operation.fields["stride"])
+            end = max(end, far // _scale(values, operation) + ahead)
         ends[index] = end
         operation.fields["lead"] = end - far // _scale(values, operation)
         for read, _, bottom in _rows_read(operation, terms, 0, end):
@@ -82,8 +86,8 @@ def place_rows(
 
 
 def _scale(values: Sequence[StoredValue], operation: Operation) -> int:
-    """Of an operation's output; the readout's is the image's."""
-    return values[operation.written[0]].scale if operation.written else 1
+    """Of an operation's output; where that is the picture, of its blocks."""
+    return values[operation.written[0]].scale if operation.written else operation.fields["restores"]
 
 
 def _rows_read(operation: Operation, terms: Sequence[Term], first: int, end: int) -> list[tuple[int, int, int]]:
@@ -91,7 +95,7 @@ def _rows_read(operation: Operation, terms: Sequence[Term], first: int, end: int
     fields = operation.fields
     spans = []
     if operation.kind == "pixels":
-        if fields["head"]:
+        if fields["input"] != NONE:
             top = first * fields["stride"] - fields["padding"]
             bottom = (end - 1) * fields["stride"] - fields["padding"] + fields["kernel"]
             spans.append((fields["input"], top, bottom))

@@ -23,12 +23,12 @@ VALUE = ("layer", "channels", "scale", "steps", "storage", "offset", "rows", "ro
 TERM = ("value", "mode", "factor", "offset", "shift")
 PROJECTION = ("target", "target_scale", "factor", "kernel", "stride", "padding", "channels")
 # An operation's first words are common, the others depend on its kind; those that are not used are 0.
-OPERATION = ("kind", "layer", "input", "output", "spikes", "first_term", "terms", "channels", "lead")
+OPERATION = ("kind", "layer", "input", "output", "spikes", "first_term", "terms", "channels", "lead", "used")
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "image": ("factor",),
     "pixels": (
-        "head", "head_layer", "kernel", "stride", "padding", "groups", "head_shift", "wide", "weight", "bias",
-        "steps", "time_sum", "rounds", "shift", "lo", "hi",
+        "head", "head_layer", "factor", "kernel", "stride", "padding", "groups", "head_shift", "narrow", "weight",
+        "bias", "steps", "time_sum", "rounds", "shift", "lo", "hi", "restores", "restore_shift",
         "neurons", "neuron_layer", "decay", "subtract", "threshold", "lif_bias", "leak", "level",
         "first_projection", "projections",
     ),
@@ -37,15 +37,14 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         "over", "window", "hidden", "pool_shift", "hidden_shift", "gate_offset", "gate_shift", "gate_q",
         "squeeze", "squeeze_bias", "excite", "excite_bias",
     ),
-    "readout": ("shift",),
 }  # fmt: skip
-OPERATION_WORDS = 35
+OPERATION_WORDS = 39
 
-OPERATIONS = {"image": 1, "pixels": 2, "spikes": 3, "attend": 4, "readout": 5}
-HEADS = {"conv": 1, "dense_conv": 2}
+OPERATIONS = {"image": 1, "pixels": 2, "spikes": 3, "attend": 4}
+HEADS = {"conv": 1, "dense_conv": 2, "picture_conv": 3}
 OVER = {"time": 0, "channel": 1, "space": 2}
 NEURONS = {"lif": 1, "window": 2}
-STORAGE = {"bits": 1, "int16": 2, "counts": 3, "int32": 4}
+STORAGE = {"bits": 1, "int16": 2, "int24": 3, "int32": 4, "counts": 5}
 SPIKES = ("bits", "counts")  # the storages of spikes, in planes of bits
 NEAREST, DEPTH_TO_SPACE, SPACE_TO_DEPTH = range(3)  # how a term maps positions
 

@@ -16,10 +16,11 @@ from firmware_bridge.native import STATUSES, Core, CoreError
 from firmware_bridge.plan import PlanError, compile_bundle, compile_plan
 from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
+from simulator.builder import Builder
 from simulator.bundle import Bundle, read_bundle
 from simulator.kinds import KINDS
 from simulator.network import Network
-from simulator.random_networks import USUAL, narrow_paper_network, random_network
+from simulator.random_networks import USUAL, narrow_paper_network, random_network, random_tensors
 from simulator.statistics import Population
 from simulator.trace import first_difference
 from tests.conformance.agreement import NOT_IN_EVERY_BACKEND, bundled
@@ -82,6 +83,17 @@ def test_networks_of_window_neurons_agree_in_every_layer_and_step(seed):
     check(bundle, image)
     expected, found = Network(bundle, "reference").run(image), NativeNetwork(bundle).run(image, by_rows=True)
     assert np.array_equal(found.image, expected.image) and found.stats.layers == expected.stats.layers
+
+
+@pytest.mark.parametrize("kind", ["lif", "window"])
+def test_rows_with_more_events_than_16_bits_can_number_agree(kind):
+    """1,024 channels in 70 columns: the numbers of columns start again at the 65th."""
+    b = Builder(2, grid=8)
+    x = b.requantise("round", b.dense_conv("wide", b.image(), 1024, 1, q=8), 7, 1 << 7)
+    x = b.conv("conv", getattr(b, kind)("neurons", x), 3, 3)
+    graph = b.finish(b.requantise("out", b.time_sum("sum", x), 1, 1 << 10))
+    bundle = bundled(graph, random_tensors(graph, np.random.default_rng(0), 50))
+    check(bundle, random_image(np.random.default_rng(1), 3, 70, 3))
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from firmware_bridge import fuzz, native, toolchain
+from firmware_bridge.link import Refused
 from firmware_bridge.machine import Machine
 from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import compile_plan
 from firmware_bridge.plan.records import (
+    FIELDS,
     HEADER_AT,
     HEADER_BYTES,
     NONE,
@@ -22,6 +24,7 @@ from firmware_bridge.plan.records import (
     VALUE_BYTES,
     sealed,
 )
+from firmware_bridge.protocol import Kind, Why
 from firmware_bridge.runner import Runner
 from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
@@ -33,7 +36,7 @@ HEADER = HEADER_BYTES
 
 @pytest.fixture(scope="module")
 def plan() -> bytes:
-    """A strided network: operation 0 reads the picture, 1 is a dense convolution with rounding and a neuron."""
+    """A strided network: operation 0 is a convolution of the picture with neurons behind it, 1 one of their spikes."""
     return fuzz.seed_plans()[0]
 
 
@@ -53,8 +56,10 @@ def word(plan: bytes, at: int) -> int:
     return struct.unpack_from("<I", plan, at)[0]
 
 
-def operation(plan: bytes, index: int, field: int) -> int:
-    return HEADER + VALUE_BYTES * counts(plan)[0] + OPERATION_BYTES * index + 4 * field
+def operation(plan: bytes, index: int, field: str, kind: str = "pixels") -> int:
+    """Where a field of an operation lies."""
+    place = (*OPERATION, *FIELDS[kind]).index(field)
+    return HEADER + VALUE_BYTES * counts(plan)[0] + OPERATION_BYTES * index + 4 * place
 
 
 def answer(data: bytes) -> str:
@@ -106,8 +111,8 @@ def test_any_changed_bit_is_noticed(plan):
         (HEADER + 4, 0, "SNN_VALUE"),  # channels
         (HEADER + 8, 3, "SNN_VALUE"),  # a scale that does not divide the stride
         (HEADER + 12, 2, "SNN_VALUE"),  # steps
-        (HEADER + 16, 5, "SNN_VALUE"),  # storage
-        (HEADER + 16, 3, "SNN_VALUE"),  # counts, with another number of digits
+        (HEADER + 16, 6, "SNN_VALUE"),  # storage
+        (HEADER + 16, 5, "SNN_VALUE"),  # counts, with another number of digits
         (HEADER + 20, NONE - 3, "SNN_VALUE"),  # offset
         (HEADER + 24, 0, "SNN_VALUE"),  # rows
         (HEADER + 24, 1 << 19, "SNN_VALUE"),
@@ -121,37 +126,44 @@ def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word
 @pytest.mark.parametrize(
     ("index", "field", "word", "status"),
     [
-        (0, 0, 0, "SNN_OPERATION"),  # kind
-        (0, 0, 6, "SNN_OPERATION"),
-        (0, 0, NONE, "SNN_OPERATION"),
-        (0, 1, 1 << 20, "SNN_OPERATION"),  # layer
-        (0, 3, 1 << 20, "SNN_OPERATION"),  # output
-        (0, 9, 3, "SNN_OPERATION"),  # factor
-        (0, 8, NONE, "SNN_OPERATION"),  # lead
-        (1, 2, NONE, "SNN_OPERATION"),  # input of a convolution
-        (1, 7, 1 << 30, "SNN_OPERATION"),  # terms
-        (1, 9, 3, "SNN_OPERATION"),  # head
-        (1, 11, 8, "SNN_OPERATION"),  # kernel
-        (1, 12, 0, "SNN_OPERATION"),  # stride
-        (1, 14, 0, "SNN_OPERATION"),  # groups
-        (1, 15, 31, "SNN_OPERATION"),  # shift
-        (1, 17, 1 << 30, "SNN_CONSTANT"),  # weights
-        (1, 17, 2, "SNN_CONSTANT"),  # not aligned
-        (1, 18, NONE - 3, "SNN_CONSTANT"),  # bias
-        (1, 19, 2, "SNN_OPERATION"),  # steps
-        (1, 34, NONE, "SNN_OPERATION"),  # projections
+        (0, "kind", 0, "SNN_OPERATION"),
+        (0, "kind", 5, "SNN_OPERATION"),
+        (0, "kind", NONE, "SNN_OPERATION"),
+        (0, "layer", 1 << 20, "SNN_OPERATION"),
+        (0, "output", 1 << 20, "SNN_OPERATION"),
+        (0, "used", 2, "SNN_OPERATION"),  # not aligned
+        (0, "used", 0, "SNN_OPERATION"),  # the scratch would lie where the output does
+        (0, "used", NONE - 3, "SNN_OPERATION"),
+        (0, "lead", NONE, "SNN_OPERATION"),
+        (0, "input", 0, "SNN_OPERATION"),  # of a convolution of the picture
+        (0, "factor", 3, "SNN_OPERATION"),
+        (0, "factor", 0, "SNN_OPERATION"),
+        (1, "input", NONE, "SNN_OPERATION"),
+        (1, "terms", 1 << 30, "SNN_OPERATION"),
+        (1, "head", 4, "SNN_OPERATION"),
+        (1, "kernel", 8, "SNN_OPERATION"),
+        (1, "stride", 0, "SNN_OPERATION"),
+        (1, "groups", 0, "SNN_OPERATION"),
+        (1, "narrow", 0, "SNN_OPERATION"),
+        (1, "head_shift", 31, "SNN_OPERATION"),
+        (1, "weight", 1 << 30, "SNN_CONSTANT"),
+        (1, "weight", 2, "SNN_CONSTANT"),  # not aligned
+        (1, "bias", NONE - 3, "SNN_CONSTANT"),
+        (1, "steps", 2, "SNN_OPERATION"),
+        (1, "restores", 2, "SNN_OPERATION"),  # what is stored does not change the picture, too
+        (1, "neurons", 3, "SNN_OPERATION"),
+        (1, "projections", NONE, "SNN_OPERATION"),
     ],
 )
 def test_faults_of_operations_have_their_own_answer(plan, index, field, word, status):
     assert answer(changed(plan, operation(plan, index, field), word)) == status
 
 
-@pytest.mark.parametrize("kind", ["spikes", "readout"])
-def test_an_operation_that_writes_no_numbers_must_not_name_any(plan, kind):
+@pytest.mark.parametrize(("field", "number"), [("kind", OPERATIONS["spikes"]), ("restores", 2)])
+def test_an_operation_that_writes_no_numbers_must_not_name_any(plan, field, number):
     """The size of what an operation writes is taken from its output."""
-    numbers = [word(plan, operation(plan, index, 0)) for index in range(counts(plan)[1])]
-    index = numbers.index(OPERATIONS[kind])
-    assert answer(changed(plan, operation(plan, index, OPERATION.index("output")), 0)) == "SNN_OPERATION"
+    numbers = [word(plan, operation(plan, index, field)) for index in range(counts(plan)[1])]
+    assert answer(changed(plan, operation(plan, numbers.index(number), "output"), 0)) == "SNN_OPERATION"
 
 
 @pytest.mark.parametrize("kind", [0, max(OPERATIONS.values()) + 1, 1 << 31, NONE])
@@ -159,7 +171,7 @@ def test_an_operation_of_an_unknown_kind_is_refused_by_the_runner_too(plan, kind
     """A plan that changes after it was opened."""
     core, picture = Core(plan), np.zeros((8, 8, 3), np.uint8)
     core.run(picture)
-    core._bytes[operation(plan, 1, 0) :][:4] = np.frombuffer(struct.pack("<I", kind), np.uint8)
+    core._bytes[operation(plan, 1, "kind") :][:4] = np.frombuffer(struct.pack("<I", kind), np.uint8)
     for by_rows in (False, True):
         with pytest.raises(CoreError, match="SNN_OPERATION"):
             core.memory_size(Tile.whole(8, 8), by_rows)
@@ -169,9 +181,17 @@ def test_an_operation_of_an_unknown_kind_is_refused_by_the_runner_too(plan, kind
         del core.memory_size
 
 
+def test_a_plan_of_another_version_is_refused_with_a_sentence_here_and_by_a_board(plan):
+    told = "it runs plans of version 2 with nodes of version 1; have the bundle compiled"
+    with pytest.raises(CoreError, match=told):
+        Core(changed(plan, HEADER_AT["version"], 1))
+    assert told in str(Refused(Kind.DATA, Why.REFUSED, native.STATUSES.index("SNN_VERSION")))
+    assert told not in str(Refused(Kind.DATA, Why.REFUSED, native.STATUSES.index("SNN_HASH")))
+
+
 def test_a_fault_says_in_which_record_it_lies(plan):
     with pytest.raises(CoreError, match=r"SNN_OPERATION .*\(record 2\)"):
-        Core(changed(plan, operation(plan, 2, 0), 77))
+        Core(changed(plan, operation(plan, 2, "kind"), 77))
 
 
 def test_a_plan_must_start_at_a_multiple_of_eight(plan):

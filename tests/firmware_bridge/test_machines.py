@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,9 @@ from firmware_bridge.plan import compile_bundle, compile_plan
 from firmware_bridge.runner import Runner, RunnerError
 from firmware_bridge.toolchain import BuildError
 from simulator.analysis import analyse
+from simulator.builder import Builder
 from simulator.bundle import read_bundle
-from simulator.random_networks import random_network
+from simulator.random_networks import random_network, random_tensors
 
 ROOT = Path(__file__).parents[2]
 MACHINES = {name: board.machine for name, board in BOARDS.items() if issubclass(board, Emulated)}
@@ -66,26 +68,55 @@ def test_a_shipped_bundle_has_the_same_bits_there(board):
     assert found.memory + image.size <= 512 << 10
 
 
-@pytest.mark.parametrize("channels", [2, 6, 8, 16, 24, 32, 34, 48, 126])
+@pytest.mark.parametrize("name", BARE)
+def test_the_plain_build_has_the_same_bits(name):
+    machine = MACHINES[name]
+    if machine.missing_packages():
+        pytest.skip(f"{machine.missing_packages()} are not installed")
+    plain = replace(machine, compiler=replace(machine.compiler, flags=(*machine.compiler.flags, "-DSNN_PLAIN")))
+    with Runner(plain) as slow, Runner(machine) as fast:
+        for seed in range(6):
+            graph, tensors = random_network(seed, "window" if seed % 2 else None)
+            image = np.random.default_rng(seed).integers(0, 256, (13, 18, 3)).astype(np.uint8)
+            results = []
+            for runner in (slow, fast):
+                runner.open(compile_plan(analyse(graph, tensors), tensors, fuse=seed < 4).data)
+                results.append(runner.run(image, trace=True))
+            assert np.array_equal(results[0].image, results[1].image)
+            assert np.array_equal(results[0].counts, results[1].counts)
+            assert np.array_equal(results[0].trace, results[1].trace)
+
+
+def test_a_picture_that_is_restored_in_place_by_rows_is_read_before():
+    b = Builder(1)
+    graph = b.finish(b.requantise("round", b.dense_conv("conv", b.image(), 3, 3, q=10), 10, 1 << 7))
+    tensors = random_tensors(graph, np.random.default_rng(0), 900)
+    image = np.random.default_rng(1).integers(0, 256, (40, 9, 3)).astype(np.uint8)
+    data = compile_plan(analyse(graph, tensors), tensors).data
+    with Runner(HOST) as runner:
+        runner.open(data)
+        assert np.array_equal(runner.run(image, by_rows=True).image, Core(data).run(image).image)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 8, 15, 16, 24, 32, 34, 48, 126])
 def test_the_fast_kernel_equals_the_plain_one(board, channels):
     _, runner = board
     rng = np.random.default_rng(channels)
     weight = rng.integers(-2048, 2049, (40, channels)).astype(np.int16)
-    current = rng.integers(-(1 << 15), 1 << 15, channels).astype(np.int16)
     for count in (0, 1, 2, 33):
         runs = rng.integers(0, len(weight), count)
-        expected = (current + weight[runs].sum(0, dtype=np.int64)).astype(np.int16)  # modulo 2^16
+        expected = weight[runs].sum(0, dtype=np.int64).astype(np.int16)  # modulo 2^16
         for plain in (False, True):
-            assert np.array_equal(runner.accumulate(current, weight, runs, plain)[0], expected)
+            assert np.array_equal(runner.accumulate(weight, runs, plain)[0], expected)
 
 
 @pytest.mark.parametrize("board", ["qemu-mps2-an500"], indirect=True)
 def test_a_cortex_m7_takes_less_than_two_instructions_per_synaptic_operation(board):
     machine, runner = board
     rng = np.random.default_rng(0)
-    weight, current = rng.integers(-99, 99, (288, 32)).astype(np.int16), np.zeros(32, np.int16)
+    weight = rng.integers(-99, 99, (288, 32)).astype(np.int16)
     few, many = (rng.integers(0, 288, count) for count in (10, 210))
-    ticks = [runner.accumulate(current, weight, runs, plain=False)[1] for runs in (few, many)]
+    ticks = [runner.accumulate(weight, runs, plain=False)[1] for runs in (few, many)]
     assert instructions(machine, ticks[1] - ticks[0]) / (200 * 32) < 2
     assert instructions(machine, ticks[0]) / (10 * 32) < 4  # the call included, ten spikes at a position
 
@@ -119,7 +150,7 @@ def test_the_command_counts_instructions(capsys):
     assert len(rows) == 2 * len(kernel_cost.CHANNELS)
     of_core, plain = (next(row for row in rows if row[1:3] == [loop, "32"]) for loop in ("the core", "plain C"))
     assert float(of_core[-1]) < 2 < float(plain[-1])  # one spike more
-    assert float(of_core[4]) < 4  # three spikes at a position, the call included
+    assert float(of_core[4]) < 5  # three spikes at a position, the call included
     with pytest.raises(SystemExit) as ended:
         kernel_cost.main(["host"])
     assert ended.value.code == 2 and "instructions are not counted on host" in capsys.readouterr().err

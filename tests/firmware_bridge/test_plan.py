@@ -11,6 +11,7 @@ import pytest
 from firmware_bridge.native import Core
 from firmware_bridge.plan import Plan, PlanError, compile_bundle, compile_plan
 from firmware_bridge.plan import __main__ as planning
+from firmware_bridge.plan.compiler import most_in_int16
 from firmware_bridge.plan.memory import place_rows
 from firmware_bridge.plan.program import Operation
 from firmware_bridge.plan.records import NONE, OPERATION, header_hash, sealed
@@ -60,7 +61,7 @@ def test_a_kind_that_the_plan_does_not_have_is_refused_by_name_wherever_it_stand
 
 
 def test_rows_of_an_operation_that_is_not_known_are_not_planned():
-    fields = dict.fromkeys(OPERATION, 0) | {"output": NONE, "spikes": NONE}
+    fields = dict.fromkeys(OPERATION, 0) | {"output": NONE, "spikes": NONE, "restores": 1}
     with pytest.raises(NotImplementedError, match="rows the operation 'window' reads"):
         place_rows([], [Operation("window", "x", fields)], [], 2, 2)
 
@@ -96,10 +97,10 @@ def test_a_64x64_picture_fits_a_microcontroller(path):
 
 @pytest.mark.parametrize("by_rows", [False, True], ids=["at once", "by rows"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (64, 64), (900, 64)])
-def test_the_core_asks_for_the_planned_arena_and_little_more(size, by_rows):
+def test_the_core_asks_for_the_planned_arena_and_for_lists_of_a_few_rows(size, by_rows):
     plan = compile_bundle(read_bundle(SMALL[0]))
     arena = plan.arena_bytes(*size, by_rows)
-    assert 0 <= Core(plan.data).memory_size(Tile.whole(*size), by_rows) - arena <= 4096
+    assert 0 <= Core(plan.data).memory_size(Tile.whole(*size), by_rows) - arena <= 12288 + 450 * size[1]
 
 
 def test_by_rows_memory_does_not_grow_with_the_height():
@@ -158,15 +159,29 @@ def test_the_command_refuses_a_size_that_is_none(size, capsys):
     assert stopped.value.code == 2
 
 
-def test_int16_is_used_wherever_the_bounds_allow_it_and_nowhere_else():
+@pytest.mark.parametrize("times", [1, 4])
+def test_no_spikes_that_int16_is_said_to_hold_are_too_many_and_one_more_may_be(times):
+    weight = np.random.default_rng(0).integers(-2048, 2049, (5, 6, 3, 3)).astype(np.int32)
+    most = most_in_int16(weight, times)
+
+    def largest(spikes: int) -> int:
+        return max(np.sort(sign * row.ravel().repeat(times))[::-1][:spikes].sum() for row in weight for sign in (1, -1))
+
+    assert largest(most) <= (1 << 15) - 1 < largest(most + 1)
+    assert most_in_int16(weight // 256, times) == NONE
+
+
+def test_the_fewest_bytes_are_used_that_the_bounds_allow():
     graph, tensors = small_network()
-    for name, limit in (("int16", 1), ("int32", 40)):
+    for name, limit in (("int16", 1), ("larger", 40)):
         larger = {key: np.array(t * limit) if key.startswith("head.") else t for key, t in tensors.items()}
         larger = {key: np.clip(t, -2048, 2048) if key.endswith("weight") else t for key, t in larger.items()}
         analysis = analyse(graph, larger)
         for value in compile_plan(analysis, larger, fuse=False).values:
             if value.storage != "bits":
-                assert (value.storage == "int16") == (analysis.values[value.node].magnitude < 1 << 15), name
+                known = analysis.values[value.node]
+                larger = "int24" if known.magnitude < 1 << 23 and known.channels % 2 == 0 else "int32"
+                assert value.storage == ("int16" if known.magnitude < 1 << 15 else larger), name
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -1,172 +1,160 @@
 #include "accumulate.h"
 
-/* Blocks of channels whose currents stay in registers while the runs of all events are added; compilers turn the plain
- * loops into vector code. A block's size is a constant, so that they can. */
-#define ADD_BLOCK(type, size, start, term)                                                                         \
+#include "machine_code.h"
+#include "number.h"
+
+/* Blocks of channels whose currents stay in registers while all volleys are added; compilers turn the plain loops into
+ * vector code. A block's size is a constant, so that they can. */
+#define PLAIN_BLOCK(size)                                                                                          \
     for (; channels - c >= (size); c += (size)) {                                                                  \
-        type sum[size];                                                                                            \
-        for (uint32_t i = 0; i < (size); i++) sum[i] = current[c + i];                                             \
-        for (uint32_t e = 0; e < count; e++) {                                                                     \
-            const int16_t *run = weight + (start) + c;                                                             \
-            for (uint32_t i = 0; i < (size); i++) sum[i] = (type)((uint32_t)sum[i] + (term));                      \
+        int16_t current[size] = {0};                                                                               \
+        for (uint32_t a = 0; a < count; a++) {                                                                     \
+            for (uint32_t i = 0; i < (size) && volleys[a].doublings; i++)                                         \
+                current[i] = (int16_t)snn_scaled(current[i], volleys[a].doublings);                               \
+            for (const uint16_t *event = volleys[a].events; event != volleys[a].end; event++) {                  \
+                const int16_t *run = volleys[a].weight + (uint32_t)*event * pitch + c;                            \
+                for (uint32_t i = 0; i < (size); i++) current[i] = (int16_t)((uint32_t)current[i] + (uint32_t)run[i]); \
+            }                                                                                                      \
         }                                                                                                          \
-        for (uint32_t i = 0; i < (size); i++) current[c + i] = sum[i];                                             \
+        for (uint32_t i = 0; i < (size); i++) sum[c + i] = snn_add(sum[c + i], snn_scaled(current[i], shift));      \
     }
 
-void snn_accumulate16_plain(int16_t *restrict current, const int16_t *restrict weight, const uint32_t *restrict events,
-                            uint32_t count, uint32_t channels) {
-    uint32_t c = 0;
-    ADD_BLOCK(int16_t, 32, events[e], (uint32_t)run[i])
-    ADD_BLOCK(int16_t, 8, events[e], (uint32_t)run[i])
-    ADD_BLOCK(int16_t, 2, events[e], (uint32_t)run[i])
+/* Channels from c on. */
+static __attribute__((noinline)) void plain_from(uint32_t c, int32_t *restrict sum, const snn_volley *restrict volleys,
+                                                 uint32_t count, uint32_t channels, uint32_t pitch, uint32_t shift) {
+    PLAIN_BLOCK(32)
+    PLAIN_BLOCK(8)
+    PLAIN_BLOCK(2)
+    PLAIN_BLOCK(1)
 }
 
-void snn_accumulate32(int32_t *restrict current, const int16_t *restrict weight, const uint32_t *restrict events,
-                      uint32_t count, uint32_t channels) {
-    uint32_t c = 0;
-    ADD_BLOCK(int32_t, 8, events[e], (uint32_t)run[i])
-    ADD_BLOCK(int32_t, 2, events[e], (uint32_t)run[i])
+void snn_accumulate_plain(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t channels,
+                          uint32_t pitch, uint32_t shift) {
+    plain_from(0, sum, volleys, count, channels, pitch, shift);
 }
 
-#if defined(__ARM_FEATURE_MVE) && !defined(SNN_PLAIN)
-#include <arm_mve.h>
+#if SNN_HELIUM
 
-/* Eight channels to a vector, four vectors at once. */
-void snn_accumulate16(int16_t *restrict current, const int16_t *restrict weight, const uint32_t *restrict events,
-                      uint32_t count, uint32_t channels) {
-    uint32_t c = 0;
-    for (; channels - c >= 32; c += 32) {
-        int16x8_t a = vldrhq_s16(current + c), b = vldrhq_s16(current + c + 8);
-        int16x8_t d = vldrhq_s16(current + c + 16), e = vldrhq_s16(current + c + 24);
-        for (uint32_t i = 0; i < count; i++) {
-            const int16_t *run = weight + events[i] + c;
-            a = vaddq_s16(a, vldrhq_s16(run));
-            b = vaddq_s16(b, vldrhq_s16(run + 8));
-            d = vaddq_s16(d, vldrhq_s16(run + 16));
-            e = vaddq_s16(e, vldrhq_s16(run + 24));
+/* sum[0..8) += current << shift; by way of memory, which widens as it is read */
+static inline void add_wide(int32_t *sum, int16x8_t current, int32_t shift) {
+    int16_t narrow[8];
+    vstrhq_s16(narrow, current);
+    for (uint32_t i = 0; i < 8; i += 4) {
+        int32x4_t wide = vldrhq_s32(narrow + i);
+        if (shift) wide = vshlq_r_s32(wide, shift);
+        vstrwq_s32(sum + i, vaddq_s32(vldrwq_s32(sum + i), wide));
+    }
+}
+
+/* Channels of all volleys added in `vectors` registers of eight, which is a constant where this is called. */
+static inline __attribute__((always_inline)) void add_vectors(int32_t *sum, const snn_volley *volleys, uint32_t count,
+                                                              uint32_t c, uint32_t pitch, uint32_t shift,
+                                                              uint32_t vectors) {
+    int16x8_t k = vdupq_n_s16(0), l = k, m = k, n = k;
+    for (const snn_volley *v = volleys, *const last = volleys + count; v != last; v++) {
+        const int16_t *const weight = v->weight + c;
+        const int32_t by = (int32_t)v->doublings;
+        if (by) {
+            k = vshlq_r_s16(k, by);
+            if (vectors > 1) l = vshlq_r_s16(l, by);
+            if (vectors > 2) m = vshlq_r_s16(m, by), n = vshlq_r_s16(n, by);
         }
-        vstrhq_s16(current + c, a);
-        vstrhq_s16(current + c + 8, b);
-        vstrhq_s16(current + c + 16, d);
-        vstrhq_s16(current + c + 24, e);
+        const uint16_t *event = v->events;
+        for (int32_t some = (int32_t)(v->end - event); some > 0; some--) {
+            const int16_t *run = weight + (uint32_t)*event++ * pitch;
+            k = vaddq_s16(k, vldrhq_s16(run));
+            if (vectors > 1) l = vaddq_s16(l, vldrhq_s16(run + 8));
+            if (vectors > 2) m = vaddq_s16(m, vldrhq_s16(run + 16)), n = vaddq_s16(n, vldrhq_s16(run + 24));
+        }
     }
-    for (; c < channels; c += 8) { /* the last lanes are switched off where the channels end */
-        mve_pred16_t lanes = vctp16q(channels - c);
-        int16x8_t sum = vldrhq_z_s16(current + c, lanes);
-        for (uint32_t i = 0; i < count; i++) sum = vaddq_s16(sum, vldrhq_z_s16(weight + events[i] + c, lanes));
-        vstrhq_p_s16(current + c, sum, lanes);
-    }
+    add_wide(sum, k, (int32_t)shift);
+    if (vectors > 1) add_wide(sum + 8, l, (int32_t)shift);
+    if (vectors > 2) add_wide(sum + 16, m, (int32_t)shift), add_wide(sum + 24, n, (int32_t)shift);
 }
 
-void snn_multiply_accumulate(int32_t *restrict current, const int16_t *restrict weight,
-                             const snn_arrival *restrict arrivals, uint32_t count, uint32_t channels, int narrow) {
-    (void)narrow;
-    for (uint32_t c = 0; c < channels; c += 4) {
-        const mve_pred16_t lanes = vctp32q(channels - c);
-        int32x4_t sum = vldrwq_z_s32(current + c, lanes);
-        for (uint32_t e = 0; e < count; e++)
-            sum = vmlaq_n_s32(sum, vldrhq_z_s32(weight + arrivals[e].at + c, lanes), arrivals[e].factor);
-        vstrwq_p_s32(current + c, sum, lanes);
+#define VECTORS(name, vectors)                                                                                     \
+    static __attribute__((noinline)) void name(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t c, \
+                                               uint32_t pitch, uint32_t shift) {                                   \
+        add_vectors(sum, volleys, count, c, pitch, shift, vectors);                                                \
     }
-}
+VECTORS(one_vector, 1)
+VECTORS(two_vectors, 2)
+VECTORS(four_vectors, 4)
 
-#elif defined(__ARM_FEATURE_SIMD32) && !defined(SNN_PLAIN)
-#include <arm_acle.h>
-#include <string.h>
-
-static inline int16x2_t pair(const int16_t *at) {
-    int16x2_t word;
-    memcpy(&word, at, sizeof word);
-    return word;
-}
-
-/* Two channels to a register, eight registers at once. */
-void snn_accumulate16(int16_t *restrict current, const int16_t *restrict weight, const uint32_t *restrict events,
-                      uint32_t count, uint32_t channels) {
+void snn_accumulate(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t channels, uint32_t pitch,
+                    uint32_t shift) {
     uint32_t c = 0;
-    const uint32_t *const end = events + count;
-    for (; channels - c >= 16; c += 16) {
-        int16x2_t s0 = pair(current + c), s1 = pair(current + c + 2), s2 = pair(current + c + 4);
-        int16x2_t s3 = pair(current + c + 6), s4 = pair(current + c + 8), s5 = pair(current + c + 10);
-        int16x2_t s6 = pair(current + c + 12), s7 = pair(current + c + 14);
-        const int16_t *const block = weight + c;
-        for (const uint32_t *event = events; event != end; event++) {
-            const int16_t *run = block + *event;
-            s0 = __sadd16(s0, pair(run));
-            s1 = __sadd16(s1, pair(run + 2));
-            s2 = __sadd16(s2, pair(run + 4));
-            s3 = __sadd16(s3, pair(run + 6));
-            s4 = __sadd16(s4, pair(run + 8));
-            s5 = __sadd16(s5, pair(run + 10));
-            s6 = __sadd16(s6, pair(run + 12));
-            s7 = __sadd16(s7, pair(run + 14));
-        }
-        memcpy(current + c, &s0, 4), memcpy(current + c + 2, &s1, 4), memcpy(current + c + 4, &s2, 4);
-        memcpy(current + c + 6, &s3, 4), memcpy(current + c + 8, &s4, 4), memcpy(current + c + 10, &s5, 4);
-        memcpy(current + c + 12, &s6, 4), memcpy(current + c + 14, &s7, 4);
-    }
-    for (; c < channels; c += 2) {
-        int16x2_t sum = pair(current + c);
-        for (const uint32_t *event = events; event != end; event++) sum = __sadd16(sum, pair(weight + *event + c));
-        memcpy(current + c, &sum, 4);
-    }
+    for (; channels - c >= 32; c += 32) four_vectors(sum + c, volleys, count, c, pitch, shift);
+    for (; channels - c >= 16; c += 16) two_vectors(sum + c, volleys, count, c, pitch, shift);
+    for (; channels - c >= 8; c += 8) one_vector(sum + c, volleys, count, c, pitch, shift);
+    if (c < channels) plain_from(c, sum, volleys, count, channels, pitch, shift);
 }
 
-/* Two weights to a load, each half multiplied as it is. */
-void snn_multiply_accumulate(int32_t *restrict current, const int16_t *restrict weight,
-                             const snn_arrival *restrict arrivals, uint32_t count, uint32_t channels, int narrow) {
+#elif SNN_DSP
+
+#define EIGHT(what) what(s0) what(s1) what(s2) what(s3)
+#define SIXTEEN(what) EIGHT(what) what(s4) what(s5) what(s6) what(s7)
+#define CLEAR(s) int16x2_t s = 0;
+#define DOUBLE(s) s = __sadd16(s, s);
+#define WIDEN(s)                                                                                                   \
+    sum[0] = snn_add(sum[0], snn_scaled((int16_t)s, shift)), sum[1] = snn_add(sum[1], snn_scaled(s >> 16, shift));  \
+    sum += 2;
+#define ADD(one, other, offset)                                                                                    \
+    {                                                                                                              \
+        int32_t low, high;                                                                                         \
+        SNN_TWO_WORDS(low, high, run, offset);                                                                     \
+        one = __sadd16(one, low), other = __sadd16(other, high);                                                   \
+    }
+#define ADD_EIGHT ADD(s0, s1, 0) ADD(s2, s3, 8)
+#define ADD_SIXTEEN ADD_EIGHT ADD(s4, s5, 16) ADD(s6, s7, 24)
+
+/* Channels, two to a register, which all stay there. start: of event e's run, from `weight`. */
+#define BLOCK(name, each, add, start)                                                                              \
+    static __attribute__((noinline)) void name(int32_t *restrict sum, const snn_volley *volleys, uint32_t count,   \
+                                               uint32_t c, uint32_t pitch, uint32_t shift) {                       \
+        each(CLEAR)                                                                                                \
+        (void)pitch;                                                                                               \
+        for (const snn_volley *v = volleys, *const last = volleys + count; v != last; v++) {                       \
+            const int16_t *const weight = v->weight + c;                                                           \
+            for (uint32_t i = v->doublings; i; i--) {                                                              \
+                each(DOUBLE)                                                                                       \
+            }                                                                                                      \
+            for (const uint16_t *event = v->events, *const end = v->end; event != end;) {                          \
+                const uint32_t e = *event++;                                                                       \
+                const int16_t *const run = weight + (start);                                                       \
+                add                                                                                                \
+            }                                                                                                      \
+        }                                                                                                          \
+        if (shift) {                                                                                               \
+            each(WIDEN)                                                                                            \
+        } else {                                                                                                   \
+            shift = 0; /* known to the compiler from here on */                                                    \
+            each(WIDEN)                                                                                            \
+        }                                                                                                          \
+    }
+BLOCK(sixteen_of_16, SIXTEEN, ADD_SIXTEEN, e << 4)
+BLOCK(sixteen_of_32, SIXTEEN, ADD_SIXTEEN, e << 5)
+BLOCK(sixteen_of_any, SIXTEEN, ADD_SIXTEEN, e * pitch)
+BLOCK(eight_of_any, EIGHT, ADD_EIGHT, e * pitch)
+
+void snn_accumulate(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t channels, uint32_t pitch,
+                    uint32_t shift) {
     uint32_t c = 0;
-    for (; narrow && channels - c >= 8; c += 8) {
-        int32_t s0 = current[c], s1 = current[c + 1], s2 = current[c + 2], s3 = current[c + 3];
-        int32_t s4 = current[c + 4], s5 = current[c + 5], s6 = current[c + 6], s7 = current[c + 7];
-        const int16_t *const block = weight + c;
-        for (const snn_arrival *a = arrivals, *const end = arrivals + count; a != end; a++) {
-            const int16_t *run = block + a->at;
-            const int32_t x = a->factor;
-            int32_t w = pair(run);
-            s0 = __smlabb(x, w, s0);
-            s1 = __smlabt(x, w, s1);
-            w = pair(run + 2);
-            s2 = __smlabb(x, w, s2);
-            s3 = __smlabt(x, w, s3);
-            w = pair(run + 4);
-            s4 = __smlabb(x, w, s4);
-            s5 = __smlabt(x, w, s5);
-            w = pair(run + 6);
-            s6 = __smlabb(x, w, s6);
-            s7 = __smlabt(x, w, s7);
-        }
-        current[c] = s0, current[c + 1] = s1, current[c + 2] = s2, current[c + 3] = s3;
-        current[c + 4] = s4, current[c + 5] = s5, current[c + 6] = s6, current[c + 7] = s7;
+    if (pitch % 2 == 0 && (uintptr_t)volleys->weight % 4 == 0) {
+        for (; channels - c >= 16; c += 16)
+            (pitch == 16   ? sixteen_of_16
+             : pitch == 32 ? sixteen_of_32
+                           : sixteen_of_any)(sum + c, volleys, count, c, pitch, shift);
+        for (; channels - c >= 8; c += 8) eight_of_any(sum + c, volleys, count, c, pitch, shift);
     }
-    for (; narrow && channels - c >= 4; c += 4) {
-        int32_t s0 = current[c], s1 = current[c + 1], s2 = current[c + 2], s3 = current[c + 3];
-        for (uint32_t e = 0; e < count; e++) {
-            const int16_t *run = weight + arrivals[e].at + c;
-            const int32_t x = arrivals[e].factor, v = pair(run), w = pair(run + 2);
-            s0 = __smlabb(x, v, s0);
-            s1 = __smlabt(x, v, s1);
-            s2 = __smlabb(x, w, s2);
-            s3 = __smlabt(x, w, s3);
-        }
-        current[c] = s0, current[c + 1] = s1, current[c + 2] = s2, current[c + 3] = s3;
-    }
-    ADD_BLOCK(int32_t, 2, arrivals[e].at, (uint32_t)arrivals[e].factor * (uint32_t)run[i])
+    if (c < channels) plain_from(c, sum, volleys, count, channels, pitch, shift);
 }
 
 #else
 
-void snn_multiply_accumulate(int32_t *restrict current, const int16_t *restrict weight,
-                             const snn_arrival *restrict arrivals, uint32_t count, uint32_t channels, int narrow) {
-    uint32_t c = 0;
-    (void)narrow;
-    ADD_BLOCK(int32_t, 8, arrivals[e].at, (uint32_t)arrivals[e].factor * (uint32_t)run[i])
-    ADD_BLOCK(int32_t, 2, arrivals[e].at, (uint32_t)arrivals[e].factor * (uint32_t)run[i])
-}
-
-void snn_accumulate16(int16_t *restrict current, const int16_t *restrict weight, const uint32_t *restrict events,
-                      uint32_t count, uint32_t channels) {
-    snn_accumulate16_plain(current, weight, events, count, channels);
+void snn_accumulate(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t channels, uint32_t pitch,
+                    uint32_t shift) {
+    plain_from(0, sum, volleys, count, channels, pitch, shift);
 }
 
 #endif

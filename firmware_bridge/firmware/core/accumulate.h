@@ -1,32 +1,27 @@
-/* The accumulate kernel: the weights of the synapses at which spikes arrive, added to the currents of one position. */
+/* The kernel of spiking convolutions: the weights of the synapses at which spikes arrive, added up. */
 #ifndef SNN_ACCUMULATE_H
 #define SNN_ACCUMULATE_H
 
 #include <stdint.h>
 
-/* current[0..channels) += the runs of weights that start at weight[events[0..count)], each of them `channels` long.
+/* Spikes that arrive one after the other. Number n adds the run of weights that starts n runs behind `weight`, which
+ * itself may lie before the first weight. */
+typedef struct {
+    const uint16_t *events, *end; /* their numbers */
+    const int16_t *weight;
+    uint32_t doublings; /* of what the runs before have added up, before these are added */
+} snn_volley;
+
+/* sum[0..channels) += 2^shift times the weights of all volleys. Runs of weights are `pitch` long, of which `channels`
+ * are added.
  *
- * channels is even; currents and runs start at words. Sums are taken modulo 2^16 (the host proved that nothing
- * exceeds int16) and modulo 2^32. */
-void snn_accumulate16(int16_t *current, const int16_t *weight, const uint32_t *events, uint32_t count,
-                      uint32_t channels);
-void snn_accumulate32(int32_t *current, const int16_t *weight, const uint32_t *events, uint32_t count,
-                      uint32_t channels);
+ * The weights are added up modulo 2^16 (the host says how many spikes int16 holds), to the sum modulo 2^32. Fast where
+ * pitch is even and weights start at words. */
+void snn_accumulate(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t channels, uint32_t pitch,
+                    uint32_t shift);
 
 /* The same in plain C, whatever the machine has; what the fast versions must equal. */
-void snn_accumulate16_plain(int16_t *current, const int16_t *weight, const uint32_t *events, uint32_t count,
-                            uint32_t channels);
-
-/* A number that arrives at a synapse, and where the weights that it is multiplied with start. */
-typedef struct {
-    uint32_t at;
-    int32_t factor;
-} snn_arrival;
-
-/* current[0..channels) += factor times the run of weights at weight[at], for every arrival; modulo 2^32. narrow: all
- * factors fit int16. */
-void snn_multiply_accumulate(int32_t *current, const int16_t *weight, const snn_arrival *arrivals, uint32_t count,
-                             uint32_t channels, int narrow);
-
+void snn_accumulate_plain(int32_t *sum, const snn_volley *volleys, uint32_t count, uint32_t channels,
+                          uint32_t pitch, uint32_t shift);
 
 #endif

@@ -190,7 +190,7 @@ static snn_status run_attend(const snn_run_state *run, const snn_operation *op, 
                     const int32_t product = snn_times(snn_number(in, position, c), by);
                     s.out[c] = snn_requantise(product, op->as.attend.gate_q, INT32_MIN, INT32_MAX);
                 }
-                snn_put(run, out, t, y, x, s.out);
+                snn_put(run, out, t, y, x, 1, s.out);
             }
         if (snn_stopped(run)) return SNN_STOPPED;
     }

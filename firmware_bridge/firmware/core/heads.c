@@ -2,250 +2,320 @@
 
 #include <string.h>
 
+#include "accumulate.h"
 #include "check.h"
 #include "count.h"
+#include "dot.h"
 #include "number.h"
+#include "picture.h"
 
-/* Small functions with their own registers: inlined into one, they would keep everything on the stack. */
+/* A function with registers of its own. */
 #define NOINLINE __attribute__((noinline))
 
-enum { EVENTS = 288 }; /* of one position that are collected before they are added; all of 32 channels, 3x3 */
+/* Under a kernel, the columns of a row fold once at most. */
+enum { MOST_VOLLEYS = SNN_MOST_DIGITS * SNN_MOST_KERNEL * 2 + 1 };
+
+static int of_spikes(const snn_operation *op) { return op->as.pixels.head == SNN_CONV; }
+static int of_picture(const snn_operation *op) { return op->as.pixels.head == SNN_PICTURE_CONV; }
+static int known(const snn_operation *op) {
+    return of_spikes(op) || of_picture(op) || op->as.pixels.head == SNN_DENSE_CONV;
+}
+
+/* Of the input. */
+static uint32_t channels_of(const snn_plan *plan, const snn_operation *op) {
+    return of_picture(op) ? 3 * op->as.pixels.factor * op->as.pixels.factor : plan->values[op->input].channels;
+}
+static uint32_t scale_of(const snn_plan *plan, const snn_operation *op) {
+    return of_picture(op) ? op->as.pixels.factor : plan->values[op->input].scale;
+}
 
 snn_status snn_check_head(const snn_plan *plan, const snn_operation *op, uint32_t scale) {
-    if (op->as.pixels.head != SNN_CONV && op->as.pixels.head != SNN_DENSE_CONV) return SNN_OPERATION;
     const snn_value *in = snn_value_at(plan, op->input);
-    if (!in || snn_is_spikes(in) != (op->as.pixels.head == SNN_CONV)) return SNN_OPERATION;
-    if (in->steps != 1 && in->steps != op->as.pixels.steps && in->storage != SNN_COUNTS) return SNN_OPERATION;
+    if (!known(op)) return SNN_OPERATION;
+    if (of_picture(op)) {
+        if (in || !snn_within(op->as.pixels.factor, 1, 8)) return SNN_OPERATION;
+    } else {
+        if (!in || snn_is_spikes(in) != of_spikes(op)) return SNN_OPERATION;
+        if (in->steps != 1 && in->steps != op->as.pixels.steps && in->storage != SNN_COUNTS) return SNN_OPERATION;
+    }
     const uint32_t kernel = op->as.pixels.kernel, stride = op->as.pixels.stride, padding = op->as.pixels.padding;
-    if (!snn_within(kernel, 1, 7) || !snn_within(stride, 1, 4) || padding > 3) return SNN_OPERATION;
-    if (kernel <= 2 * padding || kernel - 2 * padding > stride || in->scale * stride != scale) return SNN_OPERATION;
+    const uint32_t channels = channels_of(plan, op);
+    if (!snn_within(kernel, 1, SNN_MOST_KERNEL) || !snn_within(stride, 1, 4) || padding > 3) return SNN_OPERATION;
+    if (kernel <= 2 * padding || kernel - 2 * padding > stride || scale_of(plan, op) * stride != scale)
+        return SNN_OPERATION;
     const uint32_t groups = op->as.pixels.groups;
-    if (!groups || in->channels % groups || op->channels % groups) return SNN_OPERATION;
-    if (op->as.pixels.head_layer >= plan->header->layers) return SNN_OPERATION;
-    if (op->as.pixels.wide > 1 || (op->as.pixels.head == SNN_DENSE_CONV && !op->as.pixels.wide)) return SNN_OPERATION;
-    const uint64_t runs = (uint64_t)kernel * kernel * in->channels;
-    if (!snn_has(plan, op->as.pixels.weight, runs * snn_run_length(op->channels, groups), 2)) return SNN_CONSTANT;
+    if (!groups || channels % groups || op->channels % groups) return SNN_OPERATION;
+    if (op->as.pixels.head_layer >= plan->header->layers || !op->as.pixels.narrow) return SNN_OPERATION;
+    const uint64_t taps = (uint64_t)kernel * kernel;
+    const uint64_t weights = of_spikes(op) ? taps * channels * snn_run_length(op->channels, groups)
+                                           : taps * (channels / groups) * op->channels;
+    if (!snn_has(plan, op->as.pixels.weight, weights, 2)) return SNN_CONSTANT;
     if (op->as.pixels.bias != SNN_NONE && !snn_has(plan, op->as.pixels.bias, op->channels, 4)) return SNN_CONSTANT;
     return SNN_OK;
 }
 
-void snn_take_head(const snn_operation *op, snn_parts *parts, snn_head_scratch *s) {
-    s->even = (op->channels + 1u) & ~1u;
-    s->current = snn_take(parts, op->as.pixels.head == SNN_CONV ? s->even : 0, 2);
-    s->events = snn_take(parts, op->as.pixels.head == SNN_CONV ? EVENTS + 32 : 0, 4);
-    s->numbers = snn_take(parts, op->as.pixels.head == SNN_DENSE_CONV ? EVENTS : 0, sizeof *s->numbers);
+/* Whether the runs of weights are long enough to be worth a list for each group. */
+static int listed(const snn_operation *op) {
+    return op->as.pixels.groups == 1 || op->channels / op->as.pixels.groups >= 8;
 }
 
-snn_status snn_start_head(const snn_run_state *run, const snn_operation *op, snn_patch *w) {
+void snn_take_head(const snn_plan *plan, const snn_operation *op, uint32_t columns, snn_parts *parts, snn_head *h) {
+    if (!known(op)) return;
+    const uint32_t width = columns / scale_of(plan, op), groups = op->as.pixels.groups;
+    h->in = of_picture(op) ? NULL : &plan->values[op->input];
+    h->channels = channels_of(plan, op);
+    h->width = width;
+    h->inputs = h->channels / groups;
+    h->outputs = op->channels / groups;
+    h->tap = h->channels * snn_run_length(op->channels, groups);
+    if (of_spikes(op)) snn_take_lists(h->in, op->as.pixels.kernel, listed(op) ? groups : 1, width, parts, &h->lists);
+    if (of_picture(op)) h->pixels = snn_take(parts, (uint64_t)op->as.pixels.kernel * width * h->channels, 2);
+}
+
+snn_status snn_start_head(const snn_run_state *run, const snn_operation *op, snn_head *h) {
     const uint8_t *constants = run->plan->constants;
-    if (op->as.pixels.head != SNN_CONV && op->as.pixels.head != SNN_DENSE_CONV) return SNN_OPERATION;
-    w->in = &run->plan->values[op->input];
-    w->weight = (const int16_t *)(const void *)(constants + op->as.pixels.weight);
-    w->bias = op->as.pixels.bias == SNN_NONE ? NULL : (const int32_t *)(const void *)(constants + op->as.pixels.bias);
-    w->run = snn_run_length(op->channels, op->as.pixels.groups);
+    if (!known(op)) return SNN_OPERATION;
+    h->weight = (const int16_t *)(const void *)(constants + op->as.pixels.weight);
+    h->bias = op->as.pixels.bias == SNN_NONE ? NULL : (const int32_t *)(const void *)(constants + op->as.pixels.bias);
+    h->height = run->rows / scale_of(run->plan, op);
+    h->next = h->lists.next = 0;
     return SNN_OK;
 }
 
-void snn_move_to_row(const snn_run_state *run, const snn_operation *op, snn_patch *w, uint32_t y) {
-    const uint32_t height = run->rows / w->in->scale;
-    for (uint32_t dy = 0; dy < op->as.pixels.kernel; dy++) {
-        const uint32_t row = y * op->as.pixels.stride + dy - op->as.pixels.padding; /* wraps above the image */
-        w->rows[dy] = row < height ? snn_row(run, w->in, row) : NULL;
-    }
+/* Row y of the picture in blocks, within the ring. */
+static int16_t *pixel_row(const snn_operation *op, const snn_head *h, uint32_t y) {
+    return h->pixels + (size_t)(y % op->as.pixels.kernel) * h->width * h->channels;
 }
 
-void snn_move_to_column(const snn_run_state *run, const snn_operation *op, snn_patch *w, uint32_t x) {
-    const uint32_t width = run->columns / w->in->scale, kernel = op->as.pixels.kernel;
-    w->left = x * op->as.pixels.stride - op->as.pixels.padding;
-    w->first_dx = 0;
-    while (w->first_dx < kernel && w->left + w->first_dx >= width) w->first_dx++; /* at most `padding` of them */
-    w->end_dx = w->first_dx;
-    while (w->end_dx < kernel && w->left + w->end_dx < width) w->end_dx++;
-}
-
-/* Bias, or zeros, in either width. */
-static void start_sum(const snn_operation *op, const snn_head_scratch *s, int32_t *sum, const int32_t *bias) {
-    if (op->as.pixels.wide) {
-        memset(sum, 0, s->even * sizeof *sum);
-        if (bias) memcpy(sum, bias, op->channels * sizeof *sum);
-    } else {
-        memset(s->current, 0, s->even * sizeof *s->current);
-        if (bias)
-            for (uint32_t c = 0; c < op->channels; c++) s->current[c] = (int16_t)bias[c];
-    }
-}
-
-/* Channels of one group, as bits of the words [first, last] of a position. */
-typedef struct {
-    uint32_t first, last, first_mask, last_mask;
-} channel_bits;
-
-static channel_bits bits_of_group(uint32_t inputs, uint32_t group) {
-    const uint32_t from = group * inputs, last = from + inputs - 1;
-    return (channel_bits){from / 32, last / 32, UINT32_MAX << from % 32, UINT32_MAX >> (31 - last % 32)};
-}
-
-static inline uint32_t word_of_group(const channel_bits *bits, const uint32_t *words, uint32_t i) {
-    uint32_t word = words[i];
-    if (i == bits->first) word &= bits->first_mask;
-    if (i == bits->last) word &= bits->last_mask;
-    return word;
-}
-
-/* Whether the runs of weights are long enough, and in whole words, to be worth a list for each group. */
-static int listed(const snn_patch *w, const snn_operation *op) {
-    return op->as.pixels.groups == 1 || (w->run % 2 == 0 && w->run >= 8);
-}
-
-/* Adds the weights of the list to a group's currents. */
-static void add_list(const snn_operation *op, const snn_patch *w, const snn_head_scratch *s, int32_t *sum,
-                     uint32_t group, const uint32_t *end) {
-    const uint32_t count = (uint32_t)(end - s->events);
-    if (op->as.pixels.wide)
-        snn_accumulate32(sum + group * w->run, w->weight, s->events, count, w->run);
-    else
-        snn_accumulate16(s->current + group * w->run, w->weight, s->events, count, w->run);
-}
-
-/* Lists where the weights of the spikes of a group start, at `positions` side by side, the first one's from `at`. */
-static NOINLINE uint32_t *list_row(const snn_operation *op, const snn_patch *w, const snn_head_scratch *s,
-                                   int32_t *sum, uint32_t group, const uint32_t *words, uint32_t positions,
-                                   uint32_t at, uint32_t *list) {
-    const channel_bits bits = bits_of_group(w->in->channels / op->as.pixels.groups, group);
-    const uint32_t run = w->run, pitch = snn_bit_words(w->in->channels), next = w->in->channels * run;
-    const uint32_t *const full = s->events + EVENTS;
-    for (; positions > 0; positions--, words += pitch, at += next)
-        for (uint32_t i = bits.first; i <= bits.last; i++) {
-            const uint32_t from = at + 32 * i * run;
-            for (uint32_t word = word_of_group(&bits, words, i); word; word &= word - 1)
-                *list++ = from + (uint32_t)__builtin_ctz(word) * run;
-            if (list > full) {
-                add_list(op, w, s, sum, group, list);
-                list = s->events;
-            }
+void snn_move_to_row(const snn_run_state *run, const snn_operation *op, snn_head *h, uint32_t y) {
+    const uint32_t kernel = op->as.pixels.kernel;
+    h->top = y * op->as.pixels.stride - op->as.pixels.padding;
+    h->first_dy = 0;
+    while (h->first_dy < kernel && h->top + h->first_dy >= h->height) h->first_dy++; /* at most `padding` of them */
+    h->end_dy = h->first_dy;
+    while (h->end_dy < kernel && h->top + h->end_dy < h->height) h->end_dy++;
+    for (uint32_t row = h->top + h->first_dy; row != h->top + h->end_dy; row++) {
+        if (of_spikes(op)) {
+            const uint32_t dy = row - h->top;
+            snn_list_row(run, &h->lists, row);
+            h->rows[dy].starts = snn_starts(&h->lists, row);
+            h->rows[dy].events = snn_events(&h->lists, row);
+            h->rows[dy].weight = h->weight + (size_t)dy * kernel * h->tap;
         }
-    return list;
+        if (of_picture(op) && row >= h->next) {
+            snn_picture_row(run, op->as.pixels.factor, row, pixel_row(op, h, row));
+            h->next = row + 1;
+        }
+    }
+}
+
+/* Bias, or zeros. */
+static void start_sums(const snn_operation *op, const snn_head *h, uint32_t count, int32_t *sum) {
+    if (!h->bias) memset(sum, 0, count * op->channels * sizeof *sum);
+    for (uint32_t i = 0; i < count && h->bias; i++) memcpy(sum + i * op->channels, h->bias, op->channels * sizeof *sum);
+}
+
+/* What a kernel covers across. */
+typedef struct {
+    uint32_t left;             /* input column of tap 0, modulo 2^32 where it lies beyond the border */
+    uint32_t first_dx, end_dx; /* taps that lie within the input */
+} across;
+
+static across columns_at(const snn_operation *op, const snn_head *h, uint32_t x) {
+    const uint32_t kernel = op->as.pixels.kernel, padding = op->as.pixels.padding, begin = x * op->as.pixels.stride;
+    across a = {begin - padding, begin < padding ? padding - begin : 0, kernel};
+    if (begin + kernel > h->width + padding) a.end_dx = h->width + padding - begin;
+    if (a.first_dx > a.end_dx) a.first_dx = a.end_dx;
+    return a;
+}
+
+/* Weights `count` further, modulo 2^32; a volley's events say how far it is from there back to weights that exist. */
+static inline const int16_t *further(const int16_t *weight, uint32_t count) {
+    return (const int16_t *)((uintptr_t)weight + (uintptr_t)(intptr_t)(int32_t)(count * 2));
+}
+
+/* --- spikes ------------------------------------------------------------------------------------------------------ */
+
+/* Adds a row's events from column `from` to `end` where numbers of columns start again on the way. */
+static snn_volley *folded(const snn_head *h, const snn_row_lists *row, const uint32_t *starts, uint32_t left,
+                          uint32_t from, uint32_t end, uint32_t doublings, snn_volley *to) {
+    const uint32_t fold = h->lists.fold;
+    for (uint32_t next; from < end; from = next, doublings = 0) {
+        const uint32_t at = from % fold;
+        next = end - from > fold - at ? from + fold - at : end;
+        *to++ = (snn_volley){row->events + starts[from], row->events + starts[next],
+                             further(row->weight, (from - at - left) * h->tap), doublings};
+    }
+    return to;
+}
+
+/* The spikes that arrive from a group of channels: of one plane, or of all digits from the highest to the lowest.
+ * Returns how many volleys they are; spikes: how many, counted as often as they are added. */
+static NOINLINE uint32_t arriving(const snn_head *h, const across *a, uint32_t highest, uint32_t lowest, uint32_t group,
+                                  snn_volley *volleys, uint32_t *spikes) {
+    const uint32_t from = a->left + a->first_dx, end = a->left + a->end_dx;
+    const snn_row_lists *const first = h->rows + h->first_dy, *const last = h->rows + h->end_dy;
+    const uint32_t pitch = h->lists.groups * (h->width + 1), whole = h->width <= h->lists.fold;
+    const uint32_t back = 0 - a->left * h->tap;
+    uint32_t offset = highest * pitch + group * (h->width + 1), doublings = 0, count = 0;
+    snn_volley *to = volleys;
+    for (uint32_t plane = highest + 1; plane-- > lowest; offset -= pitch) {
+        count *= 2;
+        for (const snn_row_lists *row = first; row < last; row++) {
+            const uint32_t *starts = row->starts + offset, begin = starts[from], beyond = starts[end];
+            if (begin == beyond) continue;
+            count += beyond - begin;
+            if (whole)
+                *to++ = (snn_volley){row->events + begin, row->events + beyond, further(row->weight, back), doublings};
+            else
+                to = folded(h, row, starts, a->left, from, end, doublings, to);
+            doublings = 0;
+        }
+        if (plane > lowest) doublings += to != volleys;
+    }
+    if (doublings) *to++ = (snn_volley){h->lists.events, h->lists.events, h->weight, doublings}; /* adds nothing */
+    *spikes = count;
+    return (uint32_t)(to - volleys);
+}
+
+/* Adds volleys that together are too many for int16, so many at a time that they are not. */
+static void add_pieces(const snn_operation *op, const snn_head *h, snn_volley *volleys, uint32_t count, int32_t *sum) {
+    const uint32_t pitch = snn_run_length(op->channels, op->as.pixels.groups), most = op->as.pixels.narrow;
+    uint32_t shift = 0;
+    for (uint32_t i = 0; i < count; i++) shift += volleys[i].doublings;
+    for (uint32_t i = 0, j; i < count; i = j) {
+        shift -= volleys[i].doublings;
+        volleys[i].doublings = 0;
+        uint32_t some = 0;
+        for (j = i; j < count && !volleys[j].doublings; j++) {
+            const uint32_t more = (uint32_t)(volleys[j].end - volleys[j].events);
+            if (more > most - some) break;
+            some += more;
+        }
+        if (j > i) {
+            snn_accumulate(sum, volleys + i, j - i, h->outputs, pitch, shift);
+        } else {
+            snn_volley part = volleys[i];
+            part.end = volleys[i].events += most;
+            snn_accumulate(sum, &part, 1, h->outputs, pitch, shift);
+        }
+    }
 }
 
 /* Short runs of weights are added one spike at a time, each to the channels of its own group. */
-static NOINLINE void add_row(const snn_operation *op, const snn_patch *w, const snn_head_scratch *s, int32_t *sum,
-                             const uint32_t *words, uint32_t positions, uint32_t at) {
-    const uint32_t inputs = w->in->channels / op->as.pixels.groups, run = w->run;
-    const uint32_t pitch = snn_bit_words(w->in->channels);
-    const channel_bits all = bits_of_group(w->in->channels, 0);
-    for (; positions > 0; positions--, words += pitch, at += w->in->channels * run)
-        for (uint32_t i = 0; i < pitch; i++)
-            for (uint32_t word = word_of_group(&all, words, i); word; word &= word - 1) {
-                const uint32_t channel = 32 * i + (uint32_t)__builtin_ctz(word), first = channel / inputs * run;
-                const int16_t *weight = w->weight + at + channel * run;
-                if (op->as.pixels.wide)
-                    for (uint32_t c = 0; c < run; c++) sum[first + c] = snn_add(sum[first + c], weight[c]);
-                else
-                    for (uint32_t c = 0; c < run; c++)
-                        s->current[first + c] = (int16_t)((uint32_t)s->current[first + c] + (uint32_t)weight[c]);
-            }
-}
-
-/* Adds the weights of the spikes of one plane that arrive at one position. */
-static NOINLINE void add_plane(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
-                               const snn_head_scratch *s, uint32_t t, int32_t *sum) {
-    const uint32_t kernel = op->as.pixels.kernel, positions = w->end_dx - w->first_dx;
-    const uint32_t lists = listed(w, op) ? op->as.pixels.groups : 0;
-    const uint32_t *rows[7];
-    for (uint32_t dy = 0; dy < kernel; dy++)
-        rows[dy] = w->rows[dy] && positions
-                       ? (const void *)snn_position(run, w->in, w->rows[dy], t, w->left + w->first_dx)
-                       : NULL;
-    const uint32_t tap = w->in->channels * w->run;
-    for (uint32_t group = 0; group < lists; group++) {
-        uint32_t *list = s->events;
-        for (uint32_t dy = 0; dy < kernel; dy++)
-            if (rows[dy])
-                list = list_row(op, w, s, sum, group, rows[dy], positions, (dy * kernel + w->first_dx) * tap, list);
-        if (list != s->events) add_list(op, w, s, sum, group, list);
-    }
-    for (uint32_t dy = 0; dy < kernel && !lists; dy++)
-        if (rows[dy]) add_row(op, w, s, sum, rows[dy], positions, (dy * kernel + w->first_dx) * tap);
-}
-
-static void double_sum(const snn_operation *op, const snn_head_scratch *s, int32_t *sum) {
-    for (uint32_t c = 0; c < op->channels; c++) {
-        if (op->as.pixels.wide)
-            sum[c] = snn_scaled(sum[c], 1);
-        else
-            s->current[c] = (int16_t)snn_scaled(s->current[c], 1);
-    }
-}
-
-/* Currents of a spiking convolution at one position and step: only spikes that arrive are looked at. Of a window all
- * steps are added up, digit by digit of how often a neuron fires. */
-static void convolve_spikes(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
-                            const snn_head_scratch *s, uint32_t t, int32_t *sum) {
-    const int window = w->in->storage == SNN_COUNTS;
-    start_sum(op, s, sum, window ? NULL : w->bias);
-    if (!window) add_plane(run, op, w, s, t, sum);
-    for (uint32_t digit = window ? w->in->steps : 0; digit > 0; digit--) {
-        if (digit < w->in->steps) double_sum(op, s, sum);
-        add_plane(run, op, w, s, digit - 1, sum);
-    }
-    if (!op->as.pixels.wide)
-        for (uint32_t c = 0; c < op->channels; c++) sum[c] = s->current[c];
-    if (window && w->bias)
-        for (uint32_t c = 0; c < op->channels; c++) sum[c] = snn_add(sum[c], w->bias[c]);
-}
-
-/* One group of a convolution of real values at one position and step; zeros add nothing. */
-static NOINLINE void convolve_group(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
-                                    const snn_head_scratch *s, uint32_t t, uint32_t group, int32_t *sum) {
-    const uint32_t kernel = op->as.pixels.kernel, inputs = w->in->channels / op->as.pixels.groups;
-    const uint32_t first = group * inputs;
-    const int narrow = w->in->storage == SNN_INT16, list = listed(w, op);
-    uint32_t count = 0;
-    for (uint32_t dy = 0; dy < kernel; dy++) {
-        if (!w->rows[dy]) continue;
-        for (uint32_t dx = w->first_dx; dx < w->end_dx; dx++) {
-            const void *position = snn_position(run, w->in, w->rows[dy], t, w->left + dx);
-            uint32_t at = ((dy * kernel + dx) * w->in->channels + first) * w->run;
-            for (uint32_t channel = first; channel < first + inputs; channel++, at += w->run) {
-                const int32_t x = snn_number(w->in, position, channel);
-                if (!x) continue;
-                if (!list) {
-                    for (uint32_t c = 0; c < w->run; c++) sum[c] = snn_add(sum[c], snn_times(x, w->weight[at + c]));
-                    continue;
-                }
-                s->numbers[count++] = (snn_arrival){at, x};
-                if (count == EVENTS) {
-                    snn_multiply_accumulate(sum, w->weight, s->numbers, count, w->run, narrow);
-                    count = 0;
-                }
-            }
+static void add_each(const snn_head *h, const snn_volley *volleys, uint32_t count, int32_t *sum) {
+    uint32_t shift = 0;
+    for (uint32_t i = 0; i < count; i++) shift += volleys[i].doublings;
+    for (uint32_t i = 0; i < count; i++) {
+        shift -= volleys[i].doublings;
+        for (const uint16_t *event = volleys[i].events; event != volleys[i].end; event++) {
+            const int16_t *weight = volleys[i].weight + (uint32_t)*event * h->outputs;
+            int32_t *to = sum + *event % h->channels / h->inputs * h->outputs;
+            for (uint32_t c = 0; c < h->outputs; c++) to[c] = snn_add(to[c], snn_scaled(weight[c], shift));
         }
     }
-    if (count) snn_multiply_accumulate(sum, w->weight, s->numbers, count, w->run, narrow);
 }
 
-static void convolve_numbers(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
-                             const snn_head_scratch *s, uint32_t t, int32_t *sum) {
-    start_sum(op, s, sum, w->bias);
-    for (uint32_t group = 0; group < op->as.pixels.groups; group++)
-        convolve_group(run, op, w, s, t, group, sum + group * w->run);
+/* Of a window all steps are added up, digit by digit of how often each neuron fires. */
+static void convolve_spikes(const snn_operation *op, const snn_head *h, uint32_t t, uint32_t x, uint32_t count,
+                            int32_t *sum) {
+    const int window = h->in->storage == SNN_COUNTS;
+    const uint32_t plane = h->in->steps == 1 ? 0 : t, pitch = snn_run_length(op->channels, op->as.pixels.groups);
+    snn_volley volleys[MOST_VOLLEYS];
+    for (; count > 0; count--, x++, sum += op->channels) {
+        const across a = columns_at(op, h, x);
+        for (uint32_t group = 0; group < h->lists.groups; group++) {
+            uint32_t spikes;
+            const uint32_t pieces = arriving(h, &a, window ? h->in->steps - 1 : plane, window ? 0 : plane, group,
+                                             volleys, &spikes);
+            if (!pieces) continue;
+            if (!listed(op))
+                add_each(h, volleys, pieces, sum);
+            else if (spikes <= op->as.pixels.narrow)
+                snn_accumulate(sum + group * h->outputs, volleys, pieces, h->outputs, pitch, 0);
+            else
+                add_pieces(op, h, volleys, pieces, sum + group * h->outputs);
+        }
+    }
 }
 
-void snn_convolve(const snn_run_state *run, const snn_operation *op, const snn_patch *w, const snn_head_scratch *s,
-                  uint32_t t, int32_t *sum) {
-    if (op->as.pixels.head == SNN_CONV)
-        convolve_spikes(run, op, w, s, t, sum);
+/* --- real values ------------------------------------------------------------------------------------------------- */
+
+/* Numbers that do not fit int16. */
+static void convolve_wide(const snn_run_state *run, const snn_operation *op, const snn_head *h, uint32_t t, uint32_t x,
+                          int32_t *sum) {
+    const across a = columns_at(op, h, x);
+    const uint32_t kernel = op->as.pixels.kernel, weights = kernel * kernel * h->inputs;
+    for (uint32_t dy = h->first_dy; dy < h->end_dy; dy++)
+        for (uint32_t dx = a.first_dx; dx < a.end_dx; dx++) {
+            const uint8_t *from = snn_position(run, h->in, snn_row(run, h->in, h->top + dy), t, a.left + dx);
+            for (uint32_t c = 0; c < op->channels; c++) {
+                const int16_t *weight = h->weight + (size_t)c * weights + (dy * kernel + dx) * h->inputs;
+                const uint32_t first = c / h->outputs * h->inputs;
+                for (uint32_t i = 0; i < h->inputs; i++)
+                    sum[c] = snn_add(sum[c], snn_times(snn_number(h->in, from, first + i), weight[i]));
+            }
+        }
+}
+
+/* The pieces of the input that the kernel covers, for one group. Returns how many; length: of each. */
+static uint32_t covered(const snn_run_state *run, const snn_operation *op, const snn_head *h, const across *a,
+                        uint32_t t, uint32_t group, snn_piece *pieces, uint32_t *length) {
+    const uint32_t kernel = op->as.pixels.kernel, taps = a->end_dx - a->first_dx;
+    const uint32_t apart = op->as.pixels.groups == 1 ? 1 : taps; /* with one group taps across lie side by side */
+    uint32_t count = 0;
+    *length = taps / (apart ? apart : 1) * h->inputs;
+    for (uint32_t dy = h->first_dy; dy < h->end_dy; dy++) {
+        const uint32_t row = h->top + dy, column = a->left + a->first_dx;
+        const int16_t *from = of_picture(op)
+                                  ? pixel_row(op, h, row) + (size_t)column * h->channels
+                                  : (const void *)snn_position(run, h->in, snn_row(run, h->in, row), t, column);
+        for (uint32_t i = 0; i < apart; i++)
+            pieces[count++] = (snn_piece){from + i * h->channels + group * h->inputs,
+                                          (dy * kernel + a->first_dx + i) * h->inputs};
+    }
+    return count;
+}
+
+static void convolve_numbers(const snn_run_state *run, const snn_operation *op, const snn_head *h, uint32_t t,
+                             uint32_t x, uint32_t count, int32_t *sum) {
+    const uint32_t kernel = op->as.pixels.kernel, weights = kernel * kernel * h->inputs;
+    snn_piece pieces[SNN_MOST_PIECES];
+    for (uint32_t n; count > 0; count -= n, x += n, sum += n * op->channels) {
+        const across a = columns_at(op, h, x);
+        n = 1;
+        if (h->in && h->in->storage != SNN_INT16) {
+            convolve_wide(run, op, h, t, x, sum);
+            continue;
+        }
+        if (a.first_dx == 0 && a.end_dx == kernel) /* those that follow cover the same taps, up to the border */
+            while (n < count && columns_at(op, h, x + n).end_dx == kernel) n++;
+        for (uint32_t group = 0; group < op->as.pixels.groups; group++) {
+            uint32_t length;
+            const uint32_t some = covered(run, op, h, &a, t, group, pieces, &length);
+            snn_dot(sum + group * h->outputs, op->channels, pieces, some, length,
+                    h->weight + (size_t)group * h->outputs * weights, weights, h->outputs, n,
+                    op->as.pixels.stride * h->channels);
+        }
+    }
+}
+
+void snn_convolve(const snn_run_state *run, const snn_operation *op, const snn_head *h, uint32_t t, uint32_t x,
+                  uint32_t count, int32_t *sum) {
+    start_sums(op, h, count, sum);
+    if (of_spikes(op))
+        convolve_spikes(op, h, t, x, count, sum);
     else
-        convolve_numbers(run, op, w, s, t, sum);
+        convolve_numbers(run, op, h, t, x, count, sum);
 }
 
 uint64_t snn_head_macs(const snn_plan *plan, const snn_operation *op, uint32_t height, uint32_t width) {
-    if (op->as.pixels.head != SNN_DENSE_CONV) return 0;
-    const snn_value *in = &plan->values[op->input];
+    if (of_spikes(op)) return 0;
     const uint32_t kernel = op->as.pixels.kernel, stride = op->as.pixels.stride, padding = op->as.pixels.padding;
-    const uint32_t scale = in->scale * stride;
-    const uint32_t rows = snn_ceil_div(height, in->scale), columns = snn_ceil_div(width, in->scale);
+    const uint32_t before = scale_of(plan, op), scale = before * stride;
+    const uint32_t rows = snn_ceil_div(height, before), columns = snn_ceil_div(width, before);
     const uint64_t down = snn_taps(rows, snn_ceil_div(height, scale), kernel, stride, padding);
     const uint64_t across = snn_taps(columns, snn_ceil_div(width, scale), kernel, stride, padding);
-    return down * across * in->channels * (op->channels / op->as.pixels.groups) * in->steps;
+    const uint32_t steps = of_picture(op) ? 1 : plan->values[op->input].steps;
+    return down * across * channels_of(plan, op) * (op->channels / op->as.pixels.groups) * steps;
 }

@@ -1,6 +1,7 @@
 #include "neurons.h"
 
 #include "check.h"
+#include "machine_code.h"
 #include "number.h"
 
 static const int32_t *constant32(const snn_plan *plan, uint32_t offset) {
@@ -14,7 +15,8 @@ snn_status snn_check_neurons(const snn_plan *plan, const snn_operation *op, cons
     if (!snn_has(plan, op->as.pixels.threshold, op->channels, 4)) return SNN_CONSTANT;
     if (op->as.pixels.neurons == SNN_WINDOW) {
         /* All that drives them is there at once: a static value, or a sum over time. */
-        if (spikes->storage != SNN_COUNTS || (op->as.pixels.steps != 1 && !op->as.pixels.time_sum)) return SNN_OPERATION;
+        if (spikes->storage != SNN_COUNTS) return SNN_OPERATION;
+        if (op->as.pixels.steps != 1 && !op->as.pixels.time_sum) return SNN_OPERATION;
         if (!snn_has(plan, op->as.pixels.level, op->channels, 4)) return SNN_CONSTANT;
         for (uint32_t c = 0; c < op->channels; c++)
             if (constant32(plan, op->as.pixels.threshold)[c] < 1) return SNN_CONSTANT;
@@ -98,23 +100,100 @@ static inline uint32_t bits_set(uint32_t x) {
     return x * 0x01010101u >> 24;
 }
 
-/* Window neurons at one position: k = clip(1 + floor((I - level) / threshold), 0, T) spikes each, level being
- * threshold - bias. */
+/* Up to 32 window neurons at one position, k = clip(1 + floor((I - level) / threshold), 0, T) spikes each, level being
+ * threshold - bias. words[digit * pitch]: the binary digits of k. Returns the sum of k. */
+typedef struct {
+    const int32_t *current, *level, *threshold;
+    uint32_t *words;
+    uint32_t pitch, count, steps, digits;
+} windows;
+
+#if SNN_HELIUM
+
+/* Four neurons, spikes from 0 to `steps`: the sign of I - level - t * threshold says whether spike t is missing. */
+static inline __attribute__((always_inline)) int32x4_t fire_four(int32x4_t current, int32x4_t level,
+                                                                 int32x4_t threshold, uint32_t steps) {
+    int32x4_t left = vqsubq_s32(current, level);
+    int32x4_t count = vaddq_n_s32(vshrq_n_s32(left, 31), (int32_t)steps);
+    for (uint32_t t = 1; t < steps; t++) {
+        left = vqsubq_s32(left, threshold);
+        count = vaddq_s32(count, vshrq_n_s32(left, 31));
+    }
+    return count;
+}
+
+static inline __attribute__((always_inline)) uint32_t fire_some(const windows *n, uint32_t digits, uint32_t steps) {
+    const int32_t *current = n->current, *level = n->level, *threshold = n->threshold;
+    uint8_t counts[32] = {0};
+    int8_t *to = (int8_t *)counts;
+    for (uint32_t some = n->count / 4; some > 0; some--, current += 4, level += 4, threshold += 4, to += 4)
+        vstrbq_s32(to, fire_four(vldrwq_s32(current), vldrwq_s32(level), vldrwq_s32(threshold), steps));
+    if (n->count % 4) {
+        const mve_pred16_t lanes = vctp32q(n->count % 4);
+        vstrbq_p_s32(to, fire_four(vldrwq_z_s32(current, lanes), vldrwq_z_s32(level, lanes),
+                                   vldrwq_z_s32(threshold, lanes), steps), lanes);
+    }
+    const uint8x16_t first = vldrbq_u8(counts), second = vldrbq_u8(counts + 16);
+    for (uint32_t digit = 0; digit < digits; digit++) {
+        const uint8x16_t bit = vdupq_n_u8((uint8_t)(1u << digit));
+        const uint32_t low = vcmpneq_n_u8(vandq_u8(first, bit), 0), high = vcmpneq_n_u8(vandq_u8(second, bit), 0);
+        n->words[digit * n->pitch] = (low & 0xFFFFu) | high << 16;
+    }
+    return vaddvaq_u8(vaddvq_u8(first), second);
+}
+
+#else
+
+/* Most neurons do not fire, which one comparison says. With `digits` constant, `bits` are registers. */
+static inline __attribute__((always_inline)) uint32_t fire_some(const windows *n, uint32_t digits, uint32_t steps) {
+    const int32_t *current = n->current, *level = n->level;
+    uint32_t bits[SNN_MOST_DIGITS] = {0}, spikes = 0;
+#define FIRE(I, from, i)                                                                                           \
+    if (__builtin_expect((I) >= (from), 0)) {                                                                      \
+        const uint32_t more = ((uint32_t)(I) - (uint32_t)(from)) / (uint32_t)n->threshold[i];                      \
+        const uint32_t count = more < steps ? 1 + more : steps;                                                    \
+        for (uint32_t digit = 0; digit < digits; digit++) bits[digit] |= (count >> digit & 1u) << (i);             \
+        spikes += count;                                                                                           \
+    }
+    uint32_t i = 0;
+#if SNN_DSP
+#define FIRE_TWO(i)                                                                                                \
+    {                                                                                                              \
+        int32_t one, other, level_one, level_other;                                                                \
+        SNN_NEXT_TWO_WORDS(one, other, current);                                                                   \
+        SNN_NEXT_TWO_WORDS(level_one, level_other, level);                                                         \
+        FIRE(one, level_one, i)                                                                                    \
+        FIRE(other, level_other, i + 1)                                                                            \
+    }
+    for (; i != (n->count & ~7u); i += 8) {
+        FIRE_TWO(i)
+        FIRE_TWO(i + 2)
+        FIRE_TWO(i + 4)
+        FIRE_TWO(i + 6)
+    }
+#endif
+    for (; i < n->count; i++, current++, level++) FIRE(*current, *level, i)
+    for (uint32_t digit = 0; digit < digits; digit++) n->words[digit * n->pitch] = bits[digit];
+    return spikes;
+}
+
+#endif
+
+/* The usual number of steps is known to the compiler. */
+static uint32_t fire_windows(const windows *n) {
+    return n->steps == 4 ? fire_some(n, 3, 4) : fire_some(n, n->digits, n->steps);
+}
+
 static uint32_t fire_window(const snn_operation *op, const snn_neurons *n, const int32_t *current, uint32_t steps,
                             uint32_t *words, uint32_t pitch) {
-    const uint32_t digits = snn_digits(steps);
+    windows some = {.words = words, .pitch = pitch, .steps = steps, .digits = snn_digits(steps)};
     uint32_t spikes = 0;
-    for (uint32_t c = 0; c < op->channels; c += 32, words++) {
-        const uint32_t end = op->channels - c < 32 ? op->channels - c : 32;
-        uint32_t bits[SNN_MOST_DIGITS] = {0};
-        for (uint32_t i = 0; i < end; i++) {
-            if (current[c + i] < n->level[c + i]) continue;
-            const uint32_t more = ((uint32_t)current[c + i] - (uint32_t)n->level[c + i]) / (uint32_t)n->threshold[c + i];
-            const uint32_t count = more < steps ? 1 + more : steps;
-            for (uint32_t digit = 0; digit < digits; digit++) bits[digit] |= (count >> digit & 1u) << i;
-            spikes += count;
-        }
-        for (uint32_t digit = 0; digit < digits; digit++) words[digit * pitch] = bits[digit];
+    for (uint32_t c = 0; c < op->channels; c += 32, some.words++) {
+        some.current = current + c;
+        some.level = n->level + c;
+        some.threshold = n->threshold + c;
+        some.count = op->channels - c < 32 ? op->channels - c : 32;
+        spikes += fire_windows(&some);
     }
     return spikes;
 }

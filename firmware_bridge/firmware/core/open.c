@@ -40,15 +40,20 @@ static snn_status check_header(const snn_header *h, size_t size) {
     return SNN_OK;
 }
 
+/* Bytes of a value per block of stride x stride pixels. */
+static uint64_t unit_of(const snn_plan *plan, const snn_value *v) {
+    const uint64_t side = plan->header->stride / v->scale;
+    return (side * side * v->steps * snn_position_bytes(v) + 3) / 4 * 4;
+}
+
 static snn_status check_value(const snn_plan *plan, const snn_value *v) {
     const snn_header *h = plan->header;
     if (v->layer >= h->layers || !snn_within(v->channels, 1, SNN_MAX_CHANNELS)) return SNN_VALUE;
     if (!snn_within(v->scale, 1, SNN_MAX_SCALE) || h->stride % v->scale) return SNN_VALUE;
-    if (v->storage < SNN_BITS || v->storage > SNN_INT32) return SNN_VALUE;
+    if (!snn_within(v->storage, SNN_BITS, SNN_COUNTS) || (v->storage == SNN_INT24 && v->channels % 2)) return SNN_VALUE;
     if (v->storage == SNN_COUNTS ? v->steps != snn_digits(h->time_steps) : v->steps != 1 && v->steps != h->time_steps)
         return SNN_VALUE;
-    const uint64_t side = h->stride / v->scale;
-    const uint64_t unit = (side * side * v->steps * snn_position_bytes(v) + 3) / 4 * 4;
+    const uint64_t side = h->stride / v->scale, unit = unit_of(plan, v);
     if (v->offset % 4 || unit > h->unit || v->offset > h->unit - unit) return SNN_VALUE;
     if (!snn_within(v->rows, 1, MOST_ROWS)) return SNN_VALUE;
     const uint64_t row_unit = (side * v->rows * v->steps * snn_position_bytes(v) + 7) / 8 * 8;
@@ -56,11 +61,18 @@ static snn_status check_value(const snn_plan *plan, const snn_value *v) {
     return SNN_OK;
 }
 
+/* Whether a value that an operation looks through or writes lies before its scratch, when worked on at once. */
+static int below(const snn_plan *plan, uint32_t index, uint32_t used) {
+    if (index == SNN_NONE) return 1;
+    const snn_value *v = snn_value_at(plan, index);
+    return v && unit_of(plan, v) <= used && v->offset <= used - unit_of(plan, v);
+}
+
 static snn_status check_operation(const snn_plan *plan, const snn_operation *op) {
     if (op->layer >= plan->layers || !snn_within(op->channels, 1, SNN_MAX_CHANNELS) || op->lead > MOST_ROWS)
         return SNN_OPERATION;
-    if ((op->output != SNN_NONE && !snn_value_at(plan, op->output)) ||
-        (op->spikes != SNN_NONE && !snn_value_at(plan, op->spikes)))
+    if (op->used % 4 || op->used > plan->header->unit || !below(plan, op->input, op->used) ||
+        !below(plan, op->output, op->used) || !below(plan, op->spikes, op->used))
         return SNN_OPERATION;
     const snn_operation_kind *kind = snn_kind_of(op);
     return kind ? kind->check(plan, op) : SNN_OPERATION;

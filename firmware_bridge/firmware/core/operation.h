@@ -20,7 +20,7 @@ typedef struct {
 } snn_operation_kind;
 
 /* picture.c, pixels.c, spikes.c, attend.c */
-extern const snn_operation_kind snn_image, snn_readout, snn_pixels, snn_spikes, snn_attend;
+extern const snn_operation_kind snn_image, snn_pixels, snn_spikes, snn_attend;
 
 /* NULL for a kind that the core does not have. */
 const snn_operation_kind *snn_kind_of(const snn_operation *op);

@@ -16,10 +16,10 @@ _Static_assert((-3 >> 1) == -2, "right shifts of negative numbers must floor");
 #define SNN_NONE 0xFFFFFFFFu
 
 enum { SNN_MAX_STEPS = 64, SNN_MOST_DIGITS = 7, SNN_MAX_CHANNELS = 4096, SNN_MAX_SCALE = 256, SNN_MAX_ALIGN = 4096, SNN_MAX_LAYERS = 1024 };
-enum { SNN_BITS = 1, SNN_INT16 = 2, SNN_COUNTS = 3, SNN_INT32 = 4 };           /* storage */
-enum { SNN_IMAGE = 1, SNN_PIXELS, SNN_SPIKES, SNN_ATTEND, SNN_READOUT };       /* kinds of operations */
+enum { SNN_BITS = 1, SNN_INT16 = 2, SNN_INT24 = 3, SNN_INT32 = 4, SNN_COUNTS = 5 }; /* storage */
+enum { SNN_IMAGE = 1, SNN_PIXELS, SNN_SPIKES, SNN_ATTEND };                    /* kinds of operations */
 enum { SNN_NEAREST = 0, SNN_DEPTH_TO_SPACE, SNN_SPACE_TO_DEPTH };              /* modes of terms */
-enum { SNN_NO_HEAD = 0, SNN_CONV, SNN_DENSE_CONV };                            /* heads */
+enum { SNN_NO_HEAD = 0, SNN_CONV, SNN_DENSE_CONV, SNN_PICTURE_CONV };          /* heads */
 enum { SNN_LIF = 1, SNN_WINDOW };                                             /* neurons */
 enum { SNN_OVER_TIME = 0, SNN_OVER_CHANNEL, SNN_OVER_SPACE };                  /* attention */
 
@@ -44,15 +44,16 @@ typedef struct snn_projection {
 } snn_projection;
 
 typedef struct snn_operation {
-    uint32_t kind, layer, input, output, spikes, first_term, terms, channels, lead;
+    uint32_t kind, layer, input, output, spikes, first_term, terms, channels, lead, used;
     union {
         struct {
             uint32_t factor;
         } image;
         struct {
-            uint32_t head, head_layer, kernel, stride, padding, groups, head_shift, wide, weight, bias;
+            uint32_t head, head_layer, factor, kernel, stride, padding, groups, head_shift, narrow, weight, bias;
             uint32_t steps, time_sum, rounds, shift;
             int32_t lo, hi;
+            uint32_t restores, restore_shift;
             uint32_t neurons, neuron_layer, decay, subtract, threshold, lif_bias, leak, level;
             uint32_t first_projection, projections;
         } pixels;
@@ -60,15 +61,12 @@ typedef struct snn_operation {
             uint32_t over, window, hidden, pool_shift, hidden_shift, gate_offset, gate_shift, gate_q;
             uint32_t squeeze, squeeze_bias, excite, excite_bias;
         } attend;
-        struct {
-            uint32_t shift;
-        } readout;
-        uint32_t words[26];
+        uint32_t words[29];
     } as;
 } snn_operation;
 
 _Static_assert(sizeof(snn_header) == 128 && sizeof(snn_value) == 32 && sizeof(snn_term) == 20, "records are packed");
-_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 140, "records are packed");
+_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 156, "records are packed");
 
 /* Whether a value is spikes, in planes of bits: of the steps, or the binary digits of how many a window has. */
 static inline int snn_is_spikes(const snn_value *value) {

@@ -27,15 +27,21 @@ static int sound_axis(const snn_plan *plan, uint32_t image, uint32_t at, uint32_
 
 static uint32_t padded(uint32_t extent, uint32_t stride) { return snn_ceil_div(extent, stride) * stride; }
 
-/* Of the operation that needs most. */
-static snn_status scratch_bytes(const snn_plan *plan, uint32_t columns, uint64_t *most) {
-    *most = 0;
+/* Where an operation's scratch starts: behind what is stored while it works. */
+static uint64_t scratch_start(const snn_plan *plan, const snn_run_state *run, const snn_operation *op) {
+    const uint64_t used = (uint64_t)run->units * (run->by_rows ? plan->header->row_unit : op->used);
+    return (used + 7) & ~(uint64_t)7;
+}
+
+/* Bytes for all that is stored, and for what the operation that needs most takes besides. */
+static snn_status needed_bytes(const snn_plan *plan, const snn_run_state *run, uint64_t *most) {
+    *most = (uint64_t)run->units * (run->by_rows ? plan->header->row_unit : plan->header->unit);
     for (uint32_t i = 0; i < plan->header->operations; i++) {
         const snn_operation *op = &plan->operations[i];
         const snn_operation_kind *kind = snn_kind_of(op);
         if (!kind) return SNN_OPERATION;
-        const uint64_t bytes = kind->scratch ? kind->scratch(plan, op, columns) : 0;
-        if (bytes > *most) *most = bytes;
+        const uint64_t end = scratch_start(plan, run, op) + (kind->scratch ? kind->scratch(plan, op, run->columns) : 0);
+        if (end > *most) *most = end;
     }
     return SNN_OK;
 }
@@ -53,14 +59,11 @@ static snn_status measure(const snn_plan *plan, const snn_tile *tile, snn_mode m
     const uint64_t across = run->columns / plan->stride, down = run->by_rows ? 1 : run->rows / plan->stride;
     const uint64_t units = across * down, unit = run->by_rows ? plan->header->row_unit : plan->header->unit;
     if (units > UINT32_MAX || units * unit > SIZE_MAX / 4) return SNN_TOO_LARGE; /* factors below 2^32 */
-    const uint64_t arena = (units * unit + 7) & ~(uint64_t)7;
-    uint64_t scratch;
-    const snn_status status = scratch_bytes(plan, run->columns, &scratch);
-    if (status) return status;
-    const uint64_t total = arena + scratch;
-    if (total > SIZE_MAX / 2) return SNN_TOO_LARGE;
     run->units = (uint32_t)units;
-    run->scratch = run->arena ? run->arena + (size_t)arena : NULL;
+    uint64_t total;
+    const snn_status status = needed_bytes(plan, run, &total);
+    if (status) return status;
+    if (total > SIZE_MAX / 2) return SNN_TOO_LARGE;
     *bytes = (size_t)total;
     return SNN_OK;
 }
@@ -70,15 +73,17 @@ snn_status snn_memory_size(const snn_plan *plan, const snn_tile *tile, snn_mode 
     return measure(plan, tile, mode, &run, bytes);
 }
 
-/* Of an operation's output; one that stores nothing writes the picture. */
+/* Of an operation's output; one that stores nothing writes the picture, in blocks. */
 static uint32_t scale_of(const snn_plan *plan, const snn_operation *op) {
     const uint32_t written = op->output != SNN_NONE ? op->output : op->spikes;
-    return written == SNN_NONE ? 1 : plan->values[written].scale;
+    return written == SNN_NONE ? op->as.pixels.restores : plan->values[written].scale;
 }
 
 static snn_status carry_out(const snn_run_state *run, const snn_operation *op, uint32_t first, uint32_t end) {
     const snn_operation_kind *kind = snn_kind_of(op);
-    return kind ? kind->run(run, op, first, end) : SNN_OPERATION;
+    snn_run_state own = *run;
+    own.scratch = run->arena + (size_t)scratch_start(run->plan, run, op);
+    return kind ? kind->run(&own, op, first, end) : SNN_OPERATION;
 }
 
 static void trace_output(const snn_run_state *run, uint32_t index, size_t room) {

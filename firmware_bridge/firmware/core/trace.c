@@ -28,7 +28,8 @@ static int32_t element(const snn_run_state *run, const snn_value *value, uint8_t
 
 void snn_look(const snn_run_state *run, const snn_value *value, snn_probe *probe, size_t room) {
     const uint32_t rows = run->rows / value->scale, columns = run->columns / value->scale;
-    if (probe->step >= steps_of(run, value) || probe->channel >= value->channels || (uint64_t)rows * columns > room) return;
+    if (probe->step >= steps_of(run, value) || probe->channel >= value->channels) return;
+    if ((uint64_t)rows * columns > room) return;
     int32_t *number = probe->numbers;
     for (uint32_t y = 0; y < rows; y++) {
         uint8_t *row = snn_row(run, value, y);

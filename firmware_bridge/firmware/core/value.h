@@ -35,16 +35,26 @@ static inline uint8_t *snn_position(const snn_run_state *run, const snn_value *v
     return row + ((size_t)(t < value->steps ? t : 0) * columns + x) * snn_position_bytes(value);
 }
 
-/* Channel c of a position of numbers. */
-static inline int32_t snn_number(const snn_value *value, const void *position, uint32_t c) {
-    return value->storage == SNN_INT16 ? ((const int16_t *)position)[c] : ((const int32_t *)position)[c];
+/* 24-bit numbers: the lower halves of all channels, then their upper bytes. */
+static inline int32_t snn_number24(const void *position, uint32_t channels, uint32_t c) {
+    const int8_t *upper = (const int8_t *)position + 2 * (size_t)channels;
+    return upper[c] * 65536 + ((const uint16_t *)position)[c];
 }
 
-/* Stores numbers at (t, y, x), from[0..channels). */
-void snn_put(const snn_run_state *run, const snn_value *value, uint32_t t, uint32_t y, uint32_t x,
+/* Channel c of a position of numbers. */
+static inline int32_t snn_number(const snn_value *value, const void *position, uint32_t c) {
+    if (value->storage == SNN_INT16) return ((const int16_t *)position)[c];
+    if (value->storage == SNN_INT32) return ((const int32_t *)position)[c];
+    return snn_number24(position, value->channels, c);
+}
+
+/* Stores numbers at step t, in row y, at `count` positions from x on: from[count][channels]. */
+void snn_put(const snn_run_state *run, const snn_value *value, uint32_t t, uint32_t y, uint32_t x, uint32_t count,
              const int32_t *from);
 
-/* sum[offset + c] += value << shift, for every channel that the term gives at (t, y, x). */
-void snn_add_term(const snn_run_state *run, const snn_term *term, uint32_t t, uint32_t y, uint32_t x, int32_t *sum);
+/* sum[i * channels + offset + c] += value << shift, for every channel c that the term gives at step t, in row y, at
+ * position i of `count` from x on. */
+void snn_add_term(const snn_run_state *run, const snn_term *term, uint32_t t, uint32_t y, uint32_t x, uint32_t count,
+                  uint32_t channels, int32_t *sum);
 
 #endif

@@ -40,7 +40,7 @@ static snn_status run(const snn_plan *plan) {
         .picture = picture,
         .restored = draw(2) ? picture : block(bytes),
         .memory = block(needed),
-        .memory_bytes = draw(16) ? needed : draw((uint32_t)needed),
+        .memory_bytes = draw(16) || !needed ? needed : draw((uint32_t)needed),
         .counts = block(plan->layers * sizeof(snn_counts)),
         .trace = draw(8) ? NULL : block((size_t)plan->layers * plan->time_steps * sizeof(uint64_t)),
         .poll = poll,

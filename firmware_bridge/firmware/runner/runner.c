@@ -6,8 +6,8 @@
  *                                -> status, ticks[2], bytes of memory, and if the status is 0: picture, counts, trace,
  *                                   how many numbers, numbers; flags: 1 a trace is wanted, 2 by rows, 4 a probe's
  *                                   layer, step and channel follow the tile and its numbers are wanted
- *   3 plain, channels, runs, events, int16 currents[channels], int16 weights[runs][channels], event offsets[events]
- *                                -> ticks[2], currents: the accumulate kernel alone, fast or plain version
+ *   3 plain, channels, runs, events, int16 weights[runs][channels], uint16 numbers of runs [events]
+ *                                -> ticks[2], int32 sums[channels]: the accumulate kernel alone, fast or plain version
  *   0                            -> the end
  */
 #include "runner.h"
@@ -82,19 +82,18 @@ static int accumulate(void) {
     uint32_t words[4]; /* plain, channels, runs, events */
     if (!port_read(words, sizeof words)) return 0;
     const uint32_t channels = words[1], runs = words[2], count = words[3];
-    if (channels % 2 || channels > 4096 || runs > 1024 || count > 65536) return 0;
-    int16_t *current = port_memory(2 * (size_t)channels), *weight = port_memory(2 * (size_t)channels * runs);
-    uint32_t *events = port_memory(4 * (size_t)count);
-    if (!current || !weight || !events) return 0;
-    if (!port_read(current, 2 * (size_t)channels) || !port_read(weight, 2 * (size_t)channels * runs)) return 0;
-    if (!port_read(events, 4 * (size_t)count)) return 0;
+    if (channels > 4096 || runs > 1024 || count > 65536) return 0;
+    int32_t *sum = port_memory(4 * (size_t)channels);
+    int16_t *weight = port_memory(2 * (size_t)channels * runs);
+    uint16_t *events = port_memory(2 * (size_t)count);
+    if (!sum || !weight || !events) return 0;
+    if (!port_read(weight, 2 * (size_t)channels * runs) || !port_read(events, 2 * (size_t)count)) return 0;
+    memset(sum, 0, 4 * (size_t)channels);
+    const snn_volley all = {.events = events, .end = events + count, .weight = weight};
     const uint64_t start = port_ticks();
-    if (words[0])
-        snn_accumulate16_plain(current, weight, events, count, channels);
-    else
-        snn_accumulate16(current, weight, events, count, channels);
+    (words[0] ? snn_accumulate_plain : snn_accumulate)(sum, &all, 1, channels, channels, 0);
     const uint64_t ticks = port_ticks() - start;
-    return port_write(&ticks, sizeof ticks) && port_write(current, 2 * (size_t)channels);
+    return port_write(&ticks, sizeof ticks) && port_write(sum, 4 * (size_t)channels);
 }
 
 int runner(void) {

@@ -30,8 +30,12 @@ LOOP void *memmove(void *to, const void *from, size_t size) {
 LOOP void *memset(void *to, int value, size_t size) {
     uint8_t *t = to;
     const uint32_t word = (uint8_t)value * 0x01010101u;
-    if (!((uintptr_t)t & 3u))
-        for (; size >= 4; size -= 4, t += 4) *(uint32_t *)(void *)t = word;
+    if (!((uintptr_t)t & 3u)) {
+        uint32_t *words = (uint32_t *)(void *)t;
+        for (; size >= 16; size -= 16, words += 4) words[0] = words[1] = words[2] = words[3] = word;
+        for (; size >= 4; size -= 4) *words++ = word;
+        t = (uint8_t *)words;
+    }
     while (size--) *t++ = (uint8_t)value;
     return to;
 }
