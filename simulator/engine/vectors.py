@@ -2,7 +2,7 @@
 
 `load(I16X32, address)` is a <32 x i16> of LLVM, which turns it into one AVX-512 register, two of AVX2 or four of NEON;
 `a + b`, `a - b`, `a * b`, `a & b`, `a ^ b` and `a >> b` work lane by lane and wrap around. Addresses are int64 and need
-no alignment beyond that of one element. Nothing here knows the machine but `list_ones`, `dot` and what uses it,
+no alignment beyond that of one element. Nothing here knows the machine but `list_ones` and `outer_product`,
 which pick the instruction made for them where there is one.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, extending
@@ -116,11 +117,8 @@ def store_64(typingctx: Any, address: Any, value: Any) -> Any:
 
 
 class Record(types.Type):
-    """Numba type of a row of int64 that nothing changes while kernels run: `record[i]` is its number i.
-
-    An array would do, were it not for its reference count, which calls from kernel to kernel go through the memory of
-    all processors to change.
-    """
+    """Numba type of a row of int64 that nothing changes while kernels run: `record[i]` is its number i. An array has a
+    reference count, which costs a locked instruction each time that it is passed on."""
 
     def __init__(self) -> None:
         super().__init__(name="record")
@@ -315,24 +313,16 @@ def _rearrange(order: tuple[int, ...]) -> Any:
     return rearrange
 
 
-# Two neighbouring blocks of 2x2 pixels of 3 channels in 32 lanes, as two rows of bytes (block i, row dy, column dx and
-# channel c at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (at 16 i + 4 c + 2 dy + dx). Other lanes become
-# zero (32 is a lane of zeros).
-_TWO = (0, 1)
-pixels_to_depth = _rearrange(
-    tuple(
-        lane
-        for i in _TWO
-        for lane in (*(16 * dy + 6 * i + 3 * dx + c for c in range(3) for dy in _TWO for dx in _TWO), *[32] * 4)
-    )
-)
-depth_to_pixels = _rearrange(
-    tuple(
-        lane
-        for dy in _TWO
-        for lane in (*(16 * i + 4 * c + 2 * dy + dx for i in _TWO for dx in _TWO for c in range(3)), *[32] * 4)
-    )
-)
+def _moved(places: list[tuple[int, int]]) -> Any:
+    """Rearranges 32 lanes: from one place to another; lanes that nothing goes to become zero."""
+    sources = {to: lane for lane, to in places}
+    return _rearrange(tuple(sources.get(to, 32) for to in range(32)))  # 32 is a lane of zeros
+
+
+# Two neighbouring blocks of 2x2 pixels of 3 channels: where channel c of column dx and row dy of block i lies among two
+# rows of bytes, and where space-to-depth has it.
+_BLOCKS = [(16 * dy + 6 * i + 3 * dx + c, 16 * i + 4 * c + 2 * dy + dx) for i, dy, dx, c in np.ndindex(2, 2, 2, 3)]
+pixels_to_depth, depth_to_pixels = _moved(_BLOCKS), _moved([(depth, lane) for lane, depth in _BLOCKS])
 
 
 @intrinsic
@@ -483,6 +473,7 @@ def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
 
 
 def _dot(builder: Any, total: Any, a: Any, b: Any) -> Any:
+    """total[i] + a[2i] b[2i] + a[2i+1] b[2i+1]: <16 x i32> from pairs of 16-bit lanes."""
     # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
     features = x86_features()
     for feature, name, lanes in (
@@ -496,16 +487,6 @@ def _dot(builder: Any, total: Any, a: Any, b: Any) -> Any:
         x, y = (builder.sext(builder.shuffle_vector(v, empty, index), I32X16.ir) for v in (a, b))
         total = builder.add(total, builder.mul(x, y))
     return total
-
-
-@intrinsic
-def dot(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
-    """total[i] + a[2i] b[2i] + a[2i+1] b[2i+1]: <16 x i32> from pairs of 16-bit lanes."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _dot(builder, *args)
-
-    return I32X16(I32X16, I16X32, I16X32), generate
 
 
 def outer_product(bits: int, pixels: int, vectors: int) -> tuple[Any, Any, Any]:

@@ -299,3 +299,12 @@ def test_pictures_of_any_memory_layout_are_the_same(loaded, shape):
     for view in (picture[..., :3], flipped, np.asfortranarray(picture[..., :3])):
         assert not view.flags.c_contiguous or view.size < 16
         assert same(net.run(view), expected)
+
+
+def test_rows_of_every_width_upright_and_upside_down_equal_the_reference(loaded):
+    net, reference = loaded(small_network, "numba"), loaded(small_network)
+    for width in range(1, 14):
+        picture = image(5, width, 3)
+        expected = reference.run(picture)
+        assert same(net.run(picture), expected), width
+        assert same(net.run(np.ascontiguousarray(picture[::-1])[::-1]), expected), width

@@ -1,8 +1,8 @@
 """Row operations that multiply: real-valued convolutions, with the rounding that follows them.
 
-Both add up in int32, exactly, by an outer product at a time: the weights of 16 or 32 output lanes, for one pair of
-input channels, times that pair of several pixels (`vectors.outer_product`). So the processor's multipliers are what
-bounds them, for each number that is loaded serves several products.
+Both add up in int32, exactly, by one outer product at a time: the weights of 16 or 32 output lanes for a pair of input
+channels, times that pair of several pixels (`vectors.outer_product`). Each number that is loaded serves several
+products, so that the processor's multipliers are what bounds them.
 """
 
 from __future__ import annotations
@@ -144,11 +144,15 @@ def _put_tile(to: int, a: Any, b: Any, c: Any, d: Any) -> None:
 
 
 @inline
-def _transform(r0: int, r1: int, r2: int, r3: int, at: int, step: int, pairs: int, tiles: int, to: int) -> None:
+def _transform(
+    r0: int, r1: int, r2: int, r3: int, at: int, step: int, pairs: int, tiles: int, inputs: int, apart: int
+) -> None:
     """B^T d B of the inputs d of each of so many tiles: [vectors of 32 channels, tiles, 16, 32].
 
-    r0 .. r3: addresses of four rows of input; at: bytes to the first column; step: from column to column.
+    r0 .. r3: addresses of four rows of input; at: bytes to the first column; step: from column to column; apart: bytes
+    from one vector's tiles to the next's.
     """
+    to = inputs
     for v in range(0, pairs, 16):
         column = at + 4 * v
         a0, a1, a2, a3 = _column(r0, r1, r2, r3, column)
@@ -163,6 +167,7 @@ def _transform(r0: int, r1: int, r2: int, r3: int, at: int, step: int, pairs: in
             _put_tile(to + 768, a3, b3, c3, d3)
             to += TILE
             a0, a1, a2, a3, b0, b1, b2, b3 = c0, c1, c2, c3, d0, d1, d2, d3
+        to += apart - tiles * TILE
 
 
 def _multiply(vectors: int) -> Any:
@@ -195,23 +200,20 @@ _multiply_one, _multiply_two = _multiply(1), _multiply(2)
 @force_inline
 def _down(at: int) -> Any:
     """A column of four products, combined."""
-    a, b, c, d = (
-        load(I32X16, at),
-        load(I32X16, at + 4 * APART),
-        load(I32X16, at + 8 * APART),
-        load(I32X16, at + 12 * APART),
-    )
+    a, b = load(I32X16, at), load(I32X16, at + 4 * APART)
+    c, d = load(I32X16, at + 8 * APART), load(I32X16, at + 12 * APART)
     return a + b + c, b - c - d
 
 
 @inline
 def _sum_tiles(
-    products: int, vectors: int, upper: int, lower: int, pixel: int, wide: int, shift: Any, low: Any, high: Any
-) -> None:
+    products: int, vectors: int, tiles: int, upper: int, lower: int, pixel: int, wide: int, shift: Any, low: Any,
+    high: Any,
+) -> None:  # fmt: skip
     """A^T m A of the products m of each tile, rounded, to two rows of output."""
     for v in range(vectors):
         to, at = v * (64 if wide else 32), products + 64 * v
-        for _ in range(ABREAST // vectors):
+        for _ in range(tiles):
             a, b = _down(at)
             c, d = _down(at + APART)
             e, f = _down(at + 2 * APART)
@@ -242,8 +244,6 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
     top, left = y - op[WINOGRAD.padding], x - op[WINOGRAD.padding]
     all_rows = top >= 0 and top + 4 <= height
     tiles = ABREAST // vectors
-    columns = 2 * tiles + 2  # of the input under them
-    pitch = columns * step
     for t in range(op[WINOGRAD.steps]):
         source = t * op[WINOGRAD.source + PLACE.step]
         a = place(op, WINOGRAD.source, top, 0) + source if 0 <= top < height else 0
@@ -252,7 +252,9 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
         d = place(op, WINOGRAD.source, top + 3, 0) + source if 0 <= top + 3 < height else 0
         out = place(op, WINOGRAD.out, y, 0) + t * op[WINOGRAD.out + PLACE.step]
         for p in range(0, n, 2 * tiles):
-            column = left + p
+            some = min(tiles, (n - p + 1) // 2)
+            column, columns = left + p, 2 * some + 2  # of the input under them
+            pitch = columns * step
             r0, r1, r2, r3, at = a, b, c, d, column * step
             if not all_rows or column < 0 or column + columns > width:
                 r0, r1, r2, r3, at = strip, strip + pitch, strip + 2 * pitch, strip + 3 * pitch, 0
@@ -260,7 +262,7 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
                 _copy_columns(r1, b, step, column, columns, width)
                 _copy_columns(r2, c, step, column, columns, width)
                 _copy_columns(r3, d, step, column, columns, width)
-            _transform(r0, r1, r2, r3, at, step, pairs, tiles, inputs)
+            _transform(r0, r1, r2, r3, at, step, pairs, some, inputs, tiles * TILE)
             to = out + p * pixel
             weights, biases = weight, bias
             for _ in range(chunks):
@@ -268,7 +270,7 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
                     _multiply_one(inputs, pairs, weights, biases, products)
                 else:
                     _multiply_two(inputs, pairs, weights, biases, products)
-                _sum_tiles(products, vectors, to, to + row, pixel, wide, shift, low, high)
+                _sum_tiles(products, vectors, some, to, to + row, pixel, wide, shift, low, high)
                 weights += 16 * pairs * 64 * vectors
                 biases += 128 * vectors
                 to += vectors * (64 if wide else 32)
