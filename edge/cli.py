@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from edge import terminal
+from edge.containers import MOST_PIXELS
 from edge.errors import UserError, sentence
 from edge.signals import Stop
 from simulator.files import reason
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from simulator.network import Network
 
 SIMULATOR = "sim"
-MOST_PIXELS = 1 << 27  # of one image: a small file can claim more than the memory holds
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
@@ -37,7 +38,8 @@ camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of ima
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
-folder, where images keep their names and video frames become frame_000001.png and so on.
+folder, where images keep their names and video frames become frame_000001.png and so on. Transparency, 16 bits,
+colour profile, EXIF and XMP go along where the format has them; edge/FORMATS.md has all formats.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
 same pixels.
@@ -51,7 +53,10 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but a mistake is answered with one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+        dash = " -" in message and "--" not in message
+        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
+        terminal.say(f"{message}{hint}; see {self.prog} --help.")
+        self.exit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -95,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     `argv` is without the program's name; None takes the process's own arguments, and keeps its signals until it ends,
     so that a second Ctrl-C does not spoil the ending.
     """
+    if argv is None:
+        terminal.open_streams()
+    terminal.hide_urls(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     args = parser.parse_args(argv)
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
@@ -104,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _warm_up(args) if args.warmup else _run(args, stop)
     except UserError as error:
-        print(f"edge-restore: {error}", file=sys.stderr)
+        terminal.say(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
@@ -126,12 +134,17 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     from simulator.network import Network
 
     source = sources.open_source(args.source, args.task)
+    if isinstance(source, sources.Images):
+        for note in source.notes:
+            terminal.say(note)
     if args.still is not None and isinstance(source, sources.Images):
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
     sink = sinks.open_sink(args.out, source, count, taken)
     if args.stats is not None:
+        if terminal.is_url(str(args.stats)):
+            raise UserError(f"--stats {args.stats} is an address; give the name of a file.")
         if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
@@ -169,17 +182,14 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if figures["power"] is not None:
             lines.append(power_line(figures["power"]))
         elif recording.source:
-            print(f"edge-restore: power was not measured: {figures['power_reason']}", file=sys.stderr)
+            terminal.say(f"power was not measured: {figures['power_reason']}")
         if outcome.written:
             lines.append(f"wrote {outcome.written}")
         elif args.out is None:
             lines.append("nothing was stored: give --out PATH to keep the result")
         try:
-            print("\n".join(lines), flush=True)
-        except BrokenPipeError:  # the reader has gone, as with `| head`; what was restored stands all the same
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            terminal.print_out(lines)
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             kept = f"; {outcome.written} was written" if outcome.written else ""
             raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
     return outcome.exit_code(source)
@@ -197,13 +207,16 @@ def _warm_up(args: argparse.Namespace) -> int:
         load_network(bundle, args.task, args.threads, args.tile)
         loaded = f", {bundle} is loaded"
     seconds = time.perf_counter() - begin
-    if folder is None:
-        print(
-            f"kernels are compiled{loaded}: {seconds:.1f} s; no folder is writable, so every start compiles them: "
-            "set NUMBA_CACHE_DIR to a writable one"
-        )
-    else:
-        print(f"kernels are compiled{loaded}: {seconds:.1f} s; they are kept in {folder}")
+    compiled = f"kernels are compiled{loaded}: {seconds:.1f} s"
+    kept = (
+        "no folder is writable, so every start compiles them: set NUMBA_CACHE_DIR to a writable one"
+        if folder is None
+        else f"they are kept in {folder}"
+    )
+    try:
+        terminal.print_out([f"{compiled}; {kept}"])
+    except OSError as error:
+        raise UserError(f"{compiled}, but this cannot be printed: {reason(error)}.") from error
     return 0
 
 

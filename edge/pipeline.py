@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge import terminal
+from edge.containers.record import Samples
 from edge.errors import UserError, sentence
-from edge.images import Pixels
+from edge.images import Pixels, UnfitError, carried
 from edge.signals import Stop
 from edge.sinks import Sink
-from edge.sources import Frame, Images, Source, Unreadable, frames
+from edge.sources import Frame, Images, Remark, Source, Unreadable, frames
 from simulator.network import Network
 from simulator.statistics import Tally
 
@@ -70,11 +72,11 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Prints a line of its own."""
-        line = f"edge-restore: {sentence}"
         if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
-        else:
-            print(line, file=sys.stderr, flush=True)
+            self.bar.clear()
+        terminal.say(sentence)
+        if self.bar is not None:
+            self.bar.refresh()
 
     def close(self) -> None:
         if self.bar is not None:
@@ -104,6 +106,9 @@ def restore(
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     try:
         for item in frames(source, limit):
+            if isinstance(item, Remark):
+                progress.say(item.text)
+                continue
             if isinstance(item, Unreadable):
                 outcome.failures.append(item.reason)
                 progress.say(item.reason)
@@ -121,11 +126,17 @@ def restore(
                 progress.say(reason)
                 progress.step()
                 continue
-            shown = np.concatenate([item.pixels, result.image], axis=1) if side_by_side else result.image
+            came: Samples = item.pixels if item.deep is None else item.deep
+            restored: Samples = result.image if item.deep is None else carried(item.deep, item.pixels, result.image)
             with stop.unbroken():
-                sink.write(item, shown)
-                outcome.statistics.add(result.stats)
-                outcome.last = (item.pixels, result.image)
+                try:
+                    sink.write(item, np.concatenate([came, restored], axis=1) if side_by_side else restored)
+                except UnfitError as error:
+                    outcome.failures.append(str(error))
+                    progress.say(str(error))
+                else:
+                    outcome.statistics.add(result.stats)
+                    outcome.last = (item.pixels, result.image)
             progress.step()
     except KeyboardInterrupt:
         outcome.interrupted = True

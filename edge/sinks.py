@@ -13,9 +13,11 @@ from pathlib import Path
 
 import cv2
 
+from edge.containers.record import Samples
 from edge.errors import UserError
-from edge.images import WRITABLE, Pixels, encode_image, utf8
+from edge.images import WRITABLE, encode_image, shallow, utf8
 from edge.sources import Frame, Images, Source
+from edge.terminal import is_url
 from simulator import files
 
 # FFV1 and PNG keep every pixel; .mp4 is lossy and there because every player opens it.
@@ -36,8 +38,11 @@ class Sink:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def write(self, frame: Frame, pixels: Pixels) -> None:
-        """Stores `pixels`, the restored form of `frame`. Raises UserError where that is not possible."""
+    def write(self, frame: Frame, pixels: Samples) -> None:
+        """Stores `pixels`, the restored form of `frame`, of 8 or 16 bits.
+
+        Raises UnfitError where this one cannot be stored, UserError where nothing can.
+        """
 
     def finish(self) -> str:
         """Makes everything whole; returns what was written, in a few words, '' for nothing. Raises UserError."""
@@ -55,8 +60,8 @@ class ImageFile(Sink):
         self.path = path
         self.done = False
 
-    def write(self, frame: Frame, pixels: Pixels) -> None:
-        content, notes = encode_image(pixels, self.path, frame.profile)
+    def write(self, frame: Frame, pixels: Samples) -> None:
+        content, notes = encode_image(pixels, self.path, frame.metadata)
         write_atomically(self.path, content)
         self.notes += notes
         self.done = True
@@ -74,9 +79,9 @@ class Folder(Sink):
         self.names = names
         self.done = 0
 
-    def write(self, frame: Frame, pixels: Pixels) -> None:
+    def write(self, frame: Frame, pixels: Samples) -> None:
         name = self.names[frame.path] if frame.path is not None else Path(frame_name(self.done + 1))
-        content, notes = encode_image(pixels, self.path / name, frame.profile)
+        content, notes = encode_image(pixels, self.path / name, frame.metadata)
         write_atomically(self.path / name, content)
         self.notes += notes
         self.done += 1
@@ -97,8 +102,8 @@ class VideoFile(Sink):
         self.writer: cv2.VideoWriter | None = None
         self.temporary: Path | None = None
 
-    def write(self, frame: Frame, pixels: Pixels) -> None:
-        bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)  # frames of videos have three channels
+    def write(self, frame: Frame, pixels: Samples) -> None:
+        bgr = cv2.cvtColor(shallow(pixels), cv2.COLOR_RGB2BGR)  # frames of videos have three channels
         height, width = bgr.shape[:2]
         # Video writers cut odd sizes down to even ones: repeat the last column and row instead of losing them.
         even = cv2.copyMakeBorder(bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
@@ -195,9 +200,11 @@ def open_sink(out: str | None, source: Source, count: int | None, taken: set[Fil
     """
     if out is None:
         return Sink()
+    if is_url(out):
+        raise UserError(f"--out {out} is an address; give the name of a file or folder.")
     path = Path(out).expanduser()
     suffix = path.suffix.lower()
-    if path.is_dir() or out.endswith(("/", os.sep)) or not suffix:
+    if out.endswith(("/", os.sep)) or not suffix or is_folder(path):
         names = _names(source.paths) if isinstance(source, Images) else {}
         for name in names.values() or [Path(frame_name(1))]:
             check_output(path / name, taken)
@@ -247,6 +254,14 @@ def check_output(path: Path, taken: set[FileIdentity]) -> None:
         raise UserError(f"{path} cannot be written: {folder} is not a folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{path} cannot be written: there is no permission to write in {folder}.")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at `path`. Raises UserError where the system cannot say, as of too long a name."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -15,23 +15,28 @@ from __future__ import annotations
 
 import glob
 import math
+import mmap
 import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import cv2
 import numpy as np
 
+from edge.containers.record import Metadata
 from edge.errors import UserError
-from edge.images import READABLE, Pixels, read_image, utf8
+from edge.images import READABLE, Deep, Pixels, kind_of, read_image, utf8
+from edge.terminal import without_secrets
 from simulator.files import reason
 
 EXPECTED = "sample, camera0, /dev/video0, an image, a folder, a 'glob*', a video, or an http/rtsp URL"
 _SAMPLES = Path(__file__).resolve().parent / "samples"
+_BROKEN_IN_A_ROW = 32  # frames of a file; after so many the rest is given up
+_UNEVEN_S = 0.2  # how far frames may stray from even times without a word
+_NAMED = 5  # of the files that are left out
 _URL = re.compile(r"(https?|rtsps?|rtmp)://", re.IGNORECASE)
 
 
@@ -45,7 +50,8 @@ class Frame:
     name: str
     pixels: Pixels
     path: Path | None = None  # of an image file; None for a frame of a video
-    profile: bytes | None = None
+    deep: Deep | None = None
+    metadata: Metadata = Metadata()
     notes: tuple[str, ...] = ()
 
 
@@ -57,11 +63,19 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Something that the person should read; `text` is a whole sentence, and nothing failed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Images:
-    """Image files, at least one, in the order in which they are restored."""
+    """Image files, at least one, in the order in which they are restored; `notes` say what was left out."""
 
     paths: tuple[Path, ...]
     reference: Path | None = None  # the undegraded picture, where it is known (the sample)
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int | None:
@@ -90,11 +104,14 @@ def open_source(text: str, task: str | None = None) -> Source:
     """
     if text == "sample":
         clean, degraded = _SAMPLES / "clean.png", _SAMPLES / f"{task}.png"
-        return Images((degraded if degraded.exists() else _SAMPLES / "noisy.png",), clean if clean.exists() else None)
+        shown = degraded if degraded.exists() else _SAMPLES / "noisy.png"
+        return Images((shown,), clean if clean.exists() else None)
     if camera := re.fullmatch(r"(?:camera|/dev/video)(\d+)", text):
         return _open_camera(int(camera[1]))
     if _URL.match(text):
-        return _open_video(text, _without_password(text), None)
+        scheme, rest = text.split("://", 1)
+        label = without_secrets(f"{scheme}://{rest.rpartition('@')[2]}")
+        return _open_video(f"{scheme.lower()}://{rest}", label, None)  # FFmpeg knows small letters only
     path = Path(text).expanduser()
     try:
         if path.is_dir():
@@ -118,7 +135,7 @@ def files(source: Source) -> list[Path]:
     return [source.path] if source.path else []
 
 
-def frames(source: Source, limit: int | None = None) -> Iterator[Frame | Unreadable]:
+def frames(source: Source, limit: int | None = None) -> Iterator[Frame | Unreadable | Remark]:
     """The pictures of `source`, at most `limit`, and in their place what could not be read.
 
     A video that ends before its announced end closes with an Unreadable.
@@ -130,40 +147,113 @@ def frames(source: Source, limit: int | None = None) -> Iterator[Frame | Unreada
             except UserError as error:
                 yield Unreadable(str(error))
             else:
-                yield Frame(path.name, picture.pixels, path, picture.profile, picture.notes)
+                yield Frame(path.name, picture.pixels, path, picture.deep, picture.metadata, picture.notes)
     else:
         yield from _video_frames(source, limit)
 
 
 def _open_file(path: Path) -> Source:
-    """An image or a video; the suffix decides, and where it says nothing, the content."""
-    if path.suffix.lower() in READABLE or (utf8(path) and cv2.haveImageReader(str(path))):
+    """An image or a video: the content decides, and where it says nothing, the suffix."""
+    if _is_image(path):
         return Images((path,))
     return _open_video(str(path), str(path), path)
 
 
 def _open_folder(folder: Path) -> Images:
     try:
-        paths = sorted(path for path in folder.iterdir() if _looks_like_image(path))
+        found = sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be read: {reason(error)}.") from error
+    paths, left_out = _sorted_out(found)
     if not paths:
-        raise UserError(f"the folder {folder} holds no images; put some there ({', '.join(sorted(READABLE))}).")
-    return Images(tuple(paths))
+        held = f" (but {_counted(left_out)})" if left_out else ""
+        raise UserError(
+            f"the folder {folder} holds no images{held}; put some there ({', '.join(sorted(READABLE))}), or give a"
+            " pattern such as '**/*.png' for those in folders below."
+        )
+    return Images(paths, notes=_left_out(f"the folder {folder}", left_out))
 
 
 def _open_pattern(pattern: str) -> Images:
     matches = [Path(match) for match in sorted(glob.glob(os.path.expanduser(pattern), recursive=True))]
-    paths = tuple(path for path in matches if _looks_like_image(path))
+    paths, left_out = _sorted_out(matches)
     if not paths:
         found = "nothing" if not matches else f"{len(matches)} name(s), none of them an image"
         raise UserError(f"the pattern {pattern} matches {found}; give one that matches image files.")
-    return Images(paths)
+    return Images(
+        paths, notes=_left_out(f"the pattern {pattern}", {k: v for k, v in left_out.items() if k != "folder"})
+    )
 
 
-def _looks_like_image(path: Path) -> bool:
-    # Hidden files are left out: among them are the temporary files of a run that writes into the same folder.
-    return path.suffix.lower() in READABLE and not path.name.startswith(".") and path.is_file()
+def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str]]]:
+    """(the images among `found`, names of the others by what they are).
+
+    Hidden files are left out without a word: among them are those that a run into the same folder is writing.
+    """
+    images: dict[tuple[str, str], Path] = {}
+    others: dict[str, list[str]] = {}
+    folders: dict[Path, str] = {}
+    for path in found:
+        if path.name.startswith("."):
+            continue
+        try:
+            kind = _what_else(path)
+        except OSError:
+            kind = "file that cannot be read"
+        # A loop of links shows one file under many names.
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        place = (folders[path.parent], path.name)
+        if kind is None and place in images:
+            kind = "name of an image that is there already"
+        if kind is None:
+            images[place] = path
+        else:
+            others.setdefault(kind, []).append(path.name)
+    return tuple(images.values()), others
+
+
+def _what_else(path: Path) -> str | None:
+    """What `path` is if it is no image, in words; None for an image. Raises OSError where the system cannot say."""
+    if path.is_file():
+        # Of many files only those are looked into whose name says nothing.
+        return None if path.suffix.lower() in READABLE or _is_image(path) else "file that is no image"
+    return "folder" if path.is_dir() else "file that is no image" if path.exists() else "link that leads nowhere"
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is a still image, read here or not: its content decides, and where it says nothing, its suffix.
+
+    Raises OSError for a file that cannot be read and is not called like an image.
+    """
+    try:
+        kind = kind_of(path)
+        if kind == "jpeg":
+            from edge.containers import jpeg
+
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                kind = None if jpeg.is_sequence(content) else kind
+    except OSError:
+        if path.suffix.lower() not in READABLE:
+            raise
+        kind = None
+    return kind is not None or path.suffix.lower() in READABLE
+
+
+def _left_out(where: str, names: dict[str, list[str]]) -> tuple[str, ...]:
+    return (f"of {where} are left out: {_counted(names)}.",) if names else ()
+
+
+def _counted(names: dict[str, list[str]]) -> str:
+    """Such as "2 folders (a, b), 1 file that is no image (c.txt)"."""
+    parts = []
+    for kind, found in names.items():
+        noun, _, rest = kind.partition(" ")
+        if len(found) > 1:
+            noun, rest = f"{noun}s", rest.replace("that is no image", "that are no images").replace("leads", "lead")
+        shown = ", ".join(found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
+        parts.append(f"{len(found)} {noun}{' ' * bool(rest)}{rest} ({shown})")
+    return ", ".join(parts)
 
 
 def _open_camera(number: int) -> Video:
@@ -210,28 +300,54 @@ def _frame_rate(capture: cv2.VideoCapture) -> float | None:
     return fps if math.isfinite(fps) and 0 < fps <= 1000 else None
 
 
-def _video_frames(video: Video, limit: int | None) -> Iterator[Frame | Unreadable]:
-    done = 0
-    last = 0.0  # when the last frame starts, in seconds
+def _video_frames(video: Video, limit: int | None) -> Iterator[Frame | Unreadable | Remark]:
+    done = missed = 0  # frames decoded; frames that were not, with another behind them
+    first = last = 0.0  # when the first and the last frame start, in seconds
     while limit is None or done < limit:
-        more, bgr = video.capture.read()
-        if not more:
+        bgr, failed = _next_frame(video, done + missed)
+        if bgr is None:
             break
+        if failed:
+            missed += failed
+            which = f"frame {done + missed}" if failed == 1 else f"{failed} frames before frame {done + missed + 1}"
+            yield Unreadable(f"{which} of {video.label} cannot be decoded and is left out.")
         done += 1
         last = video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-        yield Frame(f"frame {done} of {video.label}", rgb)
+        first = last if done == 1 else first
+        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        yield Frame(f"frame {done + missed} of {video.label}", rgb)
     else:
         return
     if done == 0:
         yield Unreadable(f"{video.label} holds no frame that can be decoded; give a whole video.")
     elif video.camera:
         yield Unreadable(f"{video.label} stopped giving pictures after {done} frames; what was restored is kept.")
-    elif video.count is not None and done < video.count and _ends_early(video, last):
+    elif video.path is None:
+        yield Remark(f"{video.label} ended or broke off after {done} frames; what was restored is kept.")
+    elif video.count is not None and done + missed < video.count and _ends_early(video, last):
         yield Unreadable(
             f"{video.label} ends early: {done} of {video.count} announced frames could be decoded;"
             " what was restored is kept."
         )
+    if video.path is not None and video.fps and abs(last - first - (done + missed - 1) / video.fps) > _UNEVEN_S:
+        yield Remark(
+            f"the frames of {video.label} come at uneven times, over {last - first:.1f} s; times are not kept, and at"
+            f" {video.fps:g} a second they take {done / video.fps:.1f} s."
+        )
+
+
+def _next_frame(video: Video, passed: int) -> tuple[Pixels | None, int]:
+    """(BGR or None, how many before it could not be decoded), after `passed` frames of the file.
+
+    One broken frame does not end a file that announces more; of a stream nobody knows what is to come.
+    """
+    for failed in range(_BROKEN_IN_A_ROW):
+        more, bgr = video.capture.read()
+        if more:
+            return np.asarray(bgr, np.uint8), failed
+        if video.path is None or video.count is None or passed + failed + 1 >= video.count:
+            break
+    return None, 0
 
 
 def _ends_early(video: Video, last: float) -> bool:
@@ -242,8 +358,3 @@ def _ends_early(video: Video, last: float) -> bool:
     if video.fps is None or video.count is None:
         return False
     return video.count / video.fps - (last + 1 / video.fps) > 0.5 / video.fps
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -6,6 +6,7 @@ import os
 
 import simulator.files
 from simulator.graph import Node
+from simulator.kinds import KnownAttributes, unknown_attribute
 
 
 class ExportError(ValueError):
@@ -17,13 +18,11 @@ def no_form(layer: str, kind: str, form: str) -> ExportError:
     return ExportError(f"Layer {layer!r} is of the kind {kind!r}, which has no {form}.")
 
 
-def check_words(node: Node, form: str, **known: tuple[str, ...]) -> None:
-    """Raises ExportError unless the node's attributes of those names are words that the exporter has a rule for."""
-    for name, words in known.items():
-        if node[name] not in words:
-            raise ExportError(
-                f"Layer {node.name!r} has {name} {node[name]!r}, which has no {form}; known: {', '.join(words)}."
-            )
+def check_attributes(node: Node, known: KnownAttributes, form: str) -> None:
+    """Raises ExportError for an attribute, or a word of one, that an exporter with these rules would pass over."""
+    unknown = unknown_attribute(node, known)
+    if unknown:
+        raise ExportError(f"Layer {node.name!r} ({node.kind}) has {unknown}, which has no {form}.")
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

@@ -24,15 +24,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from export.files import ExportError, check_words, no_form, write_atomically
+from export.files import ExportError, check_attributes, no_form, write_atomically
 from simulator.analysis import Analysis, Tensors
 from simulator.bundle import BundleError, read_bundle
 from simulator.graph import IMAGE_GRID, Graph, Node
+from simulator.kinds import KnownAttributes
 from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from simulator.kinds.layer import Value
 from simulator.reference import Reference
 
-if TYPE_CHECKING:  # both are asked for only where they are used, so that their absence can be said in a sentence
+if TYPE_CHECKING:  # imported only where they are used, so that a missing package is reported in a sentence
     import onnx
     import onnxruntime
 
@@ -40,8 +41,14 @@ OPSET = 18
 IR_VERSION = 8  # what opset 18 came with: older runtimes refuse newer files
 PRODUCER = "spikerir-edge"
 FORM = "ONNX form"
+KNOWN: KnownAttributes = {
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": ("time", "channel", "space")},
+}
 
-# A value of the network: one tensor's name if it is static, else one per time step.
+# A value of the network: one tensor's name if it is static, else one per time step. Spikes of window neurons are one
+# tensor, too, the number of them in the window: what convolutions need of them.
 Steps = tuple[str, ...]
 _Item = TypeVar("_Item")
 
@@ -155,7 +162,7 @@ class _Network:
             yield x
 
     def write(self, node: Node) -> Steps:
-        """Any node but `image` and `readout`. Raises ExportError for a kind, or a word of one, without a rule."""
+        """Any node but `image` and `readout`. Raises ExportError for a kind without a rule."""
         if not node.inputs:  # the picture is the one source that is known
             raise no_form(node.name, node.kind, FORM)
         w, x, kind = self.writer, self.values[node.inputs[0]], node.kind
@@ -170,10 +177,11 @@ class _Network:
             return self.each(node, x, lambda one: w.requantise(one, source.q, shift, limits, value.q))
         if kind == "lif":
             return self.lif(node, x, source.q)
+        if kind == "window":
+            return (self.window(node, x, source.q),)
         if kind in ("sum", "concat"):
             return self.combine(node, [self.values[name] for name in node.inputs])
         if kind == "upsample":
-            check_words(node, FORM, mode=("nearest", "depth_to_space"))
             return self.each(node, x, lambda one: self.upsample(one, node["factor"], node["mode"]))
         if kind == "attend":
             return self.attend(node, x, source)
@@ -209,7 +217,6 @@ class _Network:
 
     def lif(self, node: Node, current: Steps, q: int) -> Steps:
         """v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0, so the first leak is none."""
-        check_words(node, FORM, leak=("shift", "decay"), reset=("zero", "subtract"))
         w = self.writer
         shifts, bias = self.tensor(node, "leak"), self.tensor(node, "bias")
         threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
@@ -229,6 +236,16 @@ class _Network:
                 v = w.op("Sub", v, w.op("Mul", spikes[-1], v if node["reset"] == "zero" else threshold))
         return tuple(spikes)
 
+    def window(self, node: Node, current: Steps, q: int) -> str:
+        """clip(floor(v / threshold), 0, T) with v = b + I. Division rounds, but never up to a whole number n <= T: v at
+        n thresholds less one unit is further from it than float32's spacing as long as T thresholds are below 2^24."""
+        w, bias = self.writer, self.tensor(node, "bias")
+        v = w.add(*current) if len(current) > 1 else current[0]
+        if bias.any():
+            v = w.op("Add", v, self.per_channel(bias * 2.0**-q))
+        quotient = w.op("Div", v, self.per_channel(self.tensor(node, "threshold") * 2.0**-q))
+        return w.op("Clip", w.op("Floor", quotient), w.constant(0), w.constant(self.steps))
+
     def upsample(self, x: str, factor: int, mode: str) -> str:
         if mode == "depth_to_space":
             return self.writer.op("DepthToSpace", x, blocksize=factor, mode="CRD")
@@ -239,7 +256,6 @@ class _Network:
 
     def attend(self, node: Node, x: Steps, source: Value) -> Steps:
         """x times a gate from pooled sums; `simulator.kinds.attend.attend` says what the gates are."""
-        check_words(node, FORM, over=("time", "channel", "space"))
         w, over, window = self.writer, node["over"], node["window"]
         q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
         shift = attend_pool_shift(node, source, self.steps)
@@ -315,7 +331,7 @@ def build_model(
 
     graph, tensors (int32 units), meta: as a bundle holds them. analysis: `analyse(graph, tensors)`.
     observe: names of nodes to have as further outputs, float32 real numbers k * 2^-q (their names: `observed_name`).
-    Raises ExportError if the onnx package is missing, and for a node of a kind that has no rule here.
+    Raises ExportError if the onnx package is missing, and for a kind of node, or an attribute, without a rule here.
     """
     try:
         import onnx
@@ -328,6 +344,7 @@ def build_model(
     extra = []
     pixels = size = ""
     for node in graph.nodes:
+        check_attributes(node, KNOWN, FORM)
         w.scope = node.name
         if node.kind == "image":
             pixels = w.cast("image", "FLOAT")
@@ -345,7 +362,12 @@ def build_model(
         else:
             network.values[node.name] = network.write(node)
         if node.name in observe and node.kind != "readout":
-            for t, name in enumerate(network.values[node.name]):
+            observed = network.values[node.name]
+            if analysis.values[node.name].window:  # k spikes are those of the first k steps
+                observed = tuple(
+                    w.cast(w.op("Greater", observed[0], w.constant(t)), "FLOAT") for t in range(graph.time_steps)
+                )
+            for t, name in enumerate(observed):
                 extra.append(w.op("Identity", name, output=observed_name(node.name, t)))
     shape: list[str | int | None] = ["N", 3, "H", "W"]
     outputs = [helper.make_tensor_value_info("restored", TensorProto.UINT8, shape)]

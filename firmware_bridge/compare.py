@@ -112,15 +112,15 @@ def compare(
 def first_difference(bundle: Bundle, board: Board, picture: npt.NDArray[np.uint8]) -> str:
     """Where the board first differs from the reference, in words; raises `BoardError`.
 
-    Layers are looked into where each is computed by itself and the picture whole. A fault that shows only where nodes
-    are fused or pictures are cut is not found there, and that is said.
+    For this the board computes each layer separately and the picture whole. A fault that shows only where nodes are
+    fused or pictures are cut into tiles is not found this way, and the answer says so.
     """
     tracer = board.tracer()
     if tracer is None:
-        return f"board {board.name} does not let one look into its layers; the first counts that differ are above"
+        return f"board {board.name} does not give access to its layers; the first counts that differ are above"
     place = first_place(NetworkTracer(Network(bundle, "reference")), tracer, picture)
     if place is None:
-        return "no layer differs when each is computed by itself, so nodes go wrong together, or parts of the picture"
+        return "no layer differs when computed separately: the fault is where nodes are fused or pictures are cut"
     return f"first difference: {place}"
 
 

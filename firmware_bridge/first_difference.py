@@ -23,7 +23,7 @@ Planes = npt.NDArray[np.int32]
 
 
 class Tracer(Protocol):
-    """A backend that can be looked into. Pictures are uint8 RGB [H, W, 3] of any size; layers are of the padded one."""
+    """A backend whose layers can be inspected. Pictures: uint8 RGB [H, W, 3], any size; layers: of the padded one."""
 
     def trace(self, picture: npt.NDArray[np.uint8]) -> Trace:
         """Hashes of every layer that can be looked at, in the order of the graph."""

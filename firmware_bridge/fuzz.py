@@ -2,7 +2,7 @@
 
 plans: damaged plans and tiles for the core. frames: damaged, impossible and sound frames for the board's end of the
 link. Both are compiled with the address and undefined-behaviour sanitizers; the plans come from small networks that
-together have every kind of node. Exit code 0: no crash, nothing out of bounds, no answer amiss; 1: the seed to look at
+together have every kind of node. Exit code 0: no crash, nothing out of bounds, no wrong answer; 1: the seed to look at
 is printed, and `--seed S --count 1` repeats it.
 """
 
@@ -26,7 +26,7 @@ from simulator.graph import Graph
 
 def small_networks() -> list[Graph]:
     """A few channels each; together every kind of node, stride, groups, views and both sorts of concatenation."""
-    return [_strided(), _attentive(), _shuffled(), _single_step()]
+    return [_strided(), _attentive(), _shuffled(), _single_step(), _windowed()]
 
 
 def seed_plans() -> list[bytes]:
@@ -93,6 +93,17 @@ def _single_step() -> Graph:
     x = b.requantise("head.round", b.dense_conv("head", b.image(), 3, 3, q=6), 5, 1 << 12)
     y = b.conv("conv", b.lif("lif", x, "shift", "subtract"), 3, 7, q=7)
     return b.finish(b.sum("add", x, y))
+
+
+def _windowed() -> Graph:
+    b = Builder(4, grid=8)
+    x = _head(b, 6)
+    low = b.conv("down", b.window("window1", x), 6, 3, stride=2, bias=True)
+    both = b.concat("join", b.window("window2", x), b.upsample("enlarge", b.window("window3", low), 2))
+    y = b.conv("grouped", both, 6, 3, groups=2)
+    z = b.conv("single", b.window("window4", b.conv("steps", b.lif("lif", y), 5, 1)), 6, 3)
+    x = b.requantise("tail.round", b.sum("add", x, y, z), 3, 1 << 10)
+    return b.finish(b.upsample("tail.pixels", b.dense_conv("tail", x, 12, 1, q=8), 2, "depth_to_space"))
 
 
 def fuzz(what: str, seed: int, count: int, seconds: float, program: Path | None = None) -> tuple[bool, str]:

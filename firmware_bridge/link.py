@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from firmware_bridge import protocol
 from firmware_bridge.counts import COUNTS
-from firmware_bridge.native import STATUSES
+from firmware_bridge.native import OTHER_VERSION, STATUSES
 from firmware_bridge.plan.records import header_word
 from firmware_bridge.protocol import (
     ANSWER,
@@ -50,6 +50,7 @@ class Refused(LinkError):
         self.why, self.detail = why, detail
         known = Why(why).name.replace("_", " ").lower() if why in tuple(Why) else f"error {why}"
         core = f" ({STATUSES[detail]})" if why == Why.REFUSED and detail < len(STATUSES) else ""
+        core += f": {OTHER_VERSION}" if "SNN_VERSION" in core else ""
         name = Kind(request).name.lower() if request in tuple(Kind) else f"request {request}"
         super().__init__(f"the board refused to {name}: {known}{core}")
 
@@ -75,7 +76,7 @@ class Link:
     def __init__(self, transport: Transport, patience: Patience | None = None):
         self._transport, self._patience = transport, patience or Patience()
         self._frames, self._sequence = Frames(), 0
-        self._job = secrets.randbits(32)  # or a result of another host would be taken for one's own
+        self._job = secrets.randbits(32)  # so that no other host's result is mistaken for this one's
         self._waiting: list[Frame] = []
         self._piece = 0
         self.repeated = 0

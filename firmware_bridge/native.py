@@ -1,4 +1,4 @@
-"""The C core in this process: plans opened, pictures restored, layers looked into."""
+"""The C core in this process: plans opened, pictures restored, layers inspected."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_bridge.counts import COUNTS
+from firmware_bridge.plan.records import VERSION
 from firmware_bridge.tiles import TILE_FIELDS, Tile
 from firmware_bridge.toolchain import shared_library
+from simulator.bundle import SEMANTICS_VERSION
 
 STATUSES = (
     "SNN_OK", "SNN_ALIGNMENT", "SNN_TRUNCATED", "SNN_NOT_A_PLAN", "SNN_VERSION", "SNN_HASH", "SNN_HEADER", "SNN_VALUE",
@@ -21,12 +23,19 @@ STATUSES = (
 )  # fmt: skip
 
 
+OTHER_VERSION = (
+    f"it runs plans of version {VERSION} with nodes of version {SEMANTICS_VERSION}; have the bundle compiled, and the "
+    "core built, from one and the same version of this project"
+)
+
+
 class CoreError(RuntimeError):
     """The core refused a plan or a tile. `status`: its name in firmware/core/snn.h, as "SNN_HASH"."""
 
     def __init__(self, status: int, doing: str):
         self.status = STATUSES[status] if status < len(STATUSES) else f"status {status}"
-        super().__init__(f"the C core answered {self.status} when {doing}")
+        why = f": {OTHER_VERSION}" if self.status == "SNN_VERSION" else ""
+        super().__init__(f"the C core answered {self.status} when {doing}{why}")
 
 
 @dataclass(frozen=True)

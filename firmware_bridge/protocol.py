@@ -58,7 +58,7 @@ class Result(IntEnum):
 
 
 class How(IntFlag):
-    """How a job is run: by rows, with a trace, or with a look into a layer."""
+    """How a job is run: by rows, with a trace, or to inspect a layer."""
 
     AT_ONCE = 0
     BY_ROWS = 1

@@ -26,7 +26,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`; raises `ListenError` if nobody knows it."""
+    """Whether only this machine can reach a server that listens on `host`; raises `ListenError` if it is no address."""
     if not host:
         return False  # every interface
     try:

@@ -29,7 +29,7 @@ class Transport(ABC):
 
     @abstractmethod
     def receive(self, timeout_s: float) -> bytes:
-        """What has arrived, at least a byte; nothing after `timeout_s`. Raises TransportError if nobody is there."""
+        """What has arrived, at least a byte; nothing after `timeout_s`. TransportError if the other end is gone."""
 
     def close(self) -> None:  # noqa: B027  some hold nothing
         """It may be closed twice."""

@@ -310,7 +310,7 @@ def _tensor_table(header: Mapping[str, Any], data: bytes) -> dict[str, tuple[str
 
 
 def _check_entries(entries: Mapping[str, str]) -> None:
-    """Every entry that must be there is, no unknown one is, and each is in order by itself."""
+    """No entry is missing, none is unknown, and each is valid on its own."""
     for key in (*_GIVEN, *_DERIVED):
         if key not in entries and key != "bundle.content_hash":
             raise BundleError(f"the metadata entry {key} is missing")

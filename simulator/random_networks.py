@@ -15,6 +15,7 @@ from simulator.kinds import KINDS, kind_of
 from simulator.kinds.dense_conv import draw_rounded
 from simulator.kinds.layer import Random
 from simulator.kinds.sketch import Known, Sketch
+from simulator.structure import with_defaults
 
 Tensors = dict[str, npt.NDArray[np.int32]]
 
@@ -53,7 +54,8 @@ def random_tensors(graph: Graph, rng: Random, spread: int = 60) -> Tensors:
 
 def _grown(rng: Random, kind: str | None) -> Graph:
     """A graph of some real-valued and spiking layers, random ones, and a readout."""
-    sketch = Sketch(rng, int(rng.choice([1, 2, 4, 4, 8])), lambda layer: kind_of(layer.node).output(layer))
+    steps = int(rng.choice([1, 2, 4, 4, 8]))
+    sketch = Sketch(rng, steps, with_defaults, lambda layer: kind_of(layer.node).output(layer))
     x = sketch.keep(sketch.add("image", "image", (), 128))
     if sketch.chance(0.7):
         factor = sketch.pick((2, 2, 4))

@@ -27,7 +27,8 @@ NOT_ON_DEVICES = ("torch", "onnx", "ai_edge_litert")
 LONGEST = 600  # lines of a file that gives no reason for more
 REASON = "one file because"  # how a longer file says why, within its first lines
 FIRST_LINES = 20
-NOT_PRIVATE = ("_replace", "_exit", "_dynamo", "_inductor")  # of named tuples, os and torch, which have no other name
+# The documented interface of named tuples, and parts of os and torch that have no other name.
+NOT_PRIVATE = ("_asdict", "_fields", "_make", "_replace", "_exit", "_dynamo", "_inductor")
 
 SOURCES = {
     path.relative_to(ROOT): ast.parse(path.read_text(), str(path))

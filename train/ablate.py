@@ -99,7 +99,8 @@ def find_weights(name: str, task: str, given: Mapping[str, Path], out: Path) -> 
 
 def train_teacher(name: str, settings: argparse.Namespace, budget: list[str], out: Path) -> int:
     """Train the narrow teacher; the exit code of `train.teacher`."""
-    passed = ["--task", settings.task, "--data", str(settings.data), "--patch", str(settings.patch), "--seed", "0"]
+    passed = ["--task", settings.task, "--data", *map(str, settings.data), "--patch", str(settings.patch)]
+    passed += ["--seed", "0"]
     passed += ["--sigma", *map(str, settings.sigma), "--device", settings.device, "--out", str(out / f"teacher-{name}")]
     passed += ["--threads", str(settings.threads)] if settings.threads else []
     passed += ["--bfloat16"] if settings.bfloat16 else []
@@ -454,7 +455,7 @@ def parse_arguments(
 
 def ablate(options: argparse.Namespace, passed: list[str], settings: argparse.Namespace) -> int:
     """Teachers, runs, tables; an exit code. Raises what `main` turns into a sentence."""
-    held_out = hold_out(load_images(settings.data))[1]
+    held_out = hold_out(load_images(*settings.data))[1]
     sigmas = TASKS[settings.task].noise_levels
     crops = validation_sets(settings.task, held_out, 0)
     untouched = float(np.mean([psnr(bad, good) for some in crops.values() for bad, good in some]))

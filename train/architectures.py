@@ -36,6 +36,7 @@ def edge(
     encode: str = "wide",
     readout: str = "wide",
     shrink: int = 2,
+    neuron: str = "lif",
 ) -> Graph:
     """4-level encoder-decoder; every convolution but the first and the last is spike-driven.
 
@@ -51,6 +52,9 @@ def edge(
     reads the stream's time-sum by 3x3 ("wide") or by 1x1 ("thin"), or by 1x1 with a 3x3 convolution of the stream's
     spikes beside it ("spikes"). At the picture's own resolution `encode` is 3x3 pixels.
 
+    `neuron`: "lif", or "window" for neurons that take in everything before they fire; then the stream is one value and
+    not one per step, `reset` and `leak` have no meaning, and the readout reads the stream itself.
+
     Raises ValueError for a `shrink` or an `encode` that is not offered.
     """
     if shrink not in (1, 2):
@@ -59,13 +63,16 @@ def edge(
         raise ValueError(f"'encode={encode}' is for shrink=2; with shrink=1 the first convolution sees 3x3 pixels.")
     b = Builder(time_steps, CURRENT_GRID)
 
-    def neuron(name: str, x: str) -> str:
-        return b.lif(name, x, leak, reset)
+    def fire(name: str, x: str) -> str:
+        return b.window(name, x) if neuron == "window" else b.lif(name, x, leak, reset)
+
+    def over_time(name: str, x: str) -> str:
+        return x if neuron == "window" else b.time_sum(name, x)
 
     def spiking_block(name: str, x: str, width: int, group: int) -> str:
-        y = b.conv(f"{name}.conv1", neuron(f"{name}.lif1", x), width, 3, groups=group)
+        y = b.conv(f"{name}.conv1", fire(f"{name}.lif1", x), width, 3, groups=group)
         kernel, second = (1, 1) if block == "thin" else (3, group)
-        y = b.conv(f"{name}.conv2", neuron(f"{name}.lif2", y), width, kernel, groups=second)
+        y = b.conv(f"{name}.conv2", fire(f"{name}.lif2", y), width, kernel, groups=second)
         return b.sum(f"{name}.add", x, y)
 
     if shrink == 1:
@@ -78,7 +85,7 @@ def edge(
     skips: list[str] = []
     for level in range(4):
         if level:
-            down = neuron(f"down{level}.lif", x)
+            down = fire(f"down{level}.lif", x)
             x = b.conv(f"down{level}.conv", down, channels[level], 2, stride=2)
         name = "latent" if level == 3 else f"encoder{level + 1}"
         for i in range(blocks[level]):
@@ -88,18 +95,18 @@ def edge(
         b.stages[level + 1] = x
         skips.append(x)
     for stage, level in ((5, 2), (6, 1), (7, 0)):
-        up = b.conv(f"up{level + 1}.conv", neuron(f"up{level + 1}.lif", x), channels[level], 1)
+        up = b.conv(f"up{level + 1}.conv", fire(f"up{level + 1}.lif", x), channels[level], 1)
         x = b.sum(f"up{level + 1}.add", skips[level], b.upsample(f"up{level + 1}.nearest", up))
         for i in range(blocks[stage - 1]):
             x = spiking_block(f"decoder{level + 1}.{i + 1}", x, channels[level], groups[level])
         b.stages[stage] = x
     stream = x
-    x = b.time_sum("readout.sum", stream)
+    x = over_time("readout.sum", stream)
     x = b.requantise("readout.round", x, CURRENT_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID)
     x = b.dense_conv("readout.conv", x, 3 * shrink**2, 3 if readout == "wide" else 1, q=11, bias=True)
     if readout == "spikes":
-        around = b.conv("readout.around", neuron("readout.lif", stream), 3 * shrink**2, 3, q=11)
-        x = b.sum("readout.add", x, b.time_sum("readout.spikes", around))
+        around = b.conv("readout.around", fire("readout.lif", stream), 3 * shrink**2, 3, q=11)
+        x = b.sum("readout.add", x, over_time("readout.spikes", around))
     return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space") if shrink == 2 else x)
 
 
@@ -231,6 +238,7 @@ CHOICES = {
     "block": ("thin", "full"),
     "encode": tuple(ENCODERS),
     "readout": ("wide", "thin", "spikes"),
+    "neuron": ("lif", "window"),
 }
 
 

@@ -89,14 +89,16 @@ class _Observed(Student):
     def _show(self, node: Node, value: Tensor) -> Tensor:
         if self.observe is not None:
             units = value.double().numpy() * 2.0 ** self.analysis.values[node.name].q
+            if self.analysis.values[node.name].window:  # k spikes are those of the first k steps
+                units = np.greater(units, np.arange(self.graph.time_steps)[:, None, None, None]).astype(np.int64)
             self.observe(node.name, np.rint(units).astype(np.int64))
         return value
 
-    def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        return self._show(node, super()._evaluate(node, inputs))
+    def evaluate_node(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        return self._show(node, super().evaluate_node(node, inputs))
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
-        spikes, count = super()._lif(node, current)
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, count = super().fire(node, current)
         return self._show(node, spikes), count
 
 

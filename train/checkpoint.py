@@ -50,11 +50,17 @@ class Settings:
     psnr_weight: float = 0.0  # of ln MSE: every picture counts alike, however weak its degradation
     clean: float = 0.0  # share of the patches that are not degraded
     camera: bool = False  # denoise: most patches have a camera's noise in place of white Gaussian noise
+    optimizer: str = "adamw"  # or "muon", for the weights of convolutions
+    other_rate: float = 0.0  # with muon: AdamW's peak rate for all other parameters
+    average: float = 0.0  # decay per step of the average of the weights that is validated and exported; 0: none
+    calibrate: bool = False  # scale the starting values by a batch's (`train.calibrate`)
+    colour: float = 0.0  # share of the patches whose colours and exposure are changed
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What checkpoint.pt holds. step: optimiser steps; seconds: of training; student: its state, on the CPU."""
+    """What checkpoint.pt holds. step: optimiser steps; seconds: of training; student: its state, on the CPU, or that
+    of the average of its weights if the run kept one."""
 
     path: Path
     settings: Settings
@@ -73,7 +79,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = load_checkpoint(file, torch.device("cpu"))
     try:
         numbers = int(content["step"]), float(content["seconds"]), bool(content["finished"])
-        checkpoint = Checkpoint(file, Settings(**content["settings"]), *numbers, dict(content["student"]))
+        weights = dict(content.get("average") or content["student"])
+        checkpoint = Checkpoint(file, Settings(**content["settings"]), *numbers, weights)
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(
             f"{file} is not a checkpoint of train.hkd as this version writes it; use the version that it is of."

@@ -59,12 +59,12 @@ def load_deep_image(path: str | Path) -> np.ndarray:
     return rgb
 
 
-def load_images(folder: str | Path) -> list[np.ndarray]:
-    """Every image directly inside `folder`, sorted by file name, as uint8 RGB [H, W, 3].
+def load_images(*folders: str | Path) -> list[np.ndarray]:
+    """Every image directly inside the folders, one after another, each sorted by file name, as uint8 RGB [H, W, 3].
 
-    Raises DataError, naming the folder or file, if the folder is missing or empty or an image cannot be decoded.
+    Raises DataError, naming the folder or file, if a folder is missing or empty or an image cannot be decoded.
     """
-    return [load_image(path) for path in image_paths(folder)]
+    return [load_image(path) for folder in folders for path in image_paths(folder)]
 
 
 def add_noise(image: np.ndarray, sigma: float, seed: int, clip: bool, index: int = 0) -> np.ndarray:

@@ -8,8 +8,9 @@ Each step, as the paper words it (arXiv 2504.01755):
       + psnr_weight * mean over pictures ln MSE                     optional, off reproduces the paper
       + penalty * total spike rate                                  optional, off reproduces the paper
 
-with AdamW and a cosine learning rate. The student's forward pass is the numerics contract; its roundings are switched
-on for the last part of the run (--rounding-phase), so that what is validated then is what the device computes.
+with AdamW and a cosine learning rate, or with Muon for the weights of convolutions (--recipe). The student's forward
+pass is the numerics contract; its roundings are switched on for the last part of the run (--rounding-phase), so that
+what is validated then is what the device computes.
 
 `torchrun --nproc-per-node N -m train.hkd ...` shares each batch among N processes or GPUs (`train.processes`).
 
@@ -30,13 +31,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from simulator.kinds import kind_of
 from train.architectures import PAPER_UNIT, STUDENTS
+from train.calibrate import calibrate
 from train.checkpoint import Settings, build_student, read_checkpoint
 from train.data import DataError, load_images, to_network
 from train.losses import hint_loss, psnr_loss, restoration_loss, synapse_share
+from train.muon import Muon, weights_of
 from train.patches import PatchSampler
 from train.processes import World, join
 from train.run import (
@@ -52,12 +56,13 @@ from train.run import (
     stop_on_signals,
     validation_sets,
 )
-from train.student import on_cpu, restore_image
+from train.student import Student, on_cpu, restore_image
 from train.tasks import TASKS
 from train.teachers import TEACHERS, TeacherError, build_teacher, read_header
 from train.teachers.unet import UNet
 
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
+CALIBRATION_STEPS = (10**9, 10**9 + 1)  # no run gets there, so these batches are seen once
 PENALTY_RAMP = 0.1  # part of the run over which the spike penalty grows to its full weight
 
 
@@ -89,22 +94,47 @@ class Batches:
         return batch
 
 
+def optimizers(student: Student, settings: Settings) -> list[tuple[torch.optim.Optimizer, float]]:
+    """What trains the student's parameters, each with its peak learning rate."""
+    if settings.optimizer == "adamw":
+        decay = settings.weight_decay
+        adamw = torch.optim.AdamW(
+            student.parameters(), settings.rate, betas=(0.9, 0.999), weight_decay=decay, fused=True
+        )
+        return [(adamw, settings.rate)]
+    matrices, others = weights_of(student)
+    adamw = torch.optim.AdamW(others, settings.other_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
+    return [(Muon(matrices, settings.rate), settings.rate), (adamw, settings.other_rate)]
+
+
+def averaged(student: Student, decay: float) -> AveragedModel:
+    """An exponential moving average of a student's weights that forgets its start quickly."""
+
+    def mix(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        kept = min(decay, (float(count) + 1) / (float(count) + 10))
+        return average.lerp(current, 1 - kept)
+
+    return AveragedModel(student, avg_fn=mix)
+
+
 class Run:
     """One training run: student, optimiser, and where it stands (step, seconds spent)."""
 
-    def __init__(self, settings: Settings, world: World):
+    def __init__(self, settings: Settings, world: World, sample: Tensor | None = None):
+        """sample: degraded patches, uint8 [B, 3, P, P], that starting values are calibrated by if the settings ask."""
         self.settings = settings
         self.world = world
         self.device = device = world.device
         self.student = build_student(settings).to(device)
         if settings.init:
             self.student.load_state_dict(dict(read_checkpoint(Path(settings.init)).student))
+        elif settings.calibrate and sample is not None:
+            calibrate(self.student, to_network(sample.to(device)))
+        self.average = averaged(self.student, settings.average) if settings.average else None
         self.parallel = world.wrap(self.student)
         self.share = synapse_share(self.student.analysis)
         self.stages = HINT_STAGES[settings.stages]
-        self.optimizer = torch.optim.AdamW(
-            self.student.parameters(), settings.rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizers = optimizers(self.student, settings)
         self.step = 0
         self.seconds = 0.0
 
@@ -112,8 +142,17 @@ class Run:
         """Switch the contract's roundings on for the last part of the run; bfloat16 currents only before that."""
         self.student.rounded = not self.settings.ann and progress >= 1 - self.settings.rounding_phase
         self.student.bfloat16_currents = self.settings.bfloat16 and not self.student.rounded
+        self.trained.rounded = self.student.rounded
         # TF32 keeps eleven bits of a number: enough to learn with, not for the contract's roundings.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.student.rounded
+
+    @property
+    def trained(self) -> Student:
+        """What is validated and exported: the student, or the average of its weights over the last steps."""
+        if self.average is None:
+            return self.student
+        assert isinstance(self.average.module, Student)
+        return self.average.module
 
     def penalty_share(self, progress: float) -> float:
         """The penalty sets in late and gradually: neurons that fall silent early on never learn to speak."""
@@ -125,8 +164,10 @@ class Run:
         """One step on uint8 [B, 3, P, P] patches; returns the loss's parts and the spike rates."""
         s = self.settings
         self.phase(progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = cosine_rate(s.rate, s.final_rate, s.warmup, self.step, progress)
+        part = cosine_rate(1.0, s.final_rate / s.rate, s.warmup, self.step, progress)
+        for optimizer, peak in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * part
         pixels = to_network(degraded)
         output = self.parallel(pixels, self.stages)
         restored, wanted = (pixels + output.change) / 2, to_network(clean) / 2
@@ -139,11 +180,14 @@ class Run:
         if hints:
             parts["hint"] = hint_loss(output.features, hints)
             loss = loss + s.hint_weight * parts["hint"]
-        self.optimizer.zero_grad(set_to_none=True)
+        self.student.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), s.clip_norm)
-        self.optimizer.step()
+        for optimizer, _ in self.optimizers:
+            optimizer.step()
         self.student.clamp()
+        if self.average is not None:
+            self.average.update_parameters(self.student)
         self.step += 1
         logged = {"loss": loss, **parts, **{f"rate:{name}": rate for name, rate in output.rates.items()}}
         means = self.world.mean(torch.stack([value.detach() for value in logged.values()]))
@@ -159,15 +203,22 @@ class Run:
             "seconds": self.seconds,
             "finished": finished,
             "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
         }
+        if self.average is not None:
+            content["average"] = self.trained.state_dict()
         save_checkpoint(path, content)
 
     def load(self, path: Path) -> None:
         content = load_checkpoint(path, self.device)
         check_settings(path, content["settings"], asdict(self.settings))
         self.student.load_state_dict(content["student"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        states = content["optimizers"] if "optimizers" in content else [content["optimizer"]]  # older ones had one
+        for (optimizer, _), state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+        if self.average is not None:
+            self.trained.load_state_dict(content["average"])
+            self.average.n_averaged.fill_(content["step"])
         self.step, self.seconds = content["step"], content["seconds"]
 
 
@@ -202,6 +253,7 @@ def train(
         settings.sigma_power,
         settings.clean,
         settings.camera,
+        settings.colour,
     )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
@@ -210,7 +262,8 @@ def train(
     pairs = validation_sets(settings.task, held_out, settings.seed)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
-    run = Run(settings, world)
+    sample = torch.cat([sampler.batch(step)[0] for step in CALIBRATION_STEPS]) if settings.calibrate else None
+    run = Run(settings, world, sample)
     if checkpoint.exists():
         if not resume:
             raise TrainingError(f"{out} already holds a run; pass --resume to continue it, or another --out.")
@@ -237,10 +290,10 @@ def train(
         if log is None:
             return
         values = {name: total / counted for name, total in sums.items()}
-        student = on_cpu(run.student)
+        student = on_cpu(run.trained)
         psnrs = [mean_psnr([(restore_image(student, bad), good) for bad, good in some]) for some in pairs.values()]
         per_epoch = (run.seconds - began) / counted * epoch
-        rate = run.optimizer.param_groups[0]["lr"]
+        rate = run.optimizers[0][0].param_groups[0]["lr"]
         log.add(
             step=run.step,
             epoch=round(run.step / epoch, 3),
@@ -329,7 +382,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add("--ann", action="store_true", help="train the equivalent ANN (ReLU, one pass) as an upper mark")
     add("--stages", choices=tuple(HINT_STAGES), default="4-7", help="where the hints are (default: 4-7)")
-    add("--data", type=Path, default=Path("data/bsds500/train"), help="folder of clean images (default: %(default)s)")
+    add(
+        "--data", type=Path, nargs="+", default=[Path("data/bsds500/train")], metavar="DIR",
+        help="folders of clean images (default: data/bsds500/train)",
+    )  # fmt: skip
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int)
     length.add_argument("--epochs", type=int)
@@ -345,11 +401,24 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--sigma-power", type=float, default=1.0, metavar="P", help="above 1: weak noise is drawn more often")
     add("--clean", type=float, default=0.0, metavar="SHARE", help="of the patches that are not degraded")
     add("--camera", action="store_true", help="denoise: three patches in four have a camera's noise")
-    add("--rate", type=float, default=5e-4, help="peak learning rate (paper: 5e-4)")
-    add("--final-rate", type=float, default=1e-5, help="last learning rate (paper: 1e-5)")
+    add(
+        "--recipe", choices=tuple(RECIPES),
+        help="what everything below is that is not given: muon for the edge student (default there), with window "
+        "neurons, Muon and averaged weights; paper: AdamW and neurons that fire step by step, as the paper trains",
+    )  # fmt: skip
+    add("--optimizer", choices=("adamw", "muon"), help="of the weights of convolutions; AdamW has all others")
+    add("--rate", type=float, help="peak learning rate (paper: 5e-4)")
+    add("--final-rate", type=float, help="last learning rate (paper: 1e-5)")
+    add("--other-rate", type=float, help="with Muon: peak rate of what AdamW trains")
+    add("--average", type=float, metavar="DECAY", help="of the average of the weights, per step; 0: none")
+    add(
+        "--calibrate", action=argparse.BooleanOptionalAction, default=None,
+        help="scale starting values by what two batches make of them",
+    )  # fmt: skip
+    add("--colour", type=float, default=0.0, metavar="SHARE", help="of the patches that are recoloured first")
     add("--warmup", type=int, default=200, help="steps of linear warm-up")
-    add("--weight-decay", type=float, default=0.05, help="of AdamW (paper: 0.05)")
-    add("--clip-norm", type=float, default=1.0, help="largest norm of a step's gradient")
+    add("--weight-decay", type=float, help="of AdamW (paper: 0.05)")
+    add("--clip-norm", type=float, help="largest norm of a step's gradient")
     add("--hint-weight", type=float, help="gamma (default: the task's; paper: 0.12)")
     add("--fft-weight", type=float, help="lambda (default: the task's; paper: 0.1)")
     add("--psnr-weight", type=float, help="of the mean of ln MSE over a batch's patches (default: the task's)")
@@ -369,7 +438,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--save-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints")
     options = parser.parse_args(arguments)
     task = TASKS[options.task]
-    for name, value in {**NEURONS[options.student], **asdict(task.losses)}.items():
+    recipe = RECIPES[options.recipe or ("muon" if options.student == "edge" and not options.ann else "paper")]
+    if recipe["optimizer"] == "muon" and not any(word.startswith("neuron=") for word in options.architecture):
+        if options.student == "edge":
+            options.architecture = (*options.architecture, "neuron=window")
+    for name, value in {**NEURONS[options.student], **asdict(task.losses), **recipe}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     for name in ("steps", "epochs", "minutes", "patch", "batch", "rate", "threads", "validate_every", "save_every"):
@@ -395,6 +468,17 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return Settings(**names)
 
 
+# What the options of training are, if not given.
+RECIPES: dict[str, dict[str, Any]] = {
+    "muon": {
+        "optimizer": "muon", "rate": 3e-3, "final_rate": 3e-5, "other_rate": 1.5e-3, "weight_decay": 0.0,
+        "clip_norm": 0.2, "average": 0.998, "calibrate": True,
+    },
+    "paper": {
+        "optimizer": "adamw", "rate": 5e-4, "final_rate": 1e-5, "other_rate": 0.0, "weight_decay": 0.05,
+        "clip_norm": 1.0, "average": 0.0, "calibrate": False,
+    },
+}  # fmt: skip
 # What --threshold, --leak and --surrogate-width are, if not given.
 NEURONS: dict[str, dict[str, Any]] = {
     "edge": {"threshold": 0.5, "leak": 2, "surrogate_width": 1.0},
@@ -416,7 +500,7 @@ def main(arguments: list[str] | None = None) -> int:
             teacher = load_teacher(options.teacher, weights).to(world.device).channels_last()
         finished = train(
             settings_of(options),
-            load_images(options.data),
+            load_images(*options.data),
             teacher,
             out,
             Budget(options.steps, options.minutes * 60 if options.minutes else None),

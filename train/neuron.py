@@ -35,7 +35,7 @@ ROWS = 64  # rows below which a second thread would cost more than it saves
 
 
 @intrinsic
-def _from_bf16(typingctx: Any, bits: Any) -> Any:
+def from_bf16(typingctx: Any, bits: Any) -> Any:
     """uint16 holding a bfloat16 -> float32: the upper half of its bits."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -46,7 +46,7 @@ def _from_bf16(typingctx: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def _to_bf16(typingctx: Any, number: Any) -> Any:
+def to_bf16(typingctx: Any, number: Any) -> Any:
     """float32 -> uint16 holding the nearest bfloat16 (ties to even; finite numbers)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -60,7 +60,7 @@ def _to_bf16(typingctx: Any, number: Any) -> Any:
 
 
 @numba.njit(inline="always")
-def _same(x: Any) -> Any:
+def same(x: Any) -> Any:
     return x
 
 
@@ -72,8 +72,8 @@ def _kernels(steps: int, static: bool, half: bool, subtract: bool, decay: bool, 
     (the leak's d), bias, threshold, inverse_width float32 [L]; grid = 2^q and unit = 2^-q. Gradients of bias and
     threshold are summed into float32 [L]. Both walk the rows `start` to `stop` of M, so that threads can share them.
     """
-    load = _from_bf16 if half else _same
-    store = _to_bf16 if half else _same
+    load = from_bf16 if half else same
+    store = to_bf16 if half else same
     zero, one = np.float32(0), np.float32(1)
 
     @numba.njit(inline="always")
@@ -189,7 +189,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def _share(kernel: Callable[[int, int], Any], rows: int) -> list[Any]:
+def share(kernel: Callable[[int, int], Any], rows: int) -> list[Any]:
     """kernel(start, stop) over all rows, shared by as many threads as PyTorch uses; the results in order."""
     parts = max(1, min(torch.get_num_threads(), rows // ROWS))
     bounds = [rows * i // parts for i in range(parts + 1)]
@@ -197,7 +197,7 @@ def _share(kernel: Callable[[int, int], Any], rows: int) -> list[Any]:
     return [kernel(*bounds[:2]), *(other.result() for other in others)]
 
 
-def _flat(x: Tensor, steps: int, row: int) -> Any:
+def flat(x: Tensor, steps: int, row: int) -> Any:
     """[N, C, H, W] in channels_last memory -> NumPy view [steps, M, row] (bfloat16 as uint16)."""
     flat = x.detach().permute(0, 2, 3, 1).reshape(steps, -1, row)
     if flat.data_ptr() != x.data_ptr():
@@ -205,7 +205,7 @@ def _flat(x: Tensor, steps: int, row: int) -> Any:
     return (flat.view(torch.uint16) if x.dtype == torch.bfloat16 else flat).numpy()
 
 
-def _row(channels: int, pixels: int) -> int:
+def row_length(channels: int, pixels: int) -> int:
     """Length of the rows the kernels walk: `channels` times a power of two that divides `pixels`, about LANES."""
     repeat = 1
     while channels * repeat < LANES and pixels % (repeat * 2) == 0:
@@ -225,7 +225,7 @@ def _torch_leak(v: Tensor, halves: Tensor, derivative: Tensor, grid: float | Non
     return v - down if decay else down
 
 
-def _on_cpu(x: Tensor) -> bool:
+def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
@@ -243,18 +243,18 @@ class _Lif(torch.autograd.Function):
         ctx.settings = (steps, static, grid, subtract, decay)
         ctx.save_for_backward(current, *constants)
         spikes = torch.empty(shape, dtype=current.dtype, device=current.device, memory_format=torch.channels_last)
-        if _on_cpu(current):
-            row = ctx.row = _row(c, shape[0] * h * w // steps)
+        if on_cpu(current):
+            row = ctx.row = row_length(c, shape[0] * h * w // steps)
             forward, _ = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
             ctx.tiled = np.tile(torch.stack([p.float() for p in constants]).numpy(), row // c)
             arrays = (
-                _flat(current, 1 if static else steps, row),
+                flat(current, 1 if static else steps, row),
                 *ctx.tiled[:4],
                 np.float32(grid or 1),
                 np.float32(1 / (grid or 1)),
-                _flat(spikes, steps, row),
+                flat(spikes, steps, row),
             )
-            counts = _share(lambda start, stop: forward(start, stop, *arrays), arrays[0].shape[1])
+            counts = share(lambda start, stop: forward(start, stop, *arrays), arrays[0].shape[1])
             return spikes, torch.tensor(float(sum(counts)))
         halves, derivative, bias, threshold, _ = (p[:, None, None] for p in constants)
         v = torch.zeros((), device=current.device)
@@ -273,18 +273,18 @@ class _Lif(torch.autograd.Function):
         current, halves, derivative, bias, threshold, inverse_width = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_current = torch.empty_like(current)
-        if _on_cpu(current):
+        if on_cpu(current):
             row = ctx.row
             _, backward = _kernels(steps, static, current.dtype == torch.bfloat16, subtract, decay, grid is not None)
             arrays = (
-                _flat(current, 1 if static else steps, row),
-                _flat(grad, steps, row),
+                flat(current, 1 if static else steps, row),
+                flat(grad, steps, row),
                 np.float32(grad_count.item()),
                 *ctx.tiled[:4],
                 np.float32(grid or 1),
                 np.float32(1 / (grid or 1)),
                 ctx.tiled[4],
-                _flat(grad_current, 1 if static else steps, row),
+                flat(grad_current, 1 if static else steps, row),
             )
 
             def part(start: int, stop: int) -> Any:
@@ -292,7 +292,7 @@ class _Lif(torch.autograd.Function):
                 backward(start, stop, *arrays, grads[0], grads[1])
                 return grads
 
-            grads = sum(_share(part, arrays[0].shape[1])).reshape(2, -1, current.shape[1]).sum(1)
+            grads = sum(share(part, arrays[0].shape[1])).reshape(2, -1, current.shape[1]).sum(1)
             sums = [torch.from_numpy(g) for g in grads]
             return grad_current, *sums, None, None, None, None, None, None, None
         halves, derivative, bias, threshold, inverse_width = (

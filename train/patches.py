@@ -90,6 +90,7 @@ class PatchSampler:
 
     images: uint8 [H, W, 3]; those smaller than `patch` are replicate-padded right and bottom.
     patch: side of the square patches in pixels. batch: patches per batch. sigma, sigma_power: see `degrade`.
+    clean: share of the patches that are not degraded. colour: share of those that are recoloured first.
     Raises DataError for an empty list, sizes below 1, an image that is not uint8 RGB, or an unavailable task.
     """
 
@@ -104,6 +105,7 @@ class PatchSampler:
         sigma_power: float = 1.0,
         clean: float = 0.0,
         camera: bool = False,
+        colour: float = 0.0,
     ):
         check_task(task)
         if not images:
@@ -129,6 +131,7 @@ class PatchSampler:
         self.task = task
         self.clean = clean
         self.camera = camera
+        self.colour = colour
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of training step `step`: (degraded, clean), both uint8 [B, 3, P, P] (contiguous)."""
@@ -142,12 +145,33 @@ class PatchSampler:
             crop = image[top : top + side, left : left + side]
             flip_vertically, flip_horizontally = rng.integers(2, size=2)
             slot[:] = crop[:: -1 if flip_vertically else 1, :: -1 if flip_horizontally else 1]
+        if self.colour:
+            for patch in clean:
+                if rng.uniform() < self.colour:
+                    patch[:] = recoloured(patch, rng)
         degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT, self.camera)
         if self.clean:  # drawn last, so that the other patches are those of a run without
             spared = rng.uniform(size=self.size) < self.clean
             degraded[spared] = clean[spared]
         inner = slice(self.margin, side - self.margin)
         return _to_tensor(degraded[:, inner, inner]), _to_tensor(clean[:, inner, inner])
+
+
+def recoloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8 [H, W, 3] with, each by chance, its channels exchanged, more or less saturated, and exposed otherwise.
+
+    Photographs for training are paler than what people and other test sets show.
+    """
+    x: np.ndarray = picture.astype(np.float32)
+    if rng.uniform() < 0.5:
+        x = x[..., rng.permutation(3)]
+    if rng.uniform() < 0.5:
+        grey = x.mean(-1, keepdims=True)
+        x = grey + (x - grey) * rng.uniform(0.6, 2.2)
+    if rng.uniform() < 0.5:
+        x = 255 * (np.clip(x, 0, 255) / 255) ** rng.uniform(0.6, 1.6)
+    changed: np.ndarray = np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    return changed
 
 
 def _at_least(image: np.ndarray, side: int) -> np.ndarray:

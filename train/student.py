@@ -6,7 +6,7 @@ as the deployed network does (gradients pass straight through) and evaluation eq
 with `rounded = False` the same network runs without the roundings, in bfloat16 if asked.
 
 Shapes: B images, T steps; values are [T * B, C, H, W] with time outermost, or [B, C, H, W] where static; memory
-format channels_last.
+format channels_last. Spikes of window neurons are held as their number in the window, [B, C, H, W], 0 to T.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from torch import Tensor, nn
 
 from simulator.analysis import Analysis, analyse
 from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, GraphError, Node
+from simulator.kinds import KnownAttributes, kind_of, unknown_attribute
 from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from train.neuron import lif
+from train.window import window
 
 LEAST_THRESHOLD = 2**-6
+MOST_THRESHOLD = 2**5  # of window neurons: with a gain near zero nothing would be learnt any more
 INITIAL_RATE = 0.5  # spike rate at which untrained spiking convolutions would make currents of about 1
 
 
@@ -108,7 +111,7 @@ class Student(nn.Module):
                 if part == "leak":
                     self.register_buffer("leak/" + node.name.replace(".", "/"), initial)
                 else:
-                    self.weights[key] = nn.Parameter(initial)
+                    self.weights[key] = nn.Parameter(1 / initial if self._as_gain(node, part) else initial)
         self.clamp()
 
     @property
@@ -119,12 +122,24 @@ class Student(nn.Module):
     def _shapes(self, node: Node) -> dict[str, tuple[int, ...]]:
         return {part: spec.shape for part, spec in self.analysis.tensors[node.name].items()}
 
+    def _as_gain(self, node: Node, part: str) -> bool:
+        """Whether what is trained is the inverse: of window neurons, the gain in place of the threshold."""
+        return node.kind == "window" and part == "threshold"
+
+    def parameter(self, node: Node, part: str) -> Tensor:
+        """What is trained of one of a node's tensors: the real numbers themselves, or their inverse (`_as_gain`)."""
+        x: Tensor = self.weights[self._key[f"{node.name}.{part}"]]
+        return x
+
     def tensor(self, node: Node, part: str) -> Tensor:
         """A node's parameter as the forward pass uses it: rounded to its grid if `rounded`."""
         if part == "leak":
             return self.get_buffer("leak/" + node.name.replace(".", "/"))
-        x: Tensor = self.weights[self._key[f"{node.name}.{part}"]]
-        return _to_grid(x, self.grid(node, part)) if self.rounded else x
+        x = self.parameter(node, part)
+        q = self.grid(node, part)
+        if self._as_gain(node, part):
+            return _to_grid(1 / x, q).clamp_min(2.0**-q) if self.rounded else 1 / x
+        return _to_grid(x, q) if self.rounded else x
 
     def grid(self, node: Node, part: str) -> int:
         """q of one of a node's tensors."""
@@ -137,8 +152,10 @@ class Student(nn.Module):
             for part in self._shapes(node):
                 if part == "leak":
                     continue
-                x = self.weights[self._key[f"{node.name}.{part}"]]
-                if part == "threshold":
+                x = self.parameter(node, part)
+                if self._as_gain(node, part):
+                    x.clamp_(1 / MOST_THRESHOLD, 1 / LEAST_THRESHOLD)
+                elif part == "threshold":
                     x.clamp_(min=LEAST_THRESHOLD)
                 elif "bias" not in part:
                     limit = WEIGHT_LIMIT * 2.0 ** -self.grid(node, part)
@@ -157,22 +174,41 @@ class Student(nn.Module):
             inputs = [values[name] for name in node.inputs]
             if node.kind == "readout":
                 return Output(inputs[0].float(), rates, features)
-            if node.kind == "lif":
-                values[node.name], count = self._lif(node, inputs[0])
-                rates[node.name] = count / values[node.name].numel()
+            if kind_of(node).neurons:
+                values[node.name], count = self.fire(node, inputs[0])
+                rates[node.name] = count / (values[node.name].numel() * self._held(node.name))
             else:
-                values[node.name] = self._evaluate(node, inputs)
+                values[node.name] = self.evaluate_node(node, inputs)
             if node.name in wanted:
                 value = values[node.name]
-                static = self.analysis.values[node.name].static
-                features[wanted[node.name]] = value if static else value.unflatten(0, (steps, -1)).float().mean(0)
+                once = self._once(node.name)
+                features[wanted[node.name]] = value if once else value.unflatten(0, (steps, -1)).float().mean(0)
             for name in node.inputs:
                 if last_use[name] == i:
                     values.pop(name, None)
         raise AssertionError("a checked graph ends with a readout")
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+    def _once(self, name: str) -> bool:
+        """Whether a value is held as [B, C, H, W]: it is static, or spikes of window neurons."""
+        return self.analysis.values[name].static or self.analysis.values[name].window
+
+    def _held(self, name: str) -> int:
+        """How many steps one number of a value of spikes stands for."""
+        return self.graph.time_steps if self.analysis.values[name].window else 1
+
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+        """The spikes of a layer of neurons, and their number."""
         source = self.analysis.values[node.inputs[0]]
+        if node.kind == "window":
+            if not source.static:
+                current = _TimeSum.apply(current, self.graph.time_steps)
+            return window(
+                current.to(torch.bfloat16) if self.bfloat16_currents else current,
+                self.tensor(node, "bias"),
+                self.parameter(node, "threshold"),
+                self.tensor(node, "threshold"),
+                steps=self.graph.time_steps,
+            )
         return lif(
             current.to(torch.bfloat16) if self.bfloat16_currents else current,
             self.tensor(node, "bias"),
@@ -186,7 +222,7 @@ class Student(nn.Module):
             width=self.width,
         )
 
-    def _evaluate(self, node: Node, inputs: list[Tensor]) -> Tensor:
+    def evaluate_node(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """Any node but image, lif and readout."""
         return _FORMS[node.kind](self, node, inputs)
 
@@ -224,7 +260,7 @@ class Student(nn.Module):
     def _combine(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """Sum or concatenation; static inputs are presented at every step."""
         steps = self.graph.time_steps
-        static = [self.analysis.values[name].static for name in node.inputs]
+        static = [self._once(name) for name in node.inputs]
         if self.bfloat16_currents and not all(static):
             inputs = [x.to(torch.bfloat16) for x in inputs]
         if all(static) or not any(static):
@@ -312,8 +348,15 @@ class Student(nn.Module):
                 if part == "leak":
                     self.tensor(node, part).copy_(units)
                 else:
-                    self.weights[self._key[f"{node.name}.{part}"]].copy_(units * 2.0 ** -self.grid(node, part))
+                    x = units * 2.0 ** -self.grid(node, part)
+                    self.parameter(node, part).copy_(1 / x if self._as_gain(node, part) else x)
 
+
+_KNOWN: KnownAttributes = {
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": ("time", "channel", "space")},
+}
 
 # What computes a node, by its kind; a picture enters, fires and leaves in `Student.forward`.
 _FORMS: dict[str, Callable[[Student, Node, list[Tensor]], Tensor]] = {
@@ -327,14 +370,17 @@ _FORMS: dict[str, Callable[[Student, Node, list[Tensor]], Tensor]] = {
     "attend": Student._attend,
     "time_sum": Student._time_sum,
 }
-_IN_FORWARD = ("image", "lif", "readout")
+_IN_FORWARD = ("image", "lif", "window", "readout")
 
 
 def check_kinds(graph: Graph) -> None:
-    """Raise GraphError if the student has no PyTorch form of one of the graph's nodes."""
+    """Raise GraphError if the student has no PyTorch form of one of the graph's nodes, or of an attribute of one."""
     for node in graph.nodes:
         if node.kind not in _FORMS and node.kind not in _IN_FORWARD:
             raise GraphError(f"layer {node.name!r} is of the kind {node.kind!r}, which has no form in the student yet")
+        unknown = unknown_attribute(node, _KNOWN)
+        if unknown:
+            raise GraphError(f"layer {node.name!r} ({node.kind}) has {unknown}, which has no form in the student yet")
 
 
 class EquivalentAnn(Student):
@@ -355,7 +401,7 @@ class EquivalentAnn(Student):
         """Weights and biases; an ANN needs no thresholds and no leaks."""
         return ann_parameters(self.analysis)
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         """max(current + bias, 0), and how many are above zero (not differentiable)."""
         bias = self.tensor(node, "bias")[:, None, None]
         active = F.relu(current + bias.to(current.dtype))

@@ -55,7 +55,7 @@ class Task:
     epochs: of training, where the command does not say how long: the paper's, for its tasks.
     title, colour: in headlines and in figures (Matplotlib's). paper: its table of this task, None if it has none.
     sample: the variant that made the task's picture in edge/samples; None: it has none, and the noisy one is shown.
-    parts: the tasks of an all-in-one network, which is not told what a picture suffers from; nothing else is its own.
+    parts: the tasks of an all-in-one network, which is not told how a picture was degraded; it has no more than that.
     """
 
     title: str

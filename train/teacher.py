@@ -257,7 +257,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     whole_or_zero, real_or_zero = _number(int, zero=True), _number(float, zero=True)
     parser.add_argument("--arch", choices=TEACHERS, default="restormer")
     parser.add_argument("--task", choices=SINGLE, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of clean images")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders of clean images")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/teacher_<task>_<arch>)")
     parser.add_argument("--steps", type=whole, help="end after this many steps")
     parser.add_argument("--minutes", type=real, help="end after this many minutes of training")
@@ -319,7 +319,7 @@ def main(arguments: list[str] | None = None) -> int:
         budget = Budget(options.steps, options.minutes * 60 if options.minutes else None)
         finished = train(
             settings,
-            load_images(options.data),
+            load_images(*options.data),
             out,
             budget,
             device,

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from export.bench import dense, layers, processes, report, spiking
-from export.bench.timing import MOST, Call, Contender, Timing, interleaved, machine, measure
+from export.bench.timing import LONGEST_SIDE, Call, Contender, Timing, interleaved, machine, measure
 from simulator.bundle import Bundle, BundleError, read_bundle
 from simulator.engine import available_threads
 from simulator.files import write_atomically
@@ -235,8 +235,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--repeats must be 1 to 100000, not {options.repeats}")
     if not options.seconds > 0:
         parser.error(f"--seconds must be more than 0, not {options.seconds:g}")
-    if not all(1 <= size <= MOST for size in options.sizes):
-        parser.error(f"--sizes must be 1 to {MOST}")
+    if not all(1 <= size <= LONGEST_SIDE for size in options.sizes):
+        parser.error(f"--sizes must be 1 to {LONGEST_SIDE}")
     return options
 
 

@@ -31,8 +31,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.files import ExportError, check_words
+from export.files import ExportError, check_attributes, no_form
 from simulator.graph import Graph, Node
+from simulator.kinds import KnownAttributes, kind_of
 from train.student import Student
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
@@ -189,6 +190,9 @@ FRAMEWORKS: Mapping[str, Callable[[_Layer], Neurons]] = {
 }
 
 
+KNOWN: KnownAttributes = {"lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")}}  # beside the student's
+
+
 class FrameworkNet(Student):
     """The network with a framework's neurons; inference only. ExportError if the framework is not installed.
 
@@ -209,9 +213,13 @@ class FrameworkNet(Student):
             memory = torch.channels_last if kept.ndim == 4 else torch.contiguous_format
             self._kept[layer_name, part] = kept.contiguous(memory_format=memory)
         for node in graph.nodes:
-            if node.kind == "lif":
-                check_words(node, "form in other frameworks", leak=("shift", "decay"), reset=("zero", "subtract"))
-                own = {part: tensors[f"{node.name}.{part}"] for part in ("threshold", "leak", "bias")}
+            if kind_of(node).neurons:
+                own: Tensors = {part: tensors[f"{node.name}.{part}"] for part in self.analysis.tensors[node.name]}
+                if node.kind == "window":
+                    node, own = without_leak(node, own)
+                elif node.kind != "lif":
+                    raise no_form(node.name, node.kind, "form in other frameworks")
+                check_attributes(node, KNOWN, "form in other frameworks")
                 layer = _Layer(node, own, self.analysis.values[node.inputs[0]].q, graph.time_steps)
                 if framework == "SpikingJelly":
                     self._fold_threshold(node, layer)
@@ -237,19 +245,33 @@ class FrameworkNet(Student):
         kept = getattr(self, "_kept", {}).get((node.name, part))
         return super().tensor(node, part) if kept is None else kept
 
-    def _lif(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
+    def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
         steps = self.graph.time_steps
+        static = self.analysis.values[node.inputs[0]].static
+        if node.kind == "window" and not static:
+            current = current.unflatten(0, (steps, -1)).sum(0)
         if node.name in self._biases:
             current = current + self._biases[node.name]
-        if self.analysis.values[node.inputs[0]].static:
+        if node.kind == "window":  # its whole input at the first step, then nothing; its readers take the sum of spikes
+            later = torch.zeros_like(current)[None].expand(steps - 1, *current.shape)
+            return self._neurons[node.name](torch.cat([current[None], later])).sum(0), self._no_count
+        if static:
             current = current[None].expand(steps, *current.shape)
         else:
             current = current.unflatten(0, (steps, -1))
         return self._neurons[node.name](current).flatten(0, 1), self._no_count
 
 
+def without_leak(node: Node, own: Tensors) -> tuple[Node, Tensors]:
+    """Window neurons as integrate-and-fire neurons that take in everything at the first step: (node, its tensors)."""
+    return (
+        replace(node, kind="lif", attrs={"leak": "shift", "reset": "subtract"}),
+        {**own, "leak": np.zeros_like(own["bias"])},
+    )
+
+
 def fold_biases(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, npt.NDArray[np.int32]]]:
-    """The same network with the neurons' biases in the spiking convolution that nothing but them reads."""
+    """The same network with the neurons' biases in the spiking convolution that only these neurons read."""
     changed, nodes = dict(tensors), {node.name: node for node in graph.nodes}
     for node in graph.nodes:
         source = nodes[node.inputs[0]] if node.kind == "lif" else None

@@ -149,8 +149,8 @@ def crossing(rates: tuple[float, ...], times: list[float], level: float) -> floa
 
 
 def _timed(call: Any) -> float:
-    """Milliseconds of the second of two calls: the first one brings weights and spikes into the caches, whoever used
-    them before."""
+    """Milliseconds of the second of two calls. The first one brings weights and spikes into the caches, whatever was
+    there before."""
     call()
     start = time.perf_counter()
     call()

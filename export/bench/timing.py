@@ -19,8 +19,8 @@ from simulator.pictures import Pixels
 
 Call = Callable[[], Pixels]
 
-MOST = 4096  # pixels per side
-FEWEST = 3  # repetitions of the slowest
+LONGEST_SIDE = 4096  # pixels
+LEAST_ROUNDS = 3  # that even the slowest takes part in
 PAUSE = 0.02  # seconds for which idle threads may go on spinning after a call
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PACKAGES = ("numpy", "numba", "onnxruntime", "ai-edge-litert", "torch", "spikingjelly", "snntorch", "norse", "sinabs")
@@ -28,7 +28,7 @@ PACKAGES = ("numpy", "numba", "onnxruntime", "ai-edge-litert", "torch", "spiking
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who restores a picture.
+    """One of the programs that are compared; each restores a picture.
 
     key: for --only. name: for the table. network: "spiking" (the bundle's, T steps) or "ann" (the equivalent ANN).
     prepare: from pixels (uint8 [3, H, W], sides multiples of the stride) and a number of threads to a call that
@@ -42,7 +42,7 @@ class Contender:
     network: str
     prepare: Callable[[Pixels, int], Call]
     exact: bool = False
-    limit: int = MOST
+    limit: int = LONGEST_SIDE
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def interleaved(
     """(milliseconds of each repetition, a result) of every call. Each was called at least once before.
 
     repeats: rounds. A call that would take longer than `budget` seconds in all takes part in fewer of them, evenly
-    spread, but in at least FEWEST.
+    spread, but in LEAST_ROUNDS at least.
     """
     rounds, results = {}, {}
     for name, call in calls.items():
         start = time.perf_counter()
         results[name] = call()
         spent = time.perf_counter() - start
-        rounds[name] = max(min(repeats, FEWEST), min(repeats, int(budget / max(spent, 1e-9))))
+        rounds[name] = max(min(repeats, LEAST_ROUNDS), min(repeats, int(budget / max(spent, 1e-9))))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats):
         for name, call in calls.items():

@@ -198,8 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
     torch.set_num_threads(options.threads)
-    passed = ["--task", "denoise", "--stages", "none", "--steps", "1000000", "--rate", "2e-3", "--weight-decay", "1e-4"]
-    passed += ["--clip-norm", "0.2", "--threshold", "1.0", "--warmup", "10", "--seed", str(options.seed)]
+    passed = ["--task", "denoise", "--stages", "none", "--recipe", "paper", "--steps", "1000000", "--rate", "2e-3"]
+    passed += ["--weight-decay", "1e-4", "--clip-norm", "0.2", "--threshold", "1.0", "--warmup", "10"]
+    passed += ["--seed", str(options.seed)]
     passed += ["--patch", str(options.patch), "--batch", str(options.batch)]
     passed += ["--channels", *map(str, options.channels)] if options.channels else []
     passed += ["--architecture", *options.architecture] if options.architecture else []

@@ -29,7 +29,7 @@ from simulator.video import VideoStream
 
 SIZES = ((640, 480), (1920, 1080))  # width, height
 SHARES = (0, 1, 5, 20, 100)  # per cent of the pixels
-MOST = 4096  # pixels per side
+LONGEST_SIDE = 4096  # pixels
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3]
 
@@ -111,8 +111,8 @@ def _size(text: str) -> tuple[int, int]:
         size = int(width), int(height)
     except ValueError:
         size = 0, 0
-    if not all(1 <= side <= MOST for side in size):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT in pixels, each 1 to {MOST}")
+    if not all(1 <= side <= LONGEST_SIDE for side in size):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT in pixels, each 1 to {LONGEST_SIDE}")
     return size
 
 

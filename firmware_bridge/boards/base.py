@@ -70,7 +70,7 @@ class Board(ABC):
 
     @abstractmethod
     def tracer(self) -> Tracer | None:
-        """Looks into the layers of the loaded network, where the board lets one; raises `BoardError`."""
+        """Gives access to the layers of the loaded network, where the board does; raises `BoardError`."""
 
     def recording(self) -> Recording:
         """Measures the power of a run where the board can by itself; else says why there is no figure."""

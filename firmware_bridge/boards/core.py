@@ -83,7 +83,7 @@ class CoreBoard(Board):
         return None if core is None else CoreTracer(self._bundle, plan, core)
 
     def _look(self, plan: bytes) -> Looking | None:
-        """A core that has opened a plan and lets one look into layers, or None; raises one of `FAULTS`."""
+        """A core that has opened a plan and gives access to its layers, or None; raises one of `FAULTS`."""
         return None
 
     def _parts(self, height: int, width: int) -> tuple[Sequence[Tile], bool]:

@@ -23,6 +23,7 @@ from firmware_bridge.plan.records import (
     HEADS,
     MAGIC,
     NEAREST,
+    NEURONS,
     NONE,
     OPERATION,
     OPERATIONS,
@@ -34,11 +35,12 @@ from firmware_bridge.plan.records import (
 from simulator.analysis import Analysis, Tensors
 from simulator.bundle import SEMANTICS_VERSION, Bundle
 from simulator.graph import IMAGE_GRID, Node
+from simulator.kinds import KnownAttributes, unknown_attribute
 from simulator.kinds.attend import attend_pool_shift
 from simulator.statistics import spike_sources
 
 # Kinds that read their inputs position by position, so that an input may be a view of another value.
-_READS_VIEWS = ("sum", "concat", "lif", "requantise", "time_sum", "readout")
+_READS_VIEWS = ("sum", "concat", "lif", "window", "requantise", "time_sum", "readout")
 # Kinds whose inputs may be computed as part of their own operation, and which those are.
 _ABSORBS = {
     "sum": ("conv", "dense_conv"),
@@ -97,11 +99,14 @@ class _Compiler:
 
     def compile(self, bundle_hash: bytes) -> Plan:
         for node in self.graph.nodes:
+            if node.kind not in _RULES:
+                _refuse(node)
+            unknown = unknown_attribute(node, _KNOWN)
+            if unknown:
+                raise PlanError(f"layer {node.name!r} ({node.kind}) has {unknown}, which the device plan does not have")
+        for node in self.graph.nodes:
             if node.name not in self.done:
-                rule = _RULES.get(node.kind)
-                if rule is None:
-                    _refuse(node)
-                rule(self, node)
+                _RULES[node.kind](self, node)
         analysis = self.analysis
         values, unit = place(self.values, self.operations, self.heirs)
         values, row_unit = place_rows(values, self.operations, self.terms, analysis.stride, analysis.align)
@@ -121,6 +126,10 @@ class _Compiler:
 
     def _steps(self, name: str) -> int:
         return 1 if self.analysis.values[name].static else self.graph.time_steps
+
+    def _planes(self, name: str) -> int:
+        """Of a stored value: its steps; of a window's spikes the binary digits of their number, 0 to T."""
+        return self.graph.time_steps.bit_length() if self.analysis.values[name].window else self._steps(name)
 
     def _absorbed(self) -> dict[str, str]:
         """Nodes that are computed as part of their only consumer's operation."""
@@ -179,13 +188,14 @@ class _Compiler:
 
     def _store(self, node: Node) -> int:
         """A new stored value: the output of `node`, written by the operation that comes next."""
-        value, steps = self.analysis.values[node.name], self._steps(node.name)
-        storage = "bits" if value.spikes else "int16" if value.magnitude < 1 << 15 else "int32"
-        size = (self.analysis.stride // value.scale) ** 2 * steps * records.position_bytes(storage, value.channels)
+        value, planes = self.analysis.values[node.name], self._planes(node.name)
+        numbers = "int16" if value.magnitude < 1 << 15 else "int32"
+        storage = "counts" if value.window else "bits" if value.spikes else numbers
+        size = (self.analysis.stride // value.scale) ** 2 * planes * records.position_bytes(storage, value.channels)
         now = len(self.operations)
         self.place[node.name] = len(self.values)
         self.values.append(
-            StoredValue(node.name, value.channels, value.scale, steps, storage, -(-size // 4) * 4, now, now)
+            StoredValue(node.name, value.channels, value.scale, planes, storage, -(-size // 4) * 4, now, now)
         )
         return self.place[node.name]
 
@@ -227,21 +237,29 @@ class _Compiler:
         """One operation that ends with `node`, or with the first neurons that read it."""
         op = _Pixels()
         users = self.users[node.name]
-        if node.kind == "lif":
+        if node.kind in NEURONS:
             neuron: Node | None = node
             op.terms.append(self._term(node.inputs[0]))
+            op.time_sum = node.kind == "window" and self._steps(node.inputs[0]) > 1
         else:
             self._gather(node, op)
-            neuron = next((user for user in users if user.kind == "lif"), None) if self.fuse else None
+            neuron = next((user for user in users if user.kind in NEURONS), None) if self.fuse else None
+            if neuron and neuron.kind == "window" and self._steps(node.name) > 1:
+                # The window's sum would have to be taken before what is stored, or after what is rounded.
+                if len(users) > 1 or op.requantise:
+                    neuron = None
+                else:
+                    op.time_sum = True
         reads = [term.value for term in op.terms]
         fields = self._add_terms(op.terms) | {"time_sum": int(op.time_sum), "head_shift": op.head_shift}
         if op.head:
             fields |= self._head(op.head)
             reads.append(fields["input"])
-        fields["steps"] = max(self.values[index].steps for index in reads)
+        driven = [self._steps(op.head.name)] if op.head else []
+        fields["steps"] = max([self.values[term.value].steps for term in op.terms] + driven)
         if op.requantise:
             fields |= {"rounds": 1} | {key: op.requantise[key] for key in ("shift", "lo", "hi")}
-        if node.kind != "lif" and not (neuron and len(users) == 1):
+        if node.kind not in NEURONS and not (neuron and len(users) == 1):
             fields["output"] = self._store(node)
             self.heirs[fields["output"]] = [term.value for term in op.terms if term.plain]
         if neuron:
@@ -279,17 +297,34 @@ class _Compiler:
                     window = (target["kernel"], target["stride"], target["padding"])
                     fan_out = target["channels"] // target["groups"]
                     self.projections.append((self.number[target.name], scale, factor, *window, fan_out))
-        own = {part: self.tensors[f"{node.name}.{part}"] for part in ("threshold", "bias", "leak")}
-        return {
-            "lif_layer": self.number[node.name],
-            "decay": int(node["leak"] == "decay"),
-            "subtract": int(node["reset"] == "subtract"),
+        own = {part: self.tensors[f"{node.name}.{part}"] for part in self.analysis.tensors[node.name]}
+        fields = {
+            "neurons": NEURONS[node.kind],
+            "neuron_layer": self.number[node.name],
             "threshold": self._constant(own["threshold"].astype("<i4")),
-            "lif_bias": self._constant(own["bias"].astype("<i4")),
-            "leak": self._constant(own["leak"].astype(np.uint8)),
             "first_projection": first,
             "projections": len(self.projections) - first,
         }
+        if node.kind == "window":
+            return fields | {"level": self._constant(self._level(node, own).astype("<i4"))}
+        return fields | {
+            "decay": int(node["leak"] == "decay"),
+            "subtract": int(node["reset"] == "subtract"),
+            "lif_bias": self._constant(own["bias"].astype("<i4")),
+            "leak": self._constant(own["leak"].astype(np.uint8)),
+        }
+
+    def _level(self, node: Node, own: Tensors) -> npt.NDArray[np.int64]:
+        """What the window's input alone has to reach for a first spike: threshold - bias, int64 [C], within int32."""
+        level = own["threshold"].astype(np.int64) - own["bias"]
+        far = np.abs(level) >= 1 << 31
+        if far.any():
+            channel = int(far.argmax())
+            raise PlanError(
+                f"layer {node.name!r}, channel {channel}: threshold - bias is {level[channel]}, which does not fit "
+                "int32, so that no board with the C core can run it; use a coarser grid"
+            )
+        return level
 
     def _spikes(self, node: Node) -> None:
         """Spikes enlarged, or side by side."""
@@ -383,12 +418,20 @@ _RULES: Mapping[str, Callable[[_Compiler, Node], None]] = {
     "dense_conv": _Compiler._pixels,
     "requantise": _Compiler._pixels,
     "lif": _Compiler._pixels,
+    "window": _Compiler._pixels,
     "sum": _Compiler._pixels,
     "concat": _Compiler._copied,
     "upsample": _Compiler._moved,
     "attend": _Compiler._attend,
     "time_sum": _Compiler._pixels,
     "readout": _Compiler._readout,
+}
+
+
+_KNOWN: KnownAttributes = {
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": tuple(OVER)},
 }
 
 

@@ -45,8 +45,9 @@ class Operation:
 class StoredValue:
     """A node's output as it lies in the arena: [row][step][column][channel]; spikes as bits, 32 to a word.
 
-    storage: "bits", "int16" or "int32". unit_bytes: per block of stride x stride pixels of the padded image; offset:
-    from the arena's start, likewise. first, last: the operations that write it and read it last.
+    storage: "bits", "counts", "int16" or "int32"; of counts, how many spikes each neuron has in its window, the binary
+    digits stand in place of steps, the lowest first. unit_bytes: per block of stride x stride pixels of the padded
+    image; offset: from the arena's start, likewise. first, last: the operations that write it and read it last.
 
     rows: how many rows are kept at a time when the image is worked on from top to bottom; row_offset: of those, bytes
     per stride pixels of the padded image's width.

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 MAGIC = int.from_bytes(b"SNNP", "little")
-VERSION = 1
+VERSION = 2
 NONE = 0xFFFFFFFF
 HASH_BYTES = 32
 
@@ -29,7 +29,8 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "pixels": (
         "head", "head_layer", "kernel", "stride", "padding", "groups", "head_shift", "wide", "weight", "bias",
         "steps", "time_sum", "rounds", "shift", "lo", "hi",
-        "lif_layer", "decay", "subtract", "threshold", "lif_bias", "leak", "first_projection", "projections",
+        "neurons", "neuron_layer", "decay", "subtract", "threshold", "lif_bias", "leak", "level",
+        "first_projection", "projections",
     ),
     "spikes": (),
     "attend": (
@@ -38,12 +39,14 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     ),
     "readout": ("shift",),
 }  # fmt: skip
-OPERATION_WORDS = 33
+OPERATION_WORDS = 35
 
 OPERATIONS = {"image": 1, "pixels": 2, "spikes": 3, "attend": 4, "readout": 5}
 HEADS = {"conv": 1, "dense_conv": 2}
 OVER = {"time": 0, "channel": 1, "space": 2}
-STORAGE = {"bits": 1, "int16": 2, "int32": 4}
+NEURONS = {"lif": 1, "window": 2}
+STORAGE = {"bits": 1, "int16": 2, "counts": 3, "int32": 4}
+SPIKES = ("bits", "counts")  # the storages of spikes, in planes of bits
 NEAREST, DEPTH_TO_SPACE, SPACE_TO_DEPTH = range(3)  # how a term maps positions
 
 
@@ -96,5 +99,5 @@ def sealed(data: bytes) -> bytes:
 
 
 def position_bytes(storage: str, channels: int) -> int:
-    """Bytes of one position of a stored value at one step; spikes are bits, 32 to a word."""
-    return -(-channels // 32) * 4 if storage == "bits" else channels * STORAGE[storage]
+    """Bytes of one position of a stored value at one step; spikes are bits, 32 to a word, or binary digits likewise."""
+    return -(-channels // 32) * 4 if storage in SPIKES else channels * STORAGE[storage]

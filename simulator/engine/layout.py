@@ -130,6 +130,8 @@ class Layout:
         nodes = self._computed_with(self.graph.node(step.root))
         tables = {node.name: self.plan.spike_tables.get(node.name, ()) for node in nodes}
         height = max((table.rows for parts in tables.values() for table in parts), default=1)
+        if any(self.plan.winograd_tables.get(node.name) for node in nodes):
+            height = 2
         most = padded(width, 16)
         for node in nodes:
             form = self.plan.forms[node.name]

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simulator.analysis import INT16_LIMIT, Analysis
+from simulator.analysis import INT16_LIMIT, INT32_LIMIT, Analysis
+from simulator.engine.records import MOST_CHANGE
 from simulator.engine.tables import (
+    WINOGRAD_SCALE,
     DenseTable,
     NeuronTable,
     PointTable,
@@ -30,9 +32,10 @@ from simulator.engine.tables import (
     padded,
     point_table,
     spike_tables,
+    winograd_tables,
 )
-from simulator.graph import Graph, GraphError, Node
-from simulator.kinds import kind_of
+from simulator.graph import IMAGE_GRID, Graph, GraphError, Node
+from simulator.kinds import kind_of, unknown_attribute
 
 # Row operations compute these kinds, besides the picture at both ends: values in scratch memory or in place, ...
 ROW_KINDS = frozenset(("conv", "dense_conv", "requantise", "sum", "time_sum"))
@@ -88,6 +91,21 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """clip((sum + half) >> shift, low, high): what becomes of a real-valued convolution's sums at once, in `size` bytes
+    each. It is the requantise or the readout that alone reads them; without one, nothing."""
+
+    shift: int
+    low: int
+    high: int
+    size: int
+
+    @property
+    def half(self) -> int:
+        return (1 << self.shift) >> 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """All of a network that does not depend on the image's size. tensors: {node: {part: int32 array}}."""
 
@@ -100,6 +118,8 @@ class Plan:
     spike_tables: Mapping[str, tuple[SpikeTable, ...]]
     point_tables: Mapping[str, PointTable]
     dense_tables: Mapping[str, tuple[DenseTable, ...]]
+    winograd_tables: Mapping[str, tuple[DenseTable, ...]]
+    roundings: Mapping[str, Rounding]
     neuron_tables: Mapping[str, NeuronTable]
 
 
@@ -131,6 +151,8 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     spikes: dict[str, tuple[SpikeTable, ...]] = {}
     points: dict[str, PointTable] = {}
     dense: dict[str, tuple[DenseTable, ...]] = {}
+    winograd: dict[str, tuple[DenseTable, ...]] = {}
+    roundings: dict[str, Rounding] = {}
     fire: dict[str, NeuronTable] = {}
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
@@ -146,16 +168,19 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
             else:
                 spikes[name] = spike_tables(node, own[name], form.size == 4, planes)
         elif node.kind == "dense_conv":
-            dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4)
-    return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, fire)
+            rounding = roundings[name] = _rounding(node, analysis, forms, readers, inlined)
+            # Four times the sums stay within int32.
+            if WINOGRAD_SCALE * (analysis.bounds[name] + rounding.half) <= INT32_LIMIT:
+                largest = analysis.values[node.inputs[0]].magnitude
+                winograd[name] = winograd_tables(node, own[name], largest, rounding.half)
+            if not winograd.get(name):
+                dense[name] = dense_tables(node, own[name], forms[node.inputs[0]].size == 4, rounding.half)
+    return Plan(analysis, own, forms, tuple(passes), inlined, views, spikes, points, dense, winograd, roundings, fire)
 
 
 def known(node: Node) -> bool:
     """Whether the engine has its own way of computing this kind, and knows all of the node's attributes."""
-    words = KNOWN.get(node.kind)
-    if words is None:
-        return False
-    return all(name in words and (not words[name] or value in words[name]) for name, value in node.attrs.items())
+    return node.kind in KNOWN and not unknown_attribute(node, KNOWN)
 
 
 def computes_rows(node: Node) -> bool:
@@ -199,6 +224,24 @@ def _fused(
 
 def _enlarges(node: Node, mode: str) -> bool:
     return node.kind == "upsample" and known(node) and node["mode"] == mode
+
+
+def _rounding(
+    node: Node,
+    analysis: Analysis,
+    forms: Mapping[str, Form],
+    readers: Mapping[str, list[Node]],
+    inlined: frozenset[str],
+) -> Rounding:
+    if node.name in inlined:
+        reader = readers[node.name][0]
+        if reader.kind == "upsample":
+            reader = readers[reader.name][0]
+        if reader.kind == "requantise":
+            return Rounding(reader["shift"], reader["lo"], reader["hi"], forms[reader.name].size)
+        if reader.kind == "readout":
+            return Rounding(analysis.values[node.name].q - IMAGE_GRID, -MOST_CHANGE, MOST_CHANGE, 2)
+    return Rounding(0, -INT32_LIMIT - 1, INT32_LIMIT, forms[node.name].size)
 
 
 def _wide_membrane(node: Node, analysis: Analysis, forms: Mapping[str, Form]) -> bool:

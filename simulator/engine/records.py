@@ -21,10 +21,11 @@ OPERATION = 0  # the field that says which
 
 # What both sides keep to: kernels write so far beyond what they were asked for, and there must be room for it.
 SLACK = 512  # bytes: vectors may run over the end of anything by less than this
-OVERRUN = 8  # pixels beyond a block of columns that an operation may compute in scratch memory
+OVERRUN = 32  # pixels beyond a block of columns that an operation may compute in scratch memory
 MARGIN = 2  # and to the left of it
 ROOM = 4  # events that may fill up a column of a list
 TABLE_VECTORS = 4  # widest row of a weight table, in vectors of 64 bytes
+MOST_CHANGE = 1 << 14  # grey levels: a larger change is clipped in any case
 COUNTERS = 16  # int64 of which threads that share tasks use the first; then come those of claims, one for each task
 
 # A number that is known when the record is written, or something that `writer.Writer` turns into one: an array (its
@@ -169,7 +170,7 @@ class PointConv(NamedTuple):
 
 
 class DenseConv(NamedTuple):
-    """A real-valued convolution (`tables.DenseTable`)."""
+    """clip(sums >> shift, low, high): a real-valued convolution (`tables.DenseTable`) and the rounding after it."""
 
     steps: int
     source: Place
@@ -179,15 +180,43 @@ class DenseConv(NamedTuple):
     stride: int
     padding: int
     wide_source: int
-    rows: Number  # scratch memory for the rows under the kernel
-    channels: int  # per pixel there, even
+    rows: Number  # scratch memory for the addresses of rows under the kernel
+    strip: Number  # and for their columns, at the border
+    sums: Number  # and for sums
+    taps: int  # bytes of a pixel's channels
     weight: Number
-    chunk: int  # bytes of weights for 16 output lanes
-    chunks: int
+    chunks: int  # of 16 output lanes
     out: Place
     pixel: int  # bytes of the output from pixel to pixel
-    bias: Number  # int32
+    bias: Number  # int32, with half of what the shift rounds to
     wide: int
+    shift: int
+    low: int
+    high: int
+
+
+class Winograd(NamedTuple):
+    """The same for a 3x3 kernel of stride 1, two rows at a time (`tables.WinogradTable`)."""
+
+    steps: int
+    source: Place
+    height: int
+    width: int
+    padding: int
+    strip: Number  # scratch memory for columns at the border
+    inputs: Number  # and for combined inputs
+    products: Number  # and for products
+    pairs: int  # of channels
+    weight: Number
+    vectors: int  # of 16 output lanes in each chunk
+    chunks: int
+    out: Place
+    pixel: int
+    bias: Number  # zeros and the bias, of each chunk
+    wide: int
+    shift: int
+    low: int
+    high: int
 
 
 class Add(NamedTuple):
@@ -296,7 +325,7 @@ class Readout(NamedTuple):
 
 PIXELS, CONV, POINT_CONV, DENSE_CONV = (_operation(row) for row in (Pixels, Conv, PointConv, DenseConv))
 ADD, REQUANTISE, TIME_SUM, STORE = (_operation(row) for row in (Add, Requantise, TimeSum, Store))
-LIF, WINDOW, COUNT, READOUT = (_operation(row) for row in (Lif, Window, Count, Readout))
+LIF, WINDOW, COUNT, READOUT, WINOGRAD = (_operation(row) for row in (Lif, Window, Count, Readout, Winograd))
 
 
 class Task(NamedTuple):

@@ -29,6 +29,8 @@ SLIDES = 3  # columns of a kernel whose sums slide along
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 LOOKED_UP = 16  # words of spikes times vectors of outputs, for a pixel of it: beyond them a list of spikes is faster
 ALIGNMENT = 64
+WINOGRAD_SCALE = 4  # of combined inputs and of sums, by Winograd's filtering
+LEAST_WINOGRAD, MOST_WINOGRAD = 8, 256  # input channels
 
 
 def padded(n: int, to: int = LANES) -> int:
@@ -85,11 +87,17 @@ class PointTable:
 
 @dataclass(frozen=True)
 class DenseTable:
-    """Weights of one group of a real-valued convolution, for `records.DenseConv`: 16 output lanes per chunk."""
+    """Weights of one group of a real-valued convolution, for `records.DenseConv`: [chunks, ky, kx, pairs of channels,
+    vectors, 16 lanes, 2] int16, or [..., channels, vectors, 16] int32. Or for `records.Winograd`, combined: [chunks, 4,
+    4, pairs, ...].
+
+    channels: even for int16. bias: int32 [chunks, vectors, 16], or [chunks, zeros and bias, vectors, 16].
+    """
 
     first_channel: int
     channels: int
     first_lane: int
+    vectors: int
     chunks: int
     weight: npt.NDArray[Any]
     bias: npt.NDArray[np.int32]
@@ -240,23 +248,58 @@ def point_table(node: Node, own: Tensors, wide: bool, planes: int) -> PointTable
     return PointTable(words, lanes // per_vector, aligned(table), aligned(bias))
 
 
-def dense_tables(node: Node, own: Tensors, wide_input: bool) -> tuple[DenseTable, ...]:
-    kernel = node["kernel"]
+def dense_tables(node: Node, own: Tensors, wide_input: bool, half: int) -> tuple[DenseTable, ...]:
+    """half: what to add to all sums, of the rounding that follows."""
     tables = []
     for g, weight in enumerate(_group_weights(own["weight"], node["groups"])):
+        order = _dense_order(weight, 1, pairs=not wide_input)
+        bias = _dense_bias(node, own, g, len(weight), len(order), half)
         c_out, c_in = weight.shape[:2]
-        channels, chunks = padded(c_in, 2), padded(c_out) // LANES
-        full = np.zeros((chunks * LANES, channels, kernel, kernel), np.int32)
-        full[:c_out, :c_in] = weight
-        # [chunk, ky, kx, c, lane]; int16 pairs of channels lie side by side within a lane.
-        order = full.reshape(chunks, LANES, channels, kernel, kernel).transpose(0, 3, 4, 2, 1)
-        if not wide_input:
-            order = order.reshape(chunks, kernel, kernel, channels // 2, 2, LANES).swapaxes(4, 5).astype(np.int16)
-        bias = np.zeros(chunks * LANES, np.int32)
-        if "bias" in own:
-            bias[:c_out] = own["bias"][g * c_out : (g + 1) * c_out]
-        tables.append(DenseTable(g * c_in, channels, g * c_out, chunks, aligned(order), aligned(bias)))
+        channels = c_in if wide_input else padded(c_in, 2)
+        made = DenseTable(g * c_in, channels, g * c_out, 1, len(order), aligned(order), aligned(bias))
+        tables.append(made)
     return tuple(tables)
+
+
+def winograd_tables(node: Node, own: Tensors, largest: int, half: int) -> tuple[DenseTable, ...]:
+    """For a 3x3 convolution of stride 1 whose combined inputs fit int16; none for any other, and where the combinations
+    would cost more than they save. largest: magnitude of the input."""
+    if (node["kernel"], node["stride"]) != (3, 1) or WINOGRAD_SCALE * largest > INT16_LIMIT:
+        return ()
+    g = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.int32)  # twice Winograd's
+    tables = []
+    for i, weight in enumerate(_group_weights(own["weight"], node["groups"])):
+        c_out, c_in = weight.shape[:2]
+        combined = np.einsum("ay,ocyx,bx->ocab", g, weight, g)
+        if c_in < LEAST_WINOGRAD or c_in > MOST_WINOGRAD or np.abs(combined).max() > INT16_LIMIT:
+            return ()
+        vectors = 2 if padded(c_out) % (2 * LANES) == 0 else 1
+        order = _dense_order(combined, vectors, pairs=True)
+        bias = WINOGRAD_SCALE * _dense_bias(node, own, i, c_out, len(order) * vectors, half)
+        bias = bias.reshape(len(order), 1, -1) * np.array([[0], [1]], np.int32)
+        tables.append(
+            DenseTable(i * c_in, padded(c_in, 2), i * c_out, vectors, len(order), aligned(order), aligned(bias))
+        )
+    return tuple(tables)
+
+
+def _dense_order(weight: npt.NDArray[np.int32], vectors: int, pairs: bool) -> npt.NDArray[Any]:
+    """Weights [C_out, C_in, ky, kx] in the order of `DenseTable`."""
+    c_out, c_in, *kernel = weight.shape
+    together = 2 if pairs else 1  # channels
+    full = np.zeros((padded(c_out, vectors * LANES), padded(c_in, together), *kernel), np.int32)
+    full[:c_out, :c_in] = weight
+    order = full.reshape(-1, vectors, LANES, full.shape[1] // together, together, *kernel).transpose(
+        0, 5, 6, 3, 1, 2, 4
+    )
+    return order.astype(np.int16) if pairs else order
+
+
+def _dense_bias(node: Node, own: Tensors, group: int, c_out: int, vectors: int, half: int) -> npt.NDArray[np.int32]:
+    bias = np.full(vectors * LANES, half, np.int32)
+    if "bias" in own:
+        bias[:c_out] += own["bias"][group * c_out : (group + 1) * c_out]
+    return bias
 
 
 def neuron_table(own: Tensors, lanes: int, wide: bool) -> NeuronTable:

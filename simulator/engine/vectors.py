@@ -2,8 +2,8 @@
 
 `load(I16X32, address)` is a <32 x i16> of LLVM, which turns it into one AVX-512 register, two of AVX2 or four of NEON;
 `a + b`, `a - b`, `a * b`, `a & b`, `a ^ b` and `a >> b` work lane by lane and wrap around. Addresses are int64 and need
-no alignment beyond that of one element. Nothing here knows the machine but `list_ones` and `dot`, which pick the
-instruction made for them where there is one.
+no alignment beyond that of one element. Nothing here knows the machine but `list_ones`, `dot` and what uses it,
+which pick the instruction made for them where there is one.
 """
 
 from __future__ import annotations
@@ -113,6 +113,49 @@ def store_64(typingctx: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
+
+
+class Record(types.Type):
+    """Numba type of a row of int64 that nothing changes while kernels run: `record[i]` is its number i.
+
+    An array would do, were it not for its reference count, which calls from kernel to kernel go through the memory of
+    all processors to change.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="record")
+
+
+@register_model(Record)
+class _RecordModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Record):
+        super().__init__(dmm, fe_type, I64)
+
+
+@intrinsic
+def record_at(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    return Record()(types.int64), generate
+
+
+@intrinsic
+def _number_of(typingctx: Any, record: Any, i: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.add(args[0], builder.shl(args[1], ir.Constant(I64, 3)))
+        number = builder.load(_at(builder, place, I64), align=8)
+        number.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return number
+
+    return types.int64(record, types.int64), generate
+
+
+@overload(operator.getitem, strict=False)  # as below
+def _get_number(record: Any, i: Any) -> Any:
+    if isinstance(record, Record):
+        return lambda record, i: _number_of(record, i)
+    return None
 
 
 @intrinsic
@@ -272,38 +315,52 @@ def _rearrange(order: tuple[int, ...]) -> Any:
     return rearrange
 
 
-# 2x2 pixels of 3 channels in 16 lanes, as two rows of bytes (row dy, column dx, channel c at 8 dy + 3 dx + c) and as
-# space-to-depth has them (4 c + 2 dy + dx). The other four lanes become zero (16 is a lane of zeros).
-pixels_to_depth = _rearrange((*(8 * dy + 3 * dx + c for c in range(3) for dy in (0, 1) for dx in (0, 1)), *[16] * 4))
+# Two neighbouring blocks of 2x2 pixels of 3 channels in 32 lanes, as two rows of bytes (block i, row dy, column dx and
+# channel c at 16 dy + 6 i + 3 dx + c) and as space-to-depth has them (at 16 i + 4 c + 2 dy + dx). Other lanes become
+# zero (32 is a lane of zeros).
+_TWO = (0, 1)
+pixels_to_depth = _rearrange(
+    tuple(
+        lane
+        for i in _TWO
+        for lane in (*(16 * dy + 6 * i + 3 * dx + c for c in range(3) for dy in _TWO for dx in _TWO), *[32] * 4)
+    )
+)
 depth_to_pixels = _rearrange(
-    tuple(k for dy in (0, 1) for k in (*(4 * c + 2 * dy + dx for dx in (0, 1) for c in range(3)), 16, 16))
+    tuple(
+        lane
+        for dy in _TWO
+        for lane in (*(16 * i + 4 * c + 2 * dy + dx for i in _TWO for dx in _TWO for c in range(3)), *[32] * 4)
+    )
 )
 
 
 @intrinsic
 def bytes_of_rows(typingctx: Any, upper: Any, lower: Any) -> Any:
-    """<16 x i16> of the 8 bytes at `upper` and the 8 at `lower`."""
+    """<32 x i16> of the 16 bytes at `upper` and the 16 at `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        eight = ir.VectorType(ir.IntType(8), 8)
-        rows = [builder.load(_at(builder, address, eight), align=1) for address in args]
-        index = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
-        return builder.zext(builder.shuffle_vector(*rows, index), I16X16.ir)
+        sixteen = ir.VectorType(ir.IntType(8), 16)
+        rows = [builder.load(_at(builder, address, sixteen), align=1) for address in args]
+        index = ir.Constant(ir.VectorType(I32, 32), list(range(32)))
+        return builder.zext(builder.shuffle_vector(*rows, index), I16X32.ir)
 
-    return I16X16(types.int64, types.int64), generate
+    return I16X32(types.int64, types.int64), generate
 
 
 @intrinsic
 def store_rows_of_bytes(typingctx: Any, upper: Any, lower: Any, value: Any) -> Any:
-    """The low 8 bits of the first 8 lanes to `upper`, of the last 8 to `lower`."""
+    """The low 8 bits of the first 12 lanes to `upper`, of lanes 16 to 27 to `lower`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sixteen, eight = (ir.VectorType(ir.IntType(8), count) for count in (16, 8))
-        slim = builder.trunc(args[2], sixteen)
-        for first, address in ((0, args[0]), (8, args[1])):
-            index = ir.Constant(ir.VectorType(I32, 8), list(range(first, first + 8)))
-            half = builder.shuffle_vector(slim, ir.Constant(sixteen, ir.Undefined), index)
-            builder.store(half, _at(builder, address, eight), align=1)
+        kind = ir.VectorType(ir.IntType(8), 32)
+        slim = builder.trunc(args[2], kind)
+        for lane, address in ((0, args[0]), (16, args[1])):
+            for first, count in ((0, 8), (8, 4)):
+                index = ir.Constant(ir.VectorType(I32, count), list(range(lane + first, lane + first + count)))
+                part = builder.shuffle_vector(slim, ir.Constant(kind, ir.Undefined), index)
+                to = builder.add(address, ir.Constant(I64, first))
+                builder.store(part, _at(builder, to, part.type), align=1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, value), generate
@@ -425,37 +482,82 @@ def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
     return parts[0]
 
 
+def _dot(builder: Any, total: Any, a: Any, b: Any) -> Any:
+    # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
+    features = x86_features()
+    for feature, name, lanes in (
+        ("avx512bw", "avx512.pmaddw.d.512", 16), ("avx2", "avx2.pmadd.wd", 8), ("sse2", "sse2.pmadd.wd", 4),
+    ):  # fmt: skip
+        if feature in features:
+            return builder.add(total, _in_parts(builder, f"llvm.x86.{name}", lanes, a, b))
+    empty = ir.Constant(I16X32.ir, ir.Undefined)
+    for parity in (0, 1):
+        index = ir.Constant(ir.VectorType(I32, 16), list(range(parity, 32, 2)))
+        x, y = (builder.sext(builder.shuffle_vector(v, empty, index), I32X16.ir) for v in (a, b))
+        total = builder.add(total, builder.mul(x, y))
+    return total
+
+
 @intrinsic
 def dot(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
     """total[i] + a[2i] b[2i] + a[2i+1] b[2i+1]: <16 x i32> from pairs of 16-bit lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # x86 has an instruction for this; LLVM joins it and the addition into one where that exists too.
-        features = x86_features()
-        for feature, name, lanes in (
-            ("avx512bw", "avx512.pmaddw.d.512", 16), ("avx2", "avx2.pmadd.wd", 8), ("sse2", "sse2.pmadd.wd", 4),
-        ):  # fmt: skip
-            if feature in features:
-                return builder.add(args[0], _in_parts(builder, f"llvm.x86.{name}", lanes, *args[1:]))
-        empty = ir.Constant(I16X32.ir, ir.Undefined)
-        result = args[0]
-        for parity in (0, 1):
-            index = ir.Constant(ir.VectorType(I32, 16), list(range(parity, 32, 2)))
-            x, y = (builder.sext(builder.shuffle_vector(v, empty, index), I32X16.ir) for v in args[1:])
-            result = builder.add(result, builder.mul(x, y))
-        return result
+        return _dot(builder, *args)
 
     return I32X16(I32X16, I16X32, I16X32), generate
 
 
-@intrinsic
-def pairs(typingctx: Any, a: Any) -> Any:
-    """<16 x i32> seen as <32 x i16>."""
+def outer_product(bits: int, pixels: int, vectors: int) -> tuple[Any, Any, Any]:
+    """Functions that keep sums of `pixels` x `vectors` of 16 lanes of int32 in registers (a tuple, pixel by pixel):
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], I16X32.ir)
+    begin(address) -> the sums, `vectors` at the address for each pixel;
+    advance(sums, weights, at, step) -> the sums and the products of `vectors` of weights with the 4 bytes at
+    at + p step for pixel p: an int32, or (bits = 16) two int16, with pairs of int16 in each lane of weights;
+    keep(sums, address): store all sums one after another.
+    """
+    kind, weight = types.UniTuple(I32X16, pixels * vectors), I16X32 if bits == 16 else I32X16
 
-    return I16X32(I32X16), generate
+    def loaded(builder: Any, address: Any, vector: Vector) -> list[Any]:
+        places = [builder.add(address, ir.Constant(I64, 64 * v)) for v in range(vectors)]
+        return [builder.load(_at(builder, at, vector.ir), align=vector.bits // 8) for at in places]
+
+    @intrinsic
+    def begin(typingctx: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return cgutils.pack_array(builder, loaded(builder, args[0], I32X16) * pixels)
+
+        return kind(types.int64), generate
+
+    @intrinsic
+    def advance(typingctx: Any, sums: Any, weights: Any, at: Any, step: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sums, weights = cgutils.unpack_tuple(builder, args[0]), loaded(builder, args[1], weight)
+            result = []
+            for p in range(pixels):
+                place = builder.add(args[2], builder.mul(args[3], ir.Constant(I64, p)))
+                number = _broadcast(builder, builder.load(_at(builder, place, I32), align=2), I32X16.ir)
+                for v in range(vectors):
+                    total = sums[p * vectors + v]
+                    if bits == 16:
+                        result.append(_dot(builder, total, weights[v], builder.bitcast(number, I16X32.ir)))
+                    else:
+                        result.append(builder.add(total, builder.mul(weights[v], number)))
+            return cgutils.pack_array(builder, result)
+
+        return kind(kind, types.int64, types.int64, types.int64), generate
+
+    @intrinsic
+    def keep(typingctx: Any, sums: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            for i, total in enumerate(cgutils.unpack_tuple(builder, args[0])):
+                to = builder.add(args[1], ir.Constant(I64, 64 * i))
+                builder.store(total, _at(builder, to, I32X16.ir), align=4)
+            return context.get_dummy_value()
+
+        return types.void(kind, types.int64), generate
+
+    return begin, advance, keep
 
 
 @intrinsic

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.engine.kernels.dense import ABREAST, SUMS, TILE
 from simulator.engine.layout import Memory
 from simulator.engine.records import (
     FIELDS,
@@ -30,6 +31,7 @@ from simulator.engine.records import (
     Store,
     TimeSum,
     Window,
+    Winograd,
     numbers,
     widths,
 )
@@ -106,6 +108,7 @@ class Writer:
         else:
             # A convolution's blocks run over the end of a row: they go to scratch. The others write where it is kept.
             blocks = node.kind in ("conv", "dense_conv") and node.name not in self.plan.point_tables
+            blocks = blocks or self._multiplies(node)
             direct = self.step.stored and not blocks
             value = self.memory.place(node.name) if direct else self._scratch_row(node.name)
             self._evaluate(node, value)
@@ -178,8 +181,18 @@ class Writer:
         else:
             raise AssertionError(f"layer {node.name!r}: {node.kind} is not computed by rows")
 
+    def _multiplies(self, node: Node) -> bool:
+        """Whether a requantise is computed at once with the real-valued convolution before it."""
+        source = node.inputs[0]
+        return (
+            node.kind == "requantise" and source in self.plan.inlined and self.graph.node(source).kind == "dense_conv"
+        )
+
     def _requantise(self, node: Node, out: Place) -> None:
         form, given = self.plan.forms[node.name], self.plan.forms[node.inputs[0]]
+        if self._multiplies(node):
+            self._dense_conv(self.graph.node(node.inputs[0]), out)
+            return
         source = self._operand(node.inputs[0])
         self.emit(
             Requantise(
@@ -290,22 +303,39 @@ class Writer:
             )  # fmt: skip
 
     def _dense_conv(self, node: Node, out: Place) -> None:
-        source = node.inputs[0]
-        given, form = self.plan.forms[source], self.plan.forms[node.name]
+        source, rounding = node.inputs[0], self.plan.roundings[node.name]
+        given, pixel = self.plan.forms[source], self.plan.forms[node.name].lanes * rounding.size
         height, width = self.layout.extent(source)
         place = self.memory.place(source)
         kernel, stride = node["kernel"], node["stride"]
-        for table in self.plan.dense_tables[node.name]:
-            columns = padded(self.block, 8) * stride + kernel
-            rows = self._scratch(kernel * columns * table.channels * given.size + 128)
+        for table in self.plan.winograd_tables.get(node.name, ()):
+            tiles = ABREAST // table.vectors
+            inputs = padded(table.channels, 2 * LANES) // (2 * LANES) * tiles * TILE
+            self.emit(
+                Winograd(
+                    steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
+                    height=height, width=width, padding=node["padding"],
+                    strip=Scratch(self._scratch(4 * (2 * tiles + 2) * given.pixel_bytes)),
+                    inputs=Scratch(self._scratch(inputs)),
+                    products=Scratch(self._scratch(ABREAST * TILE)), pairs=table.channels // 2,
+                    weight=table.weight, vectors=table.vectors, chunks=table.chunks,
+                    out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
+                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift + 2, low=rounding.low,
+                    high=rounding.high,
+                )
+            )  # fmt: skip
+        for table in self.plan.dense_tables.get(node.name, ()):
+            strip = kernel * ((SUMS - 1) * stride + kernel) * given.pixel_bytes
             self.emit(
                 DenseConv(
                     steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
                     height=height, width=width, kernel=kernel, stride=stride, padding=node["padding"],
-                    wide_source=given.size == 4, rows=Scratch(rows), channels=table.channels, weight=table.weight,
-                    chunk=table.weight[0].nbytes, chunks=table.chunks,
-                    out=out._replace(address=out.address + table.first_lane * form.size), pixel=form.pixel_bytes,
-                    bias=table.bias, wide=form.size == 4,
+                    wide_source=given.size == 4, rows=Scratch(self._scratch(8 * kernel)),
+                    strip=Scratch(self._scratch(strip)), sums=Scratch(self._scratch(SUMS * ALIGNMENT)),
+                    taps=table.channels * given.size, weight=table.weight, chunks=table.chunks,
+                    out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,
+                    bias=table.bias, wide=rounding.size == 4, shift=rounding.shift, low=rounding.low,
+                    high=rounding.high,
                 )
             )  # fmt: skip
 
@@ -340,9 +370,12 @@ class Writer:
         if source in self.plan.inlined and self.graph.node(source).kind == "upsample":
             factor, source = self.graph.node(source)["factor"], self.graph.node(source).inputs[0]
         form = self.plan.forms[source]
+        size, shift = form.size, self.plan.analysis.values[source].q - IMAGE_GRID
+        if source in self.plan.inlined and source in self.plan.roundings:  # rounded by then
+            size, shift = self.plan.roundings[source].size, 0
         self.emit(
             Readout(
-                source=self._operand(source), lanes=form.lanes, wide_source=form.size == 4, factor=factor,
-                shift=self.plan.analysis.values[source].q - IMAGE_GRID, picture=THE_PICTURE, restored=THE_RESTORED,
+                source=self._operand(source), lanes=form.lanes, wide_source=size == 4, factor=factor, shift=shift,
+                picture=THE_PICTURE, restored=THE_RESTORED,
             )
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """The kinds of nodes a network is made of: one file each, with everything that the simulator knows of it.
 
 A new kind is a new file here, named like the kind, with one class that derives from `simulator.kinds.base.Kind`; it is
-found by itself, and so are its bundles, its statistics and its place in the conformance suite. What each kind computes
-stands in one page in `simulator/reference.py`.
+found automatically, and with it come its bundles, its statistics and its place in the conformance suite. The page in
+`simulator/reference.py` lists what each kind computes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import ModuleType
 
 from simulator.graph import GraphError, Node
 from simulator.kinds.base import Kind
+from simulator.kinds.layer import Whole
 
 _SHARED = ("base", "convolution", "layer", "sketch")  # what kinds have in common; every other file is a kind
 
@@ -57,3 +58,26 @@ def kind_of(node: Node) -> Kind:
             f"layer {str(node.name)[:80]!r} is of the unknown kind {str(node.kind)[:40]!r}; known: {', '.join(KINDS)}"
         )
     return kind
+
+
+# What a backend has rules for, by kind and attribute: attributes that are words, with the words; and those that have a
+# default, because they were added to a kind that backends knew already (numbers: no words).
+KnownAttributes = Mapping[str, Mapping[str, tuple[str, ...]]]
+
+
+def unknown_attribute(node: Node, known: KnownAttributes) -> str:
+    """What a backend that has rules for `known` would pass over in a node, as "dilation = 2"; "" if nothing.
+
+    A number without a default need not be listed: its kind has always had it. An attribute that equals its default
+    means what the kind meant without it.
+    """
+    listed, attributes = known.get(node.kind, {}), kind_of(node).attributes
+    for name, value in node.attrs.items():
+        attribute = attributes.get(name)
+        if name in listed:
+            fine = not listed[name] or value in listed[name]
+        else:
+            fine = isinstance(attribute, Whole) and attribute.default is None
+        if not fine and (attribute is None or value != attribute.default):
+            return f"{name} = {value!r}"
+    return ""

@@ -29,7 +29,7 @@ class Value:
 
     Values lie in `lo[c] <= k <= hi[c]` (int64 [C]) on grid q; `scale` is the stride relative to the image.
     `lo` and `hi` are empty where the analysis ran without tensors. `window`: these are spikes of neurons that
-    integrate before they fire; whoever reads them sums over the T steps, so that currents made of them are static.
+    integrate before they fire; their readers sum over the T steps, so that currents made of them are static.
     """
 
     channels: int

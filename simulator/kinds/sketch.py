@@ -23,14 +23,18 @@ class Known:
 
 
 class Sketch:
-    """Nodes so far, and of those the values that further ones may read. `output`: what is known of a layer's output.
+    """Nodes so far, and of those the values that further ones may read.
 
+    complete: gives a node the defaults of attributes that it lacks. output: what is known of a layer's output.
     Nothing is checked: `analyse` has the last word on whether the result is valid.
     """
 
-    def __init__(self, rng: Random, time_steps: int, output: Callable[[Layer], Value]):
+    def __init__(
+        self, rng: Random, time_steps: int, complete: Callable[[Node], Node], output: Callable[[Layer], Value]
+    ):
         self.rng, self.time_steps = rng, time_steps
         self.nodes: list[Node] = []
+        self._complete = complete
         self._output = output
         self._known: list[Known] = []
         self._count = 0
@@ -59,8 +63,8 @@ class Sketch:
         return matching[int(self.rng.integers(len(matching)))]
 
     def add(self, name: str, kind: str, inputs: tuple[Known, ...], limit: int, **attributes: Any) -> Known:
-        """Adds a node, all its attributes given; further nodes choose its output only after `keep`."""
-        node = Node(name, kind, tuple(known.name for known in inputs), attributes)
+        """Adds a node; attributes that have a default may be left out. Further nodes choose its output after `keep`."""
+        node = self._complete(Node(name, kind, tuple(known.name for known in inputs), attributes))
         layer = Layer(node, tuple(known.value for known in inputs), self.time_steps, (-128, 127))
         self.nodes.append(node)
         return Known(name, self._output(layer), limit)

@@ -12,17 +12,20 @@ from simulator.kinds.layer import Array, Attribute, Bounds, Integers, Layer, Ten
 from simulator.kinds.sketch import Draw, Sketch
 
 
-def window(current: Array, threshold: Array, bias: Array, time_steps: int) -> Array:
+def window(current: Array, threshold: Array, bias: Array, time_steps: int, potentials: Array | None = None) -> Array:
     """Spikes [T, C, H, W]: v = b + the sum of the currents [T or 1, C, H, W]; then, T times, a spike where
     v >= threshold, and v -= threshold where it fired.
 
     So a neuron fires at its first k steps, k = clip(floor(v / threshold), 0, T), and keeps nothing. On hardware it is
     an integrate-and-fire neuron without a leak, reset by subtraction, on a schedule that goes layer by layer.
+    `potentials` [T, C, H, W], if given, takes v as it is compared with the threshold.
     """
     threshold, bias = threshold[:, None, None], bias[:, None, None]
     v = bias + current.sum(0)
     spikes = np.zeros((time_steps, *v.shape), np.int64)
     for t in range(time_steps):
+        if potentials is not None:
+            potentials[t] = v
         fired = v >= threshold
         v = v - threshold * fired
         spikes[t] = fired

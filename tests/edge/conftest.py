@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from simulator.bundle import write_bundle
 from simulator.graph import Graph, Node
 from simulator.network import Network
 from tests.edge.files import Run
+
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # as the command sets it; tests that store a video first come too early
 
 
 @pytest.fixture(scope="session")

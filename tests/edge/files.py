@@ -47,10 +47,10 @@ def store_video(path: Path, count: int = 12, size: tuple[int, int] = (32, 24), f
     return frames
 
 
-def store_frames(path: Path, frames: list[np.ndarray], fps: float = 24.0) -> Path:
-    """A lossless video of RGB frames of one even size."""
+def store_frames(path: Path, frames: list[np.ndarray], fps: float = 24.0, codec: str = "FFV1") -> Path:
+    """A video of RGB frames of one even size, without loss unless another codec is named."""
     height, width = frames[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, (width, height))
     assert writer.isOpened()
     for frame in frames:
         writer.write(np.ascontiguousarray(frame[..., ::-1]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import http.server
 import json
 import os
 import pty
@@ -15,7 +13,6 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,9 +23,7 @@ import pytest
 
 import simulator
 from edge import cli
-from edge.sinks import VideoFile
-from edge.sources import Frame
-from tests.edge.files import Run, assert_refused, load, load_video, names, picture, store, store_frames, store_video
+from tests.edge.files import Run, assert_refused, load, load_video, names, picture, store, store_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -218,157 +213,6 @@ def test_a_folder_with_nothing_but_bad_images_leaves_nothing_and_ends_with_2(wor
     assert names(work) == ["photos", "photos/a.png", "photos/b.png"]
 
 
-# --- videos ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mov"])
-def test_a_video_is_restored_without_loss_at_its_frame_rate(work, restore, network, suffix):
-    frames = store_video(work / "a.mkv", fps=29.97)
-    run = restore(work / "a.mkv", "--out", work / f"b{suffix}")
-    assert run.code == 0, run
-    restored, fps = load_video(work / f"b{suffix}")
-    assert fps == pytest.approx(29.97)
-    assert len(restored) == len(frames)
-    for before, after in zip(frames, restored, strict=True):
-        assert np.array_equal(after, network.run(before).image)
-    assert names(work) == sorted(["a.mkv", f"b{suffix}"])
-    assert "12 frames" in run.out
-
-
-def a_square_that_moves(count: int = 6) -> list[np.ndarray]:
-    """Frames [96, 128, 3] that differ where the square is."""
-    frames = [picture(96, 128) for _ in range(count)]
-    for i, frame in enumerate(frames):
-        frame[40:52, 10 * i : 10 * i + 12] = 255
-    return frames
-
-
-def test_of_a_video_only_what_changes_is_computed_and_the_result_is_the_same(work, restore, network):
-    frames = a_square_that_moves()
-    source = store_frames(work / "a.mkv", frames)
-    run = restore(source, "--out", work / "b.mkv", "--stats", work / "s.json")
-    assert run.code == 0, run
-    for before, after in zip(frames, load_video(work / "b.mkv")[0], strict=True):
-        assert np.array_equal(after, network.run(before).image)
-    share = json.loads((work / "s.json").read_text())["recomputed"]
-    assert 1 / 6 < share < 1 / 2
-    assert restore(source, "--tile", network.min_tile, "--stats", work / "t.json", "--max-frames", "2").code == 0
-    assert json.loads((work / "t.json").read_text())["recomputed"] == 1
-
-
-@pytest.mark.parametrize("tile", [(), ("--tile", "64")], ids=["state", "tiles"])
-def test_with_still_noise_of_the_sensor_counts_as_unchanged(work, restore, network, tile):
-    frames = a_square_that_moves()
-    noise = np.random.RandomState(0)
-    noisy = [np.clip(f + noise.randint(-2, 3, f.shape), 0, 255).astype(np.uint8) for f in frames]
-    source = store_frames(work / "a.mkv", noisy)
-    used = noisy[0]
-    assert restore(source, "--still", "4", "--out", work / "b.mkv", "--stats", work / "s.json", *tile).code == 0
-    for frame, after in zip(noisy, load_video(work / "b.mkv")[0], strict=True):
-        moved = (np.abs(frame.astype(int) - used) > 4).any(2)
-        used = np.where(moved[..., None], frame, used)
-        assert np.array_equal(after, network.run(used).image)
-    share = json.loads((work / "s.json").read_text())["recomputed"]
-    assert share == 1 if tile else share < 1 / 2
-
-
-def test_still_of_pictures_that_are_restored_one_by_one_is_refused(work, restore):
-    store(work / "a.png", picture())
-    for source in (work / "a.png", work, "sample"):
-        assert_refused(restore(source, "--still", "0", "--out", work / "b.png"), "--still", "leave it out")
-    assert names(work) == ["a.png"]
-
-
-def test_a_lossy_video_format_is_written_and_called_lossy(work, restore):
-    frames = store_video(work / "a.mkv")
-    run = restore(work / "a.mkv", "--out", work / "b.mp4")
-    assert run.code == 0
-    assert len(load_video(work / "b.mp4")[0]) == len(frames)
-    assert "lossy" in run.err
-
-
-def test_a_video_goes_into_a_folder_frame_by_frame(work, restore, network):
-    frames = store_video(work / "a.mkv")
-    assert restore(work / "a.mkv", "--out", work / "frames", "--max-frames", 3).code == 0
-    assert names(work / "frames") == ["frame_000001.png", "frame_000002.png", "frame_000003.png"]
-    assert np.array_equal(load(work / "frames" / "frame_000003.png"), network.run(frames[2]).image)
-
-
-def test_one_frame_of_a_video_goes_into_an_image(work, restore, network):
-    frames = store_video(work / "a.mkv")
-    assert restore(work / "a.mkv", "--out", work / "b.png", "--max-frames", 1).code == 0
-    assert np.array_equal(load(work / "b.png"), network.run(frames[0]).image)
-
-
-def test_frames_of_odd_size_repeat_their_last_row_in_a_video_instead_of_losing_it(work):
-    # Videos of odd size cannot be made here to read them, so the sink gets its frames directly.
-    frames = [picture(25, 33, seed=seed) for seed in range(3)]
-    sink = VideoFile(work / "b.mkv", 10.0)
-    for frame in frames:
-        sink.write(Frame("a frame", frame), frame)
-    assert sink.finish() == f"{work / 'b.mkv'} (3 frames)"
-    restored, fps = load_video(work / "b.mkv")
-    assert fps == 10.0 and len(restored) == 3
-    for before, after in zip(frames, restored, strict=True):
-        assert np.array_equal(after, np.pad(before, ((0, 1), (0, 1), (0, 0)), "edge"))
-    assert "repeated" in sink.notes[0]
-
-
-@pytest.mark.parametrize("part", [0.3, 0.9, 0.999])
-def test_a_video_that_ends_early_keeps_what_was_decoded_and_ends_with_2(work, restore, network, part):
-    frames = store_video(work / "a.mkv", count=20)
-    whole = (work / "a.mkv").read_bytes()
-    (work / "a.mkv").write_bytes(whole[: int(len(whole) * part)])
-    run = restore(work / "a.mkv", "--out", work / "b.mkv")
-    assert run.code == 2
-    assert len(run.err.splitlines()) == 1 and "ends early" in run.err and "of 20 announced frames" in run.err
-    restored, _ = load_video(work / "b.mkv")
-    assert 0 < len(restored) < 20
-    for before, after in zip(frames, restored, strict=False):
-        assert np.array_equal(after, network.run(before).image)
-    assert names(work) == ["a.mkv", "b.mkv"]
-
-
-def test_a_video_cut_inside_its_first_frame_leaves_nothing(work, restore):
-    store_video(work / "a.mkv", size=(320, 240))
-    (work / "a.mkv").write_bytes((work / "a.mkv").read_bytes()[:5000])
-    assert_refused(restore(work / "a.mkv", "--out", work / "b.mkv"), "no frame that can be decoded")
-    assert names(work) == ["a.mkv"]
-
-
-def test_a_video_without_a_suffix_is_recognised(work, restore):
-    store_video(work / "a.mkv", count=2)
-    (work / "a.mkv").rename(work / "a")
-    assert restore(work / "a", "--out", work / "b.mkv").code == 0
-    assert len(load_video(work / "b.mkv")[0]) == 2
-
-
-def test_a_stream_over_http_is_restored(work, restore):
-    frames = [cv2.GaussianBlur(picture(48, 64, seed=seed), (0, 0), 3) for seed in range(5)]
-
-    class Camera(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
-            self.end_headers()
-            with contextlib.suppress(OSError):  # the command leaves when it has enough
-                for number in range(200):
-                    _, jpeg = cv2.imencode(".jpg", frames[number % 5])
-                    self.wfile.write(b"--part\r\nContent-Type: image/jpeg\r\n")
-                    self.wfile.write(b"Content-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg.tobytes()))
-
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        run = restore(f"http://127.0.0.1:{server.server_port}/s.mjpg", "--out", work / "b.mkv", "--max-frames", 4)
-        server.shutdown()
-    assert run.code == 0, run
-    restored, _ = load_video(work / "b.mkv")
-    assert len(restored) == 4 and restored[0].shape == (48, 64, 3)
-
-
 # --- how far it is --------------------------------------------------------------------------------------------------
 
 
@@ -439,7 +283,7 @@ def test_a_camera_that_is_not_there(restore, name):
 
 def test_a_stream_that_does_not_answer_is_named_without_its_password(restore):
     run = restore("http://user:secret@127.0.0.1:9/stream.mjpg")
-    assert_refused(run, "http://127.0.0.1:9/stream.mjpg")
+    assert_refused(run, "http://127.0.0.1:9/...")
     assert "secret" not in run.err
 
 
@@ -674,7 +518,7 @@ def test_a_name_that_is_not_utf8_is_restored_as_an_image_and_refused_as_a_video(
     done = subprocess.run([*command, odd, "--out", work / "out" / ""], capture_output=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done
     assert len(list((work / "out").iterdir())) == 1
-    shutil.copy(work / "a.png", os.fsencode(work) + b"/\xe4.avi")
+    Path(os.fsdecode(os.fsencode(work) + b"/\xe4.avi")).write_bytes(b"a video")
     done = subprocess.run([*command, os.fsencode(work) + b"/\xe4.avi"], capture_output=True, cwd=ROOT, timeout=300)
     assert done.returncode == 2 and b"UTF-8" in done.stderr and b"Traceback" not in done.stderr
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import ImageCms
 
+from edge.containers.record import Metadata
 from edge.errors import UserError
 from edge.images import WRITABLE, encode_image, read_image
 from tests.edge.files import picture, store
@@ -44,11 +45,14 @@ def test_the_exif_orientation_turns_the_picture_and_its_alpha(tmp_path, channels
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_sixteen_bits_become_eight_with_a_note(tmp_path, channels):
+def test_sixteen_bits_are_kept_beside_their_rounded_eight(tmp_path, channels):
     pixels = picture(channels=channels)
-    read = read_image(store(tmp_path / "a.png", pixels.astype(np.uint16) * 257))
+    deep = pixels.astype(np.uint16) * 257
+    deep[pixels < 255] += 100
+    read = read_image(store(tmp_path / "a.png", deep))
     assert np.array_equal(read.pixels, pixels)
-    assert len(read.notes) == 1 and "16 bits" in read.notes[0]
+    assert read.deep is not None and np.array_equal(read.deep, deep)
+    assert read.notes == ()
 
 
 def test_floating_point_pictures_are_refused(tmp_path):
@@ -103,6 +107,14 @@ def test_what_is_no_picture_is_refused(tmp_path, content, words):
         read_image(path)
 
 
+def test_a_machine_without_a_folder_for_temporary_files_reads_images(tmp_path, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    assert np.array_equal(read_image(store(tmp_path / "a.png", picture())).pixels, picture())
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "a.png")
@@ -138,14 +150,14 @@ def test_alpha_left_out_by_a_format_is_said(tmp_path):
     assert "transparency" in notes[0]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif"])
 @pytest.mark.parametrize(("space", "kept"), [(b"RGB ", True), (b"CMYK", False)])
 def test_the_colour_profile_goes_along_where_it_fits(tmp_path, suffix, space, kept):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     profile = srgb[:16] + space + srgb[20:]
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(encode_image(picture(), path, profile)[0])
-    assert read_image(path).profile == (profile if kept else None)
+    path.write_bytes(encode_image(picture(), path, Metadata(profile))[0])
+    assert read_image(path).metadata.profile == (profile if kept else None)
 
 
 def test_jpeg_is_written_close_to_the_pixels(tmp_path):
@@ -156,5 +168,5 @@ def test_jpeg_is_written_close_to_the_pixels(tmp_path):
 
 
 def test_a_picture_that_a_format_cannot_hold_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"colour picture of 32x24 .* \.pgm"):
+    with pytest.raises(UserError, match=r"colour picture of 32x24 .*\.pgm"):
         encode_image(picture(), tmp_path / "a.pgm")

@@ -52,7 +52,7 @@ def bundle(tmp_path) -> Path:
     return path
 
 
-def test_a_board_can_be_looked_into_between_two_pictures(board):
+def test_a_board_can_be_inspected_between_two_pictures(board):
     bundle, image = bundled(*random_network(5)), random_image(np.random.default_rng(3), 13, 18, 3)
     board.load(bundle)
     before = board.run(image)
@@ -119,9 +119,9 @@ def test_a_file_has_one_board_and_boards_of_this_machine_come_first():
 
 def test_a_network_with_a_kind_that_the_device_plan_does_not_have_is_refused_when_it_is_loaded():
     bundle = bundled(*random_network(5))
-    nodes = tuple(replace(node, kind="maximum") if node.kind == "lif" else node for node in bundle.graph.nodes)
+    nodes = tuple(replace(node, kind="unheard_of") if node.kind == "lif" else node for node in bundle.graph.nodes)
     analysis = replace(bundle.analysis, graph=replace(bundle.graph, nodes=nodes))
-    with Native() as native, pytest.raises(BoardError, match="is of the kind 'maximum'"):
+    with Native() as native, pytest.raises(BoardError, match="is of the kind 'unheard_of'"):
         native.load(replace(bundle, graph=analysis.graph, analysis=analysis))
 
 
@@ -227,10 +227,10 @@ def test_compare_names_the_first_difference_of_a_board_with_one_damaged_weight(p
     assert "differs from the simulator on 1 of 1 pictures" in out
 
 
-def test_compare_falls_back_on_counts_where_a_board_lets_nobody_look(picture, damaged, capsys, monkeypatch):
+def test_compare_falls_back_on_counts_where_a_board_does_not_show_its_layers(picture, damaged, capsys, monkeypatch):
     monkeypatch.setattr(Damaged, "tracer", lambda self: None)
     assert compare.main(["--board", "damaged", "--bundle", str(DENOISE), str(picture)]) == 1
-    assert "does not let one look into its layers" in capsys.readouterr().out
+    assert "does not give access to its layers" in capsys.readouterr().out
 
 
 def test_compare_says_when_layers_agree_one_by_one_and_the_picture_does_not(bundle, picture, monkeypatch, capsys):
@@ -244,7 +244,7 @@ def test_compare_says_when_layers_agree_one_by_one_and_the_picture_does_not(bund
     assert compare.main(["--board", "fused", "--bundle", str(bundle), str(picture)]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: 1 of 2,494 pixels (first at row 3, column 4, channel 1: " in out
-    assert "no layer differs when each is computed by itself" in out
+    assert "no layer differs when computed separately" in out
 
 
 @pytest.mark.parametrize(

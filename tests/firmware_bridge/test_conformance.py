@@ -21,7 +21,7 @@ def test_boards_of_this_machine_conform(capsys):
     said = capsys.readouterr().out
     for board in ("sim", "native"):
         assert f"{board}: denoise: equal" in said and f"{board}: 0 bits differ: 4 networks, 8 pictures" in said
-    assert "4 networks looked into" in said
+    assert "4 networks compared in every layer" in said
 
 
 def test_one_wrong_grey_level_or_spike_is_found(monkeypatch, capsys):

@@ -13,10 +13,11 @@ import pytest
 from firmware_bridge import native
 from firmware_bridge.counts import COUNTS
 from firmware_bridge.native import STATUSES, Core, CoreError
-from firmware_bridge.plan import compile_bundle, compile_plan
+from firmware_bridge.plan import PlanError, compile_bundle, compile_plan
 from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
 from simulator.bundle import Bundle, read_bundle
+from simulator.kinds import KINDS
 from simulator.network import Network
 from simulator.random_networks import USUAL, narrow_paper_network, random_network
 from simulator.statistics import Population
@@ -27,6 +28,7 @@ from tests.simulator.networks import observed, random_image, small_network
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "edge" / "bundles").glob("*.safetensors"))
+GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.safetensors"))
 DENOISE = ROOT / "edge" / "bundles" / "denoise.safetensors"
 SEEDS = (*range(24), 26, 41, 48, 53)  # of tests/conformance: together they have every kind in every variant
 
@@ -56,6 +58,35 @@ def test_random_networks_agree_in_every_layer_and_step(seed):
     rng = np.random.default_rng([2, seed])
     check(bundle, random_image(rng, 1, 1, 3))
     check(bundle, random_image(rng, *(int(side) for side in rng.integers(1, 34, 2)), 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_around_a_kind_agree_in_every_layer_and_step(kind):
+    """A new kind without a form in the device plan is refused by name; the usual kinds are not."""
+    bundle = bundled(*random_network(1, kind))
+    try:
+        compile_bundle(bundle)
+    except PlanError as refusal:
+        if kind in USUAL or repr(kind) not in str(refusal):
+            raise
+        pytest.skip(f"not in the device plan yet: {refusal}")
+    check(bundle, random_image(np.random.default_rng(2), 19, 27, 3))
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_networks_of_window_neurons_agree_in_every_layer_and_step(seed):
+    bundle = bundled(*random_network(seed, "window"))
+    rng = np.random.default_rng([4, seed])
+    check(bundle, random_image(rng, 1, 1, 3))
+    image = random_image(rng, *(int(side) for side in rng.integers(1, 34, 2)), 3)
+    check(bundle, image)
+    expected, found = Network(bundle, "reference").run(image), NativeNetwork(bundle).run(image, by_rows=True)
+    assert np.array_equal(found.image, expected.image) and found.stats.layers == expected.stats.layers
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_networks_agree(path):
+    check(read_bundle(path), photograph(19, 27))
 
 
 def test_the_random_networks_have_every_kind_of_node():
@@ -121,9 +152,11 @@ def test_a_trace_of_a_run_by_rows_is_refused_and_so_is_an_unknown_mode():
         core.memory_size(Tile.whole(4, 4), by_rows=2)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", (0, 3, 7, 12, 26))
-def test_a_probe_shows_any_step_and_channel_of_any_layer(seed):
-    graph, tensors = random_network(seed)
+@pytest.mark.parametrize(
+    ("seed", "kind"), [*((seed, None) for seed in (0, 3, 7, 12, 26)), *((seed, "window") for seed in range(4))]
+)
+def test_a_probe_shows_any_step_and_channel_of_any_layer(seed, kind):
+    graph, tensors = random_network(seed, kind)
     analysis = analyse(graph, tensors)
     rows, columns = analysis.padded(13, 10)
     image = random_image(np.random.default_rng(seed), rows, columns, 3)

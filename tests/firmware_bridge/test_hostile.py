@@ -25,7 +25,8 @@ from firmware_bridge.plan.records import (
 from firmware_bridge.runner import Runner
 from firmware_bridge.tiles import Tile
 from simulator.analysis import analyse
-from simulator.random_networks import USUAL, random_network
+from simulator.kinds import KINDS
+from simulator.random_networks import random_network
 
 HEADER = HEADER_BYTES
 
@@ -89,7 +90,8 @@ def test_any_changed_bit_is_noticed(plan):
     ("at", "word", "status"),
     [
         (0, 0x12345678, "SNN_NOT_A_PLAN"),
-        (4, 2, "SNN_VERSION"),
+        (4, 1, "SNN_VERSION"),
+        (4, 3, "SNN_VERSION"),
         (8, 2, "SNN_VERSION"),
         (12, 1 << 30, "SNN_TRUNCATED"),
         (80, 3, "SNN_HEADER"),  # T is no power of two
@@ -104,7 +106,8 @@ def test_any_changed_bit_is_noticed(plan):
         (HEADER + 4, 0, "SNN_VALUE"),  # channels
         (HEADER + 8, 3, "SNN_VALUE"),  # a scale that does not divide the stride
         (HEADER + 12, 2, "SNN_VALUE"),  # steps
-        (HEADER + 16, 3, "SNN_VALUE"),  # storage
+        (HEADER + 16, 5, "SNN_VALUE"),  # storage
+        (HEADER + 16, 3, "SNN_VALUE"),  # counts, with another number of digits
         (HEADER + 20, NONE - 3, "SNN_VALUE"),  # offset
         (HEADER + 24, 0, "SNN_VALUE"),  # rows
         (HEADER + 24, 1 << 19, "SNN_VALUE"),
@@ -136,7 +139,7 @@ def test_faults_of_the_header_and_of_values_have_their_own_answer(plan, at, word
         (1, 17, 2, "SNN_CONSTANT"),  # not aligned
         (1, 18, NONE - 3, "SNN_CONSTANT"),  # bias
         (1, 19, 2, "SNN_OPERATION"),  # steps
-        (1, 32, NONE, "SNN_OPERATION"),  # projections
+        (1, 34, NONE, "SNN_OPERATION"),  # projections
     ],
 )
 def test_faults_of_operations_have_their_own_answer(plan, index, field, word, status):
@@ -151,7 +154,7 @@ def test_an_operation_that_writes_no_numbers_must_not_name_any(plan, kind):
     assert answer(changed(plan, operation(plan, index, OPERATION.index("output")), 0)) == "SNN_OPERATION"
 
 
-@pytest.mark.parametrize("kind", [0, 6, 1 << 31, NONE])
+@pytest.mark.parametrize("kind", [0, max(OPERATIONS.values()) + 1, 1 << 31, NONE])
 def test_an_operation_of_an_unknown_kind_is_refused_by_the_runner_too(plan, kind):
     """A plan that changes after it was opened."""
     core, picture = Core(plan), np.zeros((8, 8, 3), np.uint8)
@@ -181,7 +184,7 @@ def test_a_plan_must_start_at_a_multiple_of_eight(plan):
 
 
 def test_the_networks_that_are_fuzzed_have_every_kind_of_node():
-    assert {node.kind for graph in fuzz.small_networks() for node in graph.nodes} == set(USUAL)
+    assert {node.kind for graph in fuzz.small_networks() for node in graph.nodes} == set(KINDS)
 
 
 SECONDS = 30.0 if os.environ.get("CI") else 4.0

@@ -53,9 +53,9 @@ def test_a_kind_that_the_plan_does_not_have_is_refused_by_name_wherever_it_stand
     graph, tensors = random_network(seed)
     analysis = analyse(graph, tensors)
     for at, node in enumerate(graph.nodes):
-        nodes = (*graph.nodes[:at], replace(node, kind="maximum"), *graph.nodes[at + 1 :])
+        nodes = (*graph.nodes[:at], replace(node, kind="unheard_of"), *graph.nodes[at + 1 :])
         unknown = replace(analysis, graph=replace(graph, nodes=nodes))
-        with pytest.raises(PlanError, match=f"layer '{node.name}' is of the kind 'maximum', which the device plan"):
+        with pytest.raises(PlanError, match=f"layer '{node.name}' is of the kind 'unheard_of', which the device plan"):
             compile_plan(unknown, tensors, fuse=fuse)
 
 

@@ -70,6 +70,7 @@ def numbers(first: str) -> dict[str, int]:
     [
         ("SNN_IMAGE", {kind.upper(): number for kind, number in records.OPERATIONS.items()}),
         ("SNN_NO_HEAD", {"NO_HEAD": 0} | {kind.upper(): number for kind, number in records.HEADS.items()}),
+        ("SNN_LIF", {kind.upper(): number for kind, number in records.NEURONS.items()}),
         ("SNN_OVER_TIME", {f"OVER_{over.upper()}": number for over, number in records.OVER.items()}),
         ("SNN_BITS", {storage.upper(): number for storage, number in records.STORAGE.items()}),
         (

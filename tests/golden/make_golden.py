@@ -1,4 +1,4 @@
-"""Golden vectors: tiny bundles, one input, and what they must make of it, on every machine and for ever.
+"""Golden vectors: tiny bundles, one input, and the results that every machine must give, now and later.
 
 `python -m tests.golden.make_golden` makes those that are missing: a new kind of node adds its files and changes none.
 With `--all` it makes all anew. That is right only after a deliberate change of the numerics contract or of the bundle

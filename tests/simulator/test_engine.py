@@ -13,6 +13,7 @@ import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.builder import Builder
 from simulator.engine import Engine, available_threads, compiled, vectors
+from simulator.engine import plan as engine_plan
 from simulator.engine.layout import Layout
 from simulator.engine.plan import build_plan
 from simulator.graph import Graph
@@ -287,6 +288,30 @@ def test_vector_operations_are_the_same_on_every_processor(features: set[str] | 
         expected_sums = (total + products).astype(np.int32)
         added(total.ctypes.data, a.ctypes.data, b.ctypes.data)
         np.testing.assert_array_equal(total, expected_sums)
+        for bits, pixels, count in ((16, 2, 2), (16, 4, 1), (32, 3, 1)):
+            check_outer_product(bits, pixels, count)
+
+
+def check_outer_product(bits: int, pixels: int, count: int) -> None:
+    """`pixels` numbers or pairs, two bytes apart, times `count` vectors of weights, on top of a start."""
+    begin, advance, keep = vectors.outer_product(bits, pixels, count)
+
+    @numba.njit
+    def products(start, weights, at, step, out):
+        keep(advance(begin(start), weights, at, step), out)
+
+    rng = np.random.default_rng(bits + pixels)
+    start = rng.integers(-1000, 1000, count * 16).astype(np.int32)
+    numbers = rng.integers(-(1 << 15), 1 << 15, 2 * pixels).astype(np.int16)
+    if bits == 16:
+        weights = rng.integers(-2048, 2049, (count * 16, 2)).astype(np.int16)
+        expected = [weights.astype(np.int64) @ numbers[p : p + 2] for p in range(pixels)]
+    else:
+        weights = rng.integers(-2048, 2049, count * 16).astype(np.int32)
+        expected = [weights.astype(np.int64) * int(numbers[p : p + 2].view(np.int32)[0]) for p in range(pixels)]
+    out = np.zeros((pixels, count * 16), np.int32)
+    products(start.ctypes.data, weights.ctypes.data, numbers.ctypes.data, 2, out.ctypes.data)
+    np.testing.assert_array_equal(out, (np.array(expected) + start).astype(np.int32))
 
 
 def test_random_networks_have_every_kind_and_attribute() -> None:
@@ -343,6 +368,59 @@ def test_a_1x1_dense_convolution_reads_its_input_in_place_at_every_width() -> No
         analysis = analyse(graph, tensors)
         for width in (1, 7, 8, 33):
             assert_same(analysis, tensors, picture(4 * analysis.stride, width * analysis.stride))
+
+
+def dense_network(
+    channels: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, shift: int = 7, limit: int = 1 << 11
+) -> tuple[Graph, Tensors]:
+    """A network in which "dense" convolves what "round" clips to -limit .. limit - 1."""
+    b = Builder(time_steps=2)
+    x = b.requantise("round", b.dense_conv("encode", b.image(), channels, 1), shift, limit)
+    x = b.dense_conv("dense", x, outputs, kernel, stride=stride, groups=groups, q=4, bias=True)
+    x = b.conv("conv", b.lif("lif", b.requantise("limit", x, 8, 1 << 12)), 16, 1)
+    if stride > 1:
+        x = b.upsample("back", x, stride)
+    graph = b.finish(b.dense_conv("readout.conv", b.requantise("last", b.time_sum("sum", x), 3, 1 << 11), 3, q=6))
+    tensors = random_tensors(graph, np.random.default_rng(0), spread=30)
+    tensors["encode.weight"] *= 20
+    return graph, tensors
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (7, 1), (1, 2), (2, 2), (4, 2), (3, 3), (5, 3)])
+@pytest.mark.parametrize("filtered", [True, False], ids=["filtered", "direct"])
+def test_real_valued_convolutions_of_every_shape(
+    kernel: int, stride: int, filtered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not filtered:
+        monkeypatch.setattr(engine_plan, "winograd_tables", lambda *arguments: ())
+    for channels, outputs, groups, shift in ((16, 32, 1, 7), (40, 24, 2, 7), (12, 20, 1, 0), (64, 80, 4, 7)):
+        graph, tensors = dense_network(
+            channels, outputs, kernel, stride, groups, shift, 1 << (17 if shift == 0 else 11)
+        )
+        analysis = analyse(graph, tensors)
+        assert build_plan(analysis, tensors).forms["round"].size == (2 if shift else 4)
+        fits = filtered and (kernel, stride, shift) == (3, 1, 7)  # without the shift its input needs 32 bits
+        assert bool(build_plan(analysis, tensors).winograd_tables.get("dense")) == fits
+        for rows, columns in ((1, 1), (2, 5), (5, 37)):
+            assert_same(analysis, tensors, picture(rows * analysis.stride, columns * analysis.stride))
+
+
+@pytest.mark.parametrize(("limit", "used", "filtered"), [(8191, 3, True), (8192, 3, False), (8191, 4, False)])
+def test_filtered_convolutions_are_exact_up_to_their_limits(limit: int, used: int, filtered: bool) -> None:
+    graph, tensors = dense_network(16, 32, shift=0, limit=limit)
+    rng = np.random.default_rng(1)
+    tensors["encode.weight"] = rng.choice([-2048, 2048], (16, 3, 1, 1)).astype(np.int32)
+    weight = np.zeros((32, 16, 3, 3), np.int32)
+    weight[:, :used] = rng.choice([-2048, 2048], (32, used, 3, 3))
+    weight[:8, :used] = 2048
+    weight[8:16, :used] = 2048 * (1 - 2 * (np.indices((3, 3)).sum(0) % 2))
+    tensors["dense.weight"] = weight
+    analysis = analyse(graph, tensors)
+    assert bool(build_plan(analysis, tensors).winograd_tables.get("dense")) == filtered
+    pixels = picture(9, 40)
+    pixels[:, :, :20] = 127  # both ends of the range
+    pixels[:, :, 25:30] = -128
+    assert_same(analysis, tensors, pixels)
 
 
 @pytest.mark.parametrize("channels", [32, 64])

@@ -87,42 +87,51 @@ def test_a_node_of_an_unknown_kind_is_named():
 
 
 @pytest.fixture
-def dilation(monkeypatch):
+def novelty(monkeypatch):
     """conv and dense_conv with one more attribute, which has a default."""
     for name in ("conv", "dense_conv"):
         kind = KINDS[name]
-        monkeypatch.setattr(kind, "attributes", {**kind.attributes, "dilation": Whole(1, 4, default=1)}, raising=False)
+        monkeypatch.setattr(kind, "attributes", {**kind.attributes, "novelty": Whole(1, 4, default=1)}, raising=False)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_new_attribute_with_a_default_leaves_bundles_what_they_are(path, request):
     before = read_bundle(path)
-    request.getfixturevalue("dilation")
+    request.getfixturevalue("novelty")
     after = read_bundle(path)
     assert after.content_hash == before.content_hash
     assert serialise(after.graph, after.tensors, after.meta)[0] == path.read_bytes()
-    assert {node["dilation"] for node in after.graph.nodes if node.kind == "conv"} == {1}
-    assert not any("dilation" in node.attrs for node in after.graph.nodes if node.kind == "lif")
+    assert {node["novelty"] for node in after.graph.nodes if node.kind == "conv"} == {1}
+    assert not any("novelty" in node.attrs for node in after.graph.nodes if node.kind == "lif")
 
 
-def test_a_new_attribute_is_written_where_it_differs_from_its_default(dilation):
+def test_a_new_attribute_is_written_where_it_differs_from_its_default(novelty):
     graph, tensors = small_network()
     content, same = serialise(graph, tensors, META)
-    assert b"dilation" not in content
+    assert b"novelty" not in content
     b = Builder(graph.time_steps)
     for node in graph.nodes:
-        more = {"dilation": 2} if node.name == "conv" else {}
+        more = {"novelty": 2} if node.name == "conv" else {}
         b.add(node.name, node.kind, node.inputs, **(node.attrs | more))
     changed = b.finish(b.nodes.pop().inputs[0])
     content, other = serialise(changed, tensors, META)
-    assert content.count(b"dilation") == 1 and other != same
-    assert parse(content).graph == changed and parse(content).graph.node("conv")["dilation"] == 2
+    assert content.count(b"novelty") == 1 and other != same
+    assert parse(content).graph == changed and parse(content).graph.node("conv")["novelty"] == 2
 
 
-def test_a_new_attribute_is_checked(dilation):
+def test_random_networks_have_a_new_attribute_at_its_default_until_its_kind_draws_it(request):
+    before = random_network(1, "conv")[0].nodes
+    request.getfixturevalue("novelty")
+    after = random_network(1, "conv")[0].nodes
+    assert [{**node.attrs, "novelty": 1} if "novelty" in node.attrs else node.attrs for node in after] == [
+        {**node.attrs, "novelty": 1} if "conv" in node.kind else node.attrs for node in before
+    ]
+
+
+def test_a_new_attribute_is_checked(novelty):
     b = Builder(2)
-    with pytest.raises(GraphError, match="layer 'd': dilation = 9; 1 to 4 is supported"):
-        b.finish(b.add("d", "dense_conv", (b.image(),), **attributes(), dilation=9))
+    with pytest.raises(GraphError, match="layer 'd': novelty = 9; 1 to 4 is supported"):
+        b.finish(b.add("d", "dense_conv", (b.image(),), **attributes(), novelty=9))
 
 
 def test_an_attribute_without_a_default_must_be_there():

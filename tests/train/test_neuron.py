@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from simulator import reference
+from simulator.kinds.lif import lif
 from train import neuron
 
 SETTINGS = [
@@ -69,7 +69,7 @@ def test_rounded_neuron_equals_the_integer_reference(steps, static, subtract, de
     split = whole[0].reshape(1 if static else steps, 2, *current.shape[1:])
     for image in range(2):
         kinds = ("decay" if decay else "shift", "subtract" if subtract else "zero")
-        expected = reference.lif(split[:, image], whole[2], whole[1], whole[3], steps, *kinds)
+        expected = lif(split[:, image], whole[2], whole[1], whole[3], steps, *kinds)
         got = spikes.unflatten(0, (steps, 2))[:, image].numpy()
         assert np.array_equal(got, expected)
 
@@ -93,7 +93,7 @@ def test_kernel_and_plain_pytorch_agree(monkeypatch, static, grid, subtract, dec
     options = {"steps": 4, "static": static, "grid": grid, "subtract": subtract, "decay": decay}
 
     def both(device_type: str):
-        monkeypatch.setattr(neuron, "_on_cpu", lambda x: device_type == "cpu")
+        monkeypatch.setattr(neuron, "on_cpu", lambda x: device_type == "cpu")
         inputs = [x.requires_grad_() for x in _case(4, static, dtype)[:3]]
         spikes, count = neuron.lif(*inputs, _case(4, static)[3], **options)
         assert spikes.dtype == dtype

@@ -216,7 +216,7 @@ def test_a_training_step_of_other_devices_equals_the_cpus(monkeypatch, half):
     pixels = torch.from_numpy(_picture(32, 32) / 128).float()[None]
 
     def step(device_type: str):
-        monkeypatch.setattr(neuron, "_on_cpu", lambda x: device_type == "cpu")
+        monkeypatch.setattr(neuron, "on_cpu", lambda x: device_type == "cpu")
         student = Student(paper((4, 6, 8, 10), blocks=1), leak=1, threshold=0.3)
         student.bfloat16_currents = half
         output = student(pixels)
@@ -238,7 +238,7 @@ def test_requantise_clips_as_clamp_does_with_its_gradient():
     node = student.graph.node("relu")
     values = torch.tensor([-1.0, 0.0, 0.25, (2**9 - 1) / 2**11, 0.5, 3.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
     ours, expected = values.clone().requires_grad_(), values.clone().requires_grad_()
-    clipped = student._evaluate(node, [ours])
+    clipped = student.evaluate_node(node, [ours])
     assert torch.equal(clipped, expected.clamp(0, (2**9 - 1) / 2**11))
     clipped.sum().backward()
     expected.clamp(0, (2**9 - 1) / 2**11).sum().backward()

@@ -1,7 +1,5 @@
 """The table of tasks: whole in itself, at one with what bundles may be for, and with edge's pictures."""
 
-import ast
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import cv2
@@ -68,17 +66,3 @@ def test_no_module_hides_a_name_of_torchs():
             hidden = {name for kind in own for name in vars(kind)} & taken - meant
             hidden |= set(vars(module)) & {name for name in taken if callable(getattr(nn.Module, name))}
             assert not hidden, f"{type(module).__name__} hides {hidden} of torch.nn.Module"
-
-
-def test_no_file_of_train_imports_in_a_circle():
-    files = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "train").rglob("*.py")}
-    modules = {name.removesuffix(".__init__"): path for path, name in files.items()}
-    imports: dict[str, set[str]] = {}
-    for name, path in modules.items():
-        found = imports.setdefault(name, set())
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "train":
-                inner = [f"{node.module}.{alias.name}" for alias in node.names]
-                found.update(one if one in modules else node.module for one in inner)
-    # A package's folder is loaded before its files; only what its own __init__ imports can close a circle.
-    TopologicalSorter(imports).prepare()

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.bundle import Bundle
+from simulator.kinds import kind_of
 from simulator.kinds.layer import Array
 from simulator.kinds.lif import lif
+from simulator.kinds.window import window
 from simulator.pictures import noisy_picture
 from simulator.reference import Reference
 from train.data import load_image
@@ -46,7 +48,7 @@ class Membranes:
 
 def layers_of(bundle: Bundle) -> list[str]:
     """The network's layers of neurons, in order."""
-    return [node.name for node in bundle.graph.nodes if node.kind == "lif"]
+    return [node.name for node in bundle.graph.nodes if kind_of(node).neurons]
 
 
 def membranes(name: str, bundle: Bundle, layers: Sequence[str], pixels: npt.NDArray[np.uint8]) -> dict[str, Membranes]:
@@ -65,7 +67,14 @@ def membranes(name: str, bundle: Bundle, layers: Sequence[str], pixels: npt.NDAr
     for layer, node in nodes.items():
         own, current = reference.own[layer], currents[node.inputs[0]]
         v = np.empty((steps, *current.shape[1:]), np.int64)
-        lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], v)
+        if node.kind == "lif":
+            lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], v)
+        elif node.kind == "window":
+            window(current, own["threshold"], own["bias"], steps, v)
+        else:
+            raise FigureError(
+                f"The membrane potentials of {layer}, which is of the kind {node.kind}, are not known here."
+            )
         found[layer] = Membranes(name, (v / own["threshold"][:, None, None]).astype(np.float32))
     return found
 

@@ -12,7 +12,7 @@ from train.figures.canvas import FigureError, pyplot, save
 def draw(record: Path, out: Path) -> list[str]:
     """Write resolution.png into the folder `out`; multiples of the ANN's time, in lines.
 
-    record: the JSON report. Raises FigureError for a file that is none.
+    record: the JSON report. Raises FigureError for a file that is not such a report.
     """
     report = read_report(record)
     return [*ratios(report), f"wrote {plot(report, out / 'resolution.png')}"]

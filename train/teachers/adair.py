@@ -49,8 +49,8 @@ class AdaIRConfig(UNetConfig):
             check_heads("Level 2", 2 * self.dim, self.heads[2])
 
     @classmethod
-    def _read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        fields = {**super()._read_fields(weights), "decoder": any(name.startswith("fre") for name in weights)}
+    def read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        fields = {**super().read_fields(weights), "decoder": any(name.startswith("fre") for name in weights)}
         return {**fields, "unused_layers": not fields["decoder"] or "fre1.score_gen.weight" in weights}
 
     @classmethod

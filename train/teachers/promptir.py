@@ -62,8 +62,8 @@ class PromptIRConfig(UNetConfig):
         return 2 * self.dim, 4 * self.dim, 8 * self.dim
 
     @classmethod
-    def _read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        fields = {**super()._read_fields(weights), "unused_layers": "chnl_reduce1.weight" in weights}
+    def read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        fields = {**super().read_fields(weights), "unused_layers": "chnl_reduce1.weight" in weights}
         if not any(name.startswith("prompt") for name in weights):
             return {**fields, "decoder": False}
         shapes = [weights[f"prompt{number}.prompt_param"].shape for number in (1, 2, 3)]  # [1, prompts, C, size, size]

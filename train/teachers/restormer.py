@@ -30,8 +30,8 @@ class RestormerConfig(UNetConfig):
         return not self.dual_pixel
 
     @classmethod
-    def _read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {**super()._read_fields(weights), "dual_pixel": "skip_conv.weight" in weights}
+    def read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {**super().read_fields(weights), "dual_pixel": "skip_conv.weight" in weights}
 
 
 class Restormer(UNet):

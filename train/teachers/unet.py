@@ -82,7 +82,7 @@ class UNetConfig:
         Raises ValueError if they are not those of such a network.
         """
         try:
-            fields = cls._read_fields(weights)
+            fields = cls.read_fields(weights)
         except KeyError as error:
             raise ValueError(f"These are not the weights of {cls.title}: {error.args[0]} is missing.") from None
         except (IndexError, ZeroDivisionError):
@@ -90,7 +90,7 @@ class UNetConfig:
         return cls(**fields)
 
     @classmethod
-    def _read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    def read_fields(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         """The fields of the configuration, by name; a weight that is missing raises KeyError with its name."""
 
         def count(level: str) -> int:

@@ -5,8 +5,8 @@ concatenations and enlargements; the T-sum and the roundings fall away, and so d
 nothing to choose from. Attention over channels and space stays (the hard sigmoid's slope and offset are part of the
 convolution before it). Every convolution has a bias, as after folding a normalisation.
 
-The weights are random (He initialisation, the last convolution small), for nobody trained this network: it is there
-to be timed and counted. Time does not depend on their values; that activations are ordinary numbers is tested.
+The weights are random (He initialisation, the last convolution small): this network was never trained, it is there to
+be timed and counted. Time does not depend on their values; that activations are ordinary numbers is tested.
 
 Channels of space_to_depth and depth_to_space are ordered (dy, dx, c) here, the one order that ONNX and TFLite share.
 `to_onnx`, `to_tflite` and `to_torch` write it for their runtimes; `evaluate` is what they must equal.
@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.files import check_words, no_form
+from export.files import check_attributes, no_form
 from simulator.analysis import Analysis
 from simulator.graph import Node
+from simulator.kinds import KnownAttributes
 from simulator.kinds.attend import SPACE_KERNEL
 from simulator.kinds.convolution import arrivals
 from simulator.statistics import real_size
@@ -33,6 +34,12 @@ Value = npt.NDArray[Any]  # float32, but for the output
 Picture = npt.NDArray[np.uint8]
 
 FORM = "equivalent in an ANN"
+KNOWN: KnownAttributes = {
+    # ReLU replaces neurons of any sort; attention over time has nothing to choose from in one pass.
+    "lif": {"leak": (), "reset": ()},
+    "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": ("time", "channel", "space")},
+}
 
 INPUT_SCALE = 1 / 128  # a pixel enters as (u8 - 128) / 128, and so it leaves
 ZERO_PIXEL = 128
@@ -150,18 +157,22 @@ class _Builder:
         if kind == "attend":
             return self.attend(node, inputs[0], c, scale)
         if kind in ("space_to_depth", "upsample"):
-            if kind == "upsample":
-                check_words(node, FORM, mode=("nearest", "depth_to_space"))
             word = node["mode"] if kind == "upsample" else kind
             return self.add(node.name, word, inputs, c, scale, factor=node["factor"])
-        words = {"image": "input", "lif": "relu", "sum": "add", "concat": "concat", "readout": "output"}
+        words = {
+            "image": "input",
+            "lif": "relu",
+            "window": "relu",
+            "sum": "add",
+            "concat": "concat",
+            "readout": "output",
+        }
         if kind not in words:
             raise no_form(node.name, kind, FORM)
         return self.add(node.name, words[kind], inputs, c, scale)
 
     def attend(self, node: Node, x: str, channels: int, scale: int) -> str:
         """Gates of `simulator.kinds.attend.attend`; (a + 2) / 4 is left to the random weights before the clip."""
-        check_words(node, FORM, over=("channel", "space"))
         name = node.name
         if node["over"] == "space":
             mean = self.add(f"{name}.mean", "channel_mean", (x,), 1, scale, True)
@@ -195,9 +206,10 @@ class _Builder:
 
 
 def build_ann(analysis: Analysis, seed: int = 0) -> Ann:
-    """The equivalent ANN of a graph, the same one for the same seed. Raises ExportError for a kind without one."""
+    """The equivalent ANN of a graph, the same one for the same seed. ExportError for a kind without one."""
     b = _Builder(analysis, seed)
     for node in analysis.graph.nodes:
+        check_attributes(node, KNOWN, FORM)
         b.alias[node.name] = b.node(node)
     return Ann(tuple(b.ops), b.weights, b.channels, b.scales, analysis.stride)
 

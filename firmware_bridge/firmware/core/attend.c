@@ -22,7 +22,7 @@ typedef struct {
 
 static snn_status check_attend(const snn_plan *plan, const snn_operation *op) {
     const snn_value *in = snn_value_at(plan, op->input), *out = snn_value_at(plan, op->output);
-    if (!in || !out || in->storage == SNN_BITS || out->storage == SNN_BITS) return SNN_OPERATION;
+    if (!in || !out || snn_is_spikes(in) || snn_is_spikes(out)) return SNN_OPERATION;
     if (in->channels != op->channels || out->channels != op->channels || in->scale != out->scale) return SNN_OPERATION;
     const uint32_t over = op->as.attend.over, hidden = op->as.attend.hidden;
     if (over > SNN_OVER_SPACE || out->steps != (over == SNN_OVER_TIME ? plan->time_steps : in->steps))

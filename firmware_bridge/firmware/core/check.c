@@ -10,14 +10,14 @@ const snn_value *snn_value_at(const snn_plan *plan, uint32_t index) {
 }
 
 snn_status snn_check_terms(const snn_plan *plan, const snn_operation *op, uint32_t scale, uint32_t channels,
-                           uint32_t steps, int bits) {
+                           uint32_t steps, const snn_value *spikes) {
     if (op->first_term > plan->header->terms || op->terms > plan->header->terms - op->first_term) return SNN_OPERATION;
     for (uint32_t i = 0; i < op->terms; i++) {
         const snn_term *term = &plan->terms[op->first_term + i];
         const snn_value *v = snn_value_at(plan, term->value);
-        if (!v || (v->storage == SNN_BITS) != bits || term->mode > SNN_SPACE_TO_DEPTH || term->shift > 30)
+        if (!v || (spikes ? v->storage != spikes->storage : snn_is_spikes(v)) || term->mode > SNN_SPACE_TO_DEPTH || term->shift > 30)
             return SNN_TERM;
-        if (bits && (term->mode != SNN_NEAREST || term->shift)) return SNN_TERM;
+        if (spikes && (term->mode != SNN_NEAREST || term->shift)) return SNN_TERM;
         if (!snn_within(term->factor, 1, SNN_MAX_SCALE) || (v->steps != 1 && v->steps != steps)) return SNN_TERM;
         const uint32_t area = term->factor * term->factor;
         uint32_t given = v->channels;

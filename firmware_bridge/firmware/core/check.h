@@ -13,8 +13,9 @@ int snn_has(const snn_plan *plan, uint32_t offset, uint64_t count, uint32_t item
 /* A stored value, NULL beyond the last one. */
 const snn_value *snn_value_at(const snn_plan *plan, uint32_t index);
 
-/* Terms of an operation at `scale` with `channels` that does `steps` steps. bits: terms must be spikes. */
+/* Terms of an operation at `scale` with `channels` that does `steps` steps. spikes: NULL, or the value of spikes that
+ * they are copied to, stored as they are. */
 snn_status snn_check_terms(const snn_plan *plan, const snn_operation *op, uint32_t scale, uint32_t channels,
-                           uint32_t steps, int bits);
+                           uint32_t steps, const snn_value *spikes);
 
 #endif

@@ -14,8 +14,8 @@ enum { EVENTS = 288 }; /* of one position that are collected before they are add
 snn_status snn_check_head(const snn_plan *plan, const snn_operation *op, uint32_t scale) {
     if (op->as.pixels.head != SNN_CONV && op->as.pixels.head != SNN_DENSE_CONV) return SNN_OPERATION;
     const snn_value *in = snn_value_at(plan, op->input);
-    if (!in || (in->storage == SNN_BITS) != (op->as.pixels.head == SNN_CONV)) return SNN_OPERATION;
-    if (in->steps != 1 && in->steps != op->as.pixels.steps) return SNN_OPERATION;
+    if (!in || snn_is_spikes(in) != (op->as.pixels.head == SNN_CONV)) return SNN_OPERATION;
+    if (in->steps != 1 && in->steps != op->as.pixels.steps && in->storage != SNN_COUNTS) return SNN_OPERATION;
     const uint32_t kernel = op->as.pixels.kernel, stride = op->as.pixels.stride, padding = op->as.pixels.padding;
     if (!snn_within(kernel, 1, 7) || !snn_within(stride, 1, 4) || padding > 3) return SNN_OPERATION;
     if (kernel <= 2 * padding || kernel - 2 * padding > stride || in->scale * stride != scale) return SNN_OPERATION;
@@ -64,14 +64,14 @@ void snn_move_to_column(const snn_run_state *run, const snn_operation *op, snn_p
 }
 
 /* Bias, or zeros, in either width. */
-static void start_sum(const snn_operation *op, const snn_patch *w, const snn_head_scratch *s, int32_t *sum) {
+static void start_sum(const snn_operation *op, const snn_head_scratch *s, int32_t *sum, const int32_t *bias) {
     if (op->as.pixels.wide) {
         memset(sum, 0, s->even * sizeof *sum);
-        if (w->bias) memcpy(sum, w->bias, op->channels * sizeof *sum);
+        if (bias) memcpy(sum, bias, op->channels * sizeof *sum);
     } else {
         memset(s->current, 0, s->even * sizeof *s->current);
-        if (w->bias)
-            for (uint32_t c = 0; c < op->channels; c++) s->current[c] = (int16_t)w->bias[c];
+        if (bias)
+            for (uint32_t c = 0; c < op->channels; c++) s->current[c] = (int16_t)bias[c];
     }
 }
 
@@ -146,13 +146,12 @@ static NOINLINE void add_row(const snn_operation *op, const snn_patch *w, const 
             }
 }
 
-/* Currents of a spiking convolution at one position and step: only spikes that arrive are looked at. */
-static NOINLINE void convolve_spikes(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
-                                     const snn_head_scratch *s, uint32_t t, int32_t *sum) {
+/* Adds the weights of the spikes of one plane that arrive at one position. */
+static NOINLINE void add_plane(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
+                               const snn_head_scratch *s, uint32_t t, int32_t *sum) {
     const uint32_t kernel = op->as.pixels.kernel, positions = w->end_dx - w->first_dx;
     const uint32_t lists = listed(w, op) ? op->as.pixels.groups : 0;
     const uint32_t *rows[7];
-    start_sum(op, w, s, sum);
     for (uint32_t dy = 0; dy < kernel; dy++)
         rows[dy] = w->rows[dy] && positions
                        ? (const void *)snn_position(run, w->in, w->rows[dy], t, w->left + w->first_dx)
@@ -167,8 +166,32 @@ static NOINLINE void convolve_spikes(const snn_run_state *run, const snn_operati
     }
     for (uint32_t dy = 0; dy < kernel && !lists; dy++)
         if (rows[dy]) add_row(op, w, s, sum, rows[dy], positions, (dy * kernel + w->first_dx) * tap);
+}
+
+static void double_sum(const snn_operation *op, const snn_head_scratch *s, int32_t *sum) {
+    for (uint32_t c = 0; c < op->channels; c++) {
+        if (op->as.pixels.wide)
+            sum[c] = snn_scaled(sum[c], 1);
+        else
+            s->current[c] = (int16_t)snn_scaled(s->current[c], 1);
+    }
+}
+
+/* Currents of a spiking convolution at one position and step: only spikes that arrive are looked at. Of a window all
+ * steps are added up, digit by digit of how often a neuron fires. */
+static void convolve_spikes(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
+                            const snn_head_scratch *s, uint32_t t, int32_t *sum) {
+    const int window = w->in->storage == SNN_COUNTS;
+    start_sum(op, s, sum, window ? NULL : w->bias);
+    if (!window) add_plane(run, op, w, s, t, sum);
+    for (uint32_t digit = window ? w->in->steps : 0; digit > 0; digit--) {
+        if (digit < w->in->steps) double_sum(op, s, sum);
+        add_plane(run, op, w, s, digit - 1, sum);
+    }
     if (!op->as.pixels.wide)
         for (uint32_t c = 0; c < op->channels; c++) sum[c] = s->current[c];
+    if (window && w->bias)
+        for (uint32_t c = 0; c < op->channels; c++) sum[c] = snn_add(sum[c], w->bias[c]);
 }
 
 /* One group of a convolution of real values at one position and step; zeros add nothing. */
@@ -203,7 +226,7 @@ static NOINLINE void convolve_group(const snn_run_state *run, const snn_operatio
 
 static void convolve_numbers(const snn_run_state *run, const snn_operation *op, const snn_patch *w,
                              const snn_head_scratch *s, uint32_t t, int32_t *sum) {
-    start_sum(op, w, s, sum);
+    start_sum(op, s, sum, w->bias);
     for (uint32_t group = 0; group < op->as.pixels.groups; group++)
         convolve_group(run, op, w, s, t, group, sum + group * w->run);
 }

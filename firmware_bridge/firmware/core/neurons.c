@@ -3,27 +3,39 @@
 #include "check.h"
 #include "number.h"
 
+static const int32_t *constant32(const snn_plan *plan, uint32_t offset) {
+    return (const int32_t *)(const void *)(plan->constants + offset);
+}
+
 snn_status snn_check_neurons(const snn_plan *plan, const snn_operation *op, const snn_value *spikes) {
     const uint32_t first = op->as.pixels.first_projection, count = op->as.pixels.projections;
-    if (spikes->storage != SNN_BITS || spikes->steps != plan->time_steps || spikes->channels != op->channels)
-        return SNN_OPERATION;
-    if (op->as.pixels.lif_layer >= plan->layers || op->as.pixels.decay > 1 || op->as.pixels.subtract > 1)
-        return SNN_OPERATION;
-    if (!snn_has(plan, op->as.pixels.threshold, op->channels, 4) ||
-        !snn_has(plan, op->as.pixels.lif_bias, op->channels, 4) || !snn_has(plan, op->as.pixels.leak, op->channels, 1))
+    if (spikes->channels != op->channels || op->as.pixels.neuron_layer >= plan->layers) return SNN_OPERATION;
+    if (first > plan->header->projections || count > plan->header->projections - first) return SNN_OPERATION;
+    if (!snn_has(plan, op->as.pixels.threshold, op->channels, 4)) return SNN_CONSTANT;
+    if (op->as.pixels.neurons == SNN_WINDOW) {
+        /* All that drives them is there at once: a static value, or a sum over time. */
+        if (spikes->storage != SNN_COUNTS || (op->as.pixels.steps != 1 && !op->as.pixels.time_sum)) return SNN_OPERATION;
+        if (!snn_has(plan, op->as.pixels.level, op->channels, 4)) return SNN_CONSTANT;
+        for (uint32_t c = 0; c < op->channels; c++)
+            if (constant32(plan, op->as.pixels.threshold)[c] < 1) return SNN_CONSTANT;
+        return SNN_OK;
+    }
+    if (op->as.pixels.neurons != SNN_LIF || op->as.pixels.decay > 1 || op->as.pixels.subtract > 1) return SNN_OPERATION;
+    if (spikes->storage != SNN_BITS || spikes->steps != plan->time_steps) return SNN_OPERATION;
+    if (!snn_has(plan, op->as.pixels.lif_bias, op->channels, 4) || !snn_has(plan, op->as.pixels.leak, op->channels, 1))
         return SNN_CONSTANT;
     for (uint32_t c = 0; c < op->channels; c++)
         if (plan->constants[op->as.pixels.leak + c] > 15) return SNN_CONSTANT;
-    if (first > plan->header->projections || count > plan->header->projections - first) return SNN_OPERATION;
     return SNN_OK;
 }
 
 snn_neurons snn_neurons_of(const snn_plan *plan, const snn_operation *op) {
-    const uint8_t *constants = plan->constants;
+    const int window = op->as.pixels.neurons == SNN_WINDOW;
     return (snn_neurons){
-        .threshold = (const int32_t *)(const void *)(constants + op->as.pixels.threshold),
-        .bias = (const int32_t *)(const void *)(constants + op->as.pixels.lif_bias),
-        .leak = constants + op->as.pixels.leak,
+        .threshold = constant32(plan, op->as.pixels.threshold),
+        .bias = window ? NULL : constant32(plan, op->as.pixels.lif_bias),
+        .leak = window ? NULL : plan->constants + op->as.pixels.leak,
+        .level = window ? constant32(plan, op->as.pixels.level) : NULL,
     };
 }
 
@@ -86,8 +98,30 @@ static inline uint32_t bits_set(uint32_t x) {
     return x * 0x01010101u >> 24;
 }
 
+/* Window neurons at one position: k = clip(1 + floor((I - level) / threshold), 0, T) spikes each, level being
+ * threshold - bias. */
+static uint32_t fire_window(const snn_operation *op, const snn_neurons *n, const int32_t *current, uint32_t steps,
+                            uint32_t *words, uint32_t pitch) {
+    const uint32_t digits = snn_digits(steps);
+    uint32_t spikes = 0;
+    for (uint32_t c = 0; c < op->channels; c += 32, words++) {
+        const uint32_t end = op->channels - c < 32 ? op->channels - c : 32;
+        uint32_t bits[SNN_MOST_DIGITS] = {0};
+        for (uint32_t i = 0; i < end; i++) {
+            if (current[c + i] < n->level[c + i]) continue;
+            const uint32_t more = ((uint32_t)current[c + i] - (uint32_t)n->level[c + i]) / (uint32_t)n->threshold[c + i];
+            const uint32_t count = more < steps ? 1 + more : steps;
+            for (uint32_t digit = 0; digit < digits; digit++) bits[digit] |= (count >> digit & 1u) << i;
+            spikes += count;
+        }
+        for (uint32_t digit = 0; digit < digits; digit++) words[digit * pitch] = bits[digit];
+    }
+    return spikes;
+}
+
 uint32_t snn_fire(const snn_operation *op, const snn_neurons *n, const int32_t *current, uint32_t stride,
                   uint32_t steps, uint32_t *words, uint32_t pitch) {
+    if (op->as.pixels.neurons == SNN_WINDOW) return fire_window(op, n, current, steps, words, pitch);
     static void (*const kinds[])(const population *) = {shift_to_zero, shift_subtract, decay_to_zero, decay_subtract};
     void (*const run)(const population *) = kinds[2 * op->as.pixels.decay + op->as.pixels.subtract];
     population some = {.stride = stride, .pitch = pitch, .steps = steps, .words = words};

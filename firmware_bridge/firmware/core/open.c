@@ -44,8 +44,9 @@ static snn_status check_value(const snn_plan *plan, const snn_value *v) {
     const snn_header *h = plan->header;
     if (v->layer >= h->layers || !snn_within(v->channels, 1, SNN_MAX_CHANNELS)) return SNN_VALUE;
     if (!snn_within(v->scale, 1, SNN_MAX_SCALE) || h->stride % v->scale) return SNN_VALUE;
-    if (v->steps != 1 && v->steps != h->time_steps) return SNN_VALUE;
-    if (v->storage != SNN_BITS && v->storage != SNN_INT16 && v->storage != SNN_INT32) return SNN_VALUE;
+    if (v->storage < SNN_BITS || v->storage > SNN_INT32) return SNN_VALUE;
+    if (v->storage == SNN_COUNTS ? v->steps != snn_digits(h->time_steps) : v->steps != 1 && v->steps != h->time_steps)
+        return SNN_VALUE;
     const uint64_t side = h->stride / v->scale;
     const uint64_t unit = (side * side * v->steps * snn_position_bytes(v) + 3) / 4 * 4;
     if (v->offset % 4 || unit > h->unit || v->offset > h->unit - unit) return SNN_VALUE;

@@ -8,7 +8,7 @@
 static snn_status check_image(const snn_plan *plan, const snn_operation *op) {
     const snn_value *out = snn_value_at(plan, op->output);
     const uint32_t factor = op->as.image.factor;
-    if (!out || out->storage == SNN_BITS || out->steps != 1 || !snn_within(factor, 1, 8) || out->scale != factor ||
+    if (!out || snn_is_spikes(out) || out->steps != 1 || !snn_within(factor, 1, 8) || out->scale != factor ||
         out->channels != 3 * factor * factor)
         return SNN_OPERATION;
     return SNN_OK;
@@ -48,7 +48,7 @@ const snn_operation_kind snn_image = {.check = check_image, .run = run_image};
 static snn_status check_readout(const snn_plan *plan, const snn_operation *op) {
     if (op->channels != 3 || op->as.readout.shift > 30 || op->output != SNN_NONE || op->spikes != SNN_NONE)
         return SNN_OPERATION;
-    return snn_check_terms(plan, op, 1, 3, 1, 0);
+    return snn_check_terms(plan, op, 1, 3, 1, NULL);
 }
 
 static uint64_t readout_scratch(const snn_plan *plan, const snn_operation *op, uint32_t columns) {

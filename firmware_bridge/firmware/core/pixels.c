@@ -42,12 +42,12 @@ static snn_status check_pixels(const snn_plan *plan, const snn_operation *op) {
     if (spikes && spikes->scale != scale) return SNN_OPERATION;
     if ((steps != 1 && steps != plan->time_steps) || op->as.pixels.time_sum > 1 || op->as.pixels.rounds > 1)
         return SNN_OPERATION;
-    if (out && (out->storage == SNN_BITS || out->channels != op->channels ||
+    if (out && (snn_is_spikes(out) || out->channels != op->channels ||
                 out->steps != (op->as.pixels.time_sum ? 1 : steps)))
         return SNN_OPERATION;
     if (op->as.pixels.shift > 30 || op->as.pixels.lo > op->as.pixels.hi || op->as.pixels.head_shift > 30)
         return SNN_OPERATION;
-    snn_status status = snn_check_terms(plan, op, scale, op->channels, steps, 0);
+    snn_status status = snn_check_terms(plan, op, scale, op->channels, steps, NULL);
     if (!status && op->as.pixels.head) status = snn_check_head(plan, op, scale);
     if (!status && spikes) status = snn_check_neurons(plan, op, spikes);
     return status;
@@ -101,7 +101,7 @@ static void count_row(pixels_state *p, uint32_t y) {
     const uint32_t projections = p->op->as.pixels.projections;
     if (y >= p->first_row && y < p->end_row) {
         const snn_tile *tile = p->run->tile;
-        p->run->job->counts[p->op->as.pixels.lif_layer].spikes += p->row_spikes;
+        p->run->job->counts[p->op->as.pixels.neuron_layer].spikes += p->row_spikes;
         for (uint32_t i = 0; i < projections; i++) {
             const snn_projection *projection = &p->run->plan->projections[p->op->as.pixels.first_projection + i];
             const uint32_t scale = p->spikes->scale;

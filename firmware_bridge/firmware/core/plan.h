@@ -11,15 +11,16 @@
 _Static_assert((-3 >> 1) == -2, "right shifts of negative numbers must floor");
 
 #define SNN_MAGIC 0x504E4E53u /* "SNNP" */
-#define SNN_VERSION_NUMBER 1u
+#define SNN_VERSION_NUMBER 2u
 #define SNN_SEMANTICS 1u
 #define SNN_NONE 0xFFFFFFFFu
 
-enum { SNN_MAX_STEPS = 64, SNN_MAX_CHANNELS = 4096, SNN_MAX_SCALE = 256, SNN_MAX_ALIGN = 4096, SNN_MAX_LAYERS = 1024 };
-enum { SNN_BITS = 1, SNN_INT16 = 2, SNN_INT32 = 4 };                           /* storage */
+enum { SNN_MAX_STEPS = 64, SNN_MOST_DIGITS = 7, SNN_MAX_CHANNELS = 4096, SNN_MAX_SCALE = 256, SNN_MAX_ALIGN = 4096, SNN_MAX_LAYERS = 1024 };
+enum { SNN_BITS = 1, SNN_INT16 = 2, SNN_COUNTS = 3, SNN_INT32 = 4 };           /* storage */
 enum { SNN_IMAGE = 1, SNN_PIXELS, SNN_SPIKES, SNN_ATTEND, SNN_READOUT };       /* kinds of operations */
 enum { SNN_NEAREST = 0, SNN_DEPTH_TO_SPACE, SNN_SPACE_TO_DEPTH };              /* modes of terms */
 enum { SNN_NO_HEAD = 0, SNN_CONV, SNN_DENSE_CONV };                            /* heads */
+enum { SNN_LIF = 1, SNN_WINDOW };                                             /* neurons */
 enum { SNN_OVER_TIME = 0, SNN_OVER_CHANNEL, SNN_OVER_SPACE };                  /* attention */
 
 typedef struct snn_header {
@@ -52,7 +53,8 @@ typedef struct snn_operation {
             uint32_t head, head_layer, kernel, stride, padding, groups, head_shift, wide, weight, bias;
             uint32_t steps, time_sum, rounds, shift;
             int32_t lo, hi;
-            uint32_t lif_layer, decay, subtract, threshold, lif_bias, leak, first_projection, projections;
+            uint32_t neurons, neuron_layer, decay, subtract, threshold, lif_bias, leak, level;
+            uint32_t first_projection, projections;
         } pixels;
         struct {
             uint32_t over, window, hidden, pool_shift, hidden_shift, gate_offset, gate_shift, gate_q;
@@ -61,19 +63,31 @@ typedef struct snn_operation {
         struct {
             uint32_t shift;
         } readout;
-        uint32_t words[24];
+        uint32_t words[26];
     } as;
 } snn_operation;
 
 _Static_assert(sizeof(snn_header) == 128 && sizeof(snn_value) == 32 && sizeof(snn_term) == 20, "records are packed");
-_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 132, "records are packed");
+_Static_assert(sizeof(snn_projection) == 28 && sizeof(snn_operation) == 140, "records are packed");
 
-/* 32-bit words that hold the spikes of one position at one step. */
+/* Whether a value is spikes, in planes of bits: of the steps, or the binary digits of how many a window has. */
+static inline int snn_is_spikes(const snn_value *value) {
+    return value->storage == SNN_BITS || value->storage == SNN_COUNTS;
+}
+
+/* Binary digits of a count of 0 to `time_steps`, a power of two. */
+static inline uint32_t snn_digits(uint32_t time_steps) {
+    uint32_t digits = 1;
+    while (time_steps >> digits) digits++;
+    return digits;
+}
+
+/* 32-bit words that hold the spikes of one position in one plane. */
 static inline uint32_t snn_bit_words(uint32_t channels) { return (channels + 31u) / 32u; }
 
-/* Bytes of one position at one step. */
+/* Bytes of one position at one step, or in one plane. */
 static inline uint32_t snn_position_bytes(const snn_value *value) {
-    return value->storage == SNN_BITS ? 4u * snn_bit_words(value->channels) : value->storage * value->channels;
+    return snn_is_spikes(value) ? 4u * snn_bit_words(value->channels) : value->storage * value->channels;
 }
 
 /* Weights that one spike adds: output channels of its group, in whole words where there is one group only. */

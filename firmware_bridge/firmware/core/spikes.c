@@ -6,9 +6,8 @@
 
 static snn_status check_spikes(const snn_plan *plan, const snn_operation *op) {
     const snn_value *spikes = snn_value_at(plan, op->spikes);
-    if (!spikes || spikes->storage != SNN_BITS || spikes->steps != plan->time_steps || op->output != SNN_NONE)
-        return SNN_OPERATION;
-    return snn_check_terms(plan, op, spikes->scale, spikes->channels, spikes->steps, 1);
+    if (!spikes || !snn_is_spikes(spikes) || op->output != SNN_NONE) return SNN_OPERATION;
+    return snn_check_terms(plan, op, spikes->scale, spikes->channels, spikes->steps, spikes);
 }
 
 /* Spikes enlarged, or side by side. */

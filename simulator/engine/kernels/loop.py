@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulator.engine.kernels.dense import dense_conv, winograd
 from simulator.engine.kernels.neurons import count_spikes, lif, window
-from simulator.engine.kernels.numbers import add, dense_conv, requantise, store_row, time_sum
+from simulator.engine.kernels.numbers import add, requantise, store_row, time_sum
 from simulator.engine.kernels.picture import pixels, readout
 from simulator.engine.kernels.places import inline
 from simulator.engine.kernels.points import point_conv
@@ -16,6 +17,7 @@ from simulator.engine.records import (
     COUNT,
     COUNTERS,
     DENSE_CONV,
+    FIELDS,
     LIF,
     OPERATION,
     PIXELS,
@@ -26,8 +28,9 @@ from simulator.engine.records import (
     TASK,
     TIME_SUM,
     WINDOW,
+    WINOGRAD,
 )
-from simulator.engine.vectors import add_atomic, claim, load_atomic, wait_a_moment, yield_processor
+from simulator.engine.vectors import add_atomic, claim, load_atomic, record_at, wait_a_moment, yield_processor
 
 SHARES = 2  # per thread, that a task is cut into
 MOST_SHARES = 63  # bits of a word
@@ -40,17 +43,21 @@ def _run(records: Any, task: Any, first: int, end: int) -> None:
     is even, and so is the end unless it is the row's: 32 lanes are written at once.
 
     `height` rows (1, or 2 with `first` even) go through the records together: a convolution of spikes computes both at
-    once if its blocks are two rows high; the others take them one by one.
+    once if its blocks are two rows high, and one by Winograd's filtering always; the others take them one by one.
     """
+    first_record = records.ctypes.data
     height, right, block = task[TASK.height], task[TASK.end_column], task[TASK.block]
     for top in range(first, end, height):
         for x in range(task[TASK.first_column], right, block):
             n = min(block, right - x)
             for i in range(task[TASK.first_record], task[TASK.end_record]):
-                op = records[i]
+                op = record_at(first_record + 8 * FIELDS * i)
                 operation = op[OPERATION]
                 if operation == CONV.operation and op[CONV.rows] == 2:
                     conv(op, top, x, n)
+                    continue
+                if operation == WINOGRAD.operation:
+                    winograd(op, top, x, n)
                     continue
                 for y in range(top, min(top + height, end)):
                     if operation == CONV.operation:

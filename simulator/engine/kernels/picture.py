@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.engine.kernels.places import force_inline, inline, place
-from simulator.engine.records import PICTURE, PIXELS, READOUT, RESTORED
+from simulator.engine.kernels.places import force_inline, inline, place, take
+from simulator.engine.records import MOST_CHANGE, PICTURE, PIXELS, READOUT, RESTORED
 from simulator.engine.vectors import (
     I16X16,
-    I32X16,
+    I16X32,
+    I32X32,
     bytes_of_rows,
     clamp,
     depth_to_pixels,
@@ -17,13 +18,13 @@ from simulator.engine.vectors import (
     load_i16,
     load_i32,
     load_u8,
+    narrow,
     pixels_to_depth,
     splat,
     store,
     store_8,
     store_16,
     store_rows_of_bytes,
-    widen,
 )
 
 
@@ -44,6 +45,19 @@ def _packed(op: Any, picture: int) -> Any:
     return op[picture + PICTURE.column] == 3 and op[picture + PICTURE.channel] == 1 and one_byte
 
 
+@force_inline
+def _pairs(op: Any, picture: int, y: int, x: int, n: int) -> Any:
+    """How many of n positions of 2x2 pixels from column x on can be read two at a time, 16 bytes of each row.
+
+    Of these, 12 count: another two pixels must lie on the right, or a row below.
+    """
+    last_row, last_column = op[picture + PICTURE.last_row], op[picture + PICTURE.last_column]
+    inside = (last_column + 1) // 2 - x
+    if op[picture + PICTURE.row] < 0 or 2 * y + 1 >= last_row:
+        inside -= 1
+    return max(min(inside, n), 0) // 2 * 2
+
+
 @inline
 def pixels(op: Any, y: int, x: int, n: int) -> None:
     """Space-to-depth of the picture, channels last, lanes beyond 3 factor^2 zero."""
@@ -54,11 +68,10 @@ def pixels(op: Any, y: int, x: int, n: int) -> None:
         first, row, last = op[picture + PICTURE.address], op[picture + PICTURE.row], op[picture + PICTURE.last_row]
         upper = first + min(2 * y, last) * row + 6 * x
         lower = first + min(2 * y + 1, last) * row + 6 * x
-        middle = splat(I16X16, op[picture + PICTURE.middle])
-        # Eight bytes are loaded of which six count: another pixel must lie on the right.
-        while done < n and 2 * (x + done) + 2 <= op[picture + PICTURE.last_column]:
-            store(out + 32 * done, pixels_to_depth(bytes_of_rows(upper + 6 * done, lower + 6 * done) - middle))
-            done += 1
+        middle = splat(I16X32, op[picture + PICTURE.middle])
+        done = _pairs(op, picture, y, x, n)
+        for i in range(0, done, 2):
+            store(out + 32 * i, pixels_to_depth(bytes_of_rows(upper + 6 * i, lower + 6 * i) - middle))
     zero = splat(I16X16, 0)
     for i in range(2 * done * lanes, 2 * n * lanes, 32):
         store(out + i, zero)
@@ -68,6 +81,13 @@ def pixels(op: Any, y: int, x: int, n: int) -> None:
                 for dx in range(factor):
                     level = _level(op, picture, c, y * factor + dy, (x + i) * factor + dx)
                     store_16(out + 2 * (i * lanes + (c * factor + dy) * factor + dx), level)
+
+
+@force_inline
+def _put_pair(upper: int, lower: int, to_upper: int, to_lower: int, change: Any) -> None:
+    """Two positions of 2x2 pixels, of which each row is 12 bytes."""
+    grey = bytes_of_rows(upper, lower) + depth_to_pixels(change)
+    store_rows_of_bytes(to_upper, to_lower, clamp(grey, splat(I16X32, 0), splat(I16X32, 255)))
 
 
 @inline
@@ -82,24 +102,26 @@ def readout(op: Any, y: int, x: int, n: int) -> None:
     first_column, end_column = op[restored + RESTORED.first_column], op[restored + RESTORED.end_column]
     rounding = (1 << shift) >> 1
     size = 4 if wide else 2
-    begin = end = 0  # pixels of the input that are done together
+    begin = end = 0  # positions of the input that are done two at a time
     if factor == 2 and lanes == 16 and _packed(op, picture) and to_column == 3 and to_channel == 1:
         if first_row <= 2 * y and 2 * y + 1 < end_row:
-            # Eight bytes are stored of which six count: the next pixel of this block, which comes after, overwrites
-            # the others; what lies beyond the block may have to stay as it is.
             begin = min(max((first_column + 1) // 2 - x, 0), n)
-            end = max(min((end_column - 1) // 2 - x, n - 1), begin)
+            end = begin + _pairs(op, picture, y, x + begin, min(end_column // 2 - x, n) - begin)
         upper = op[picture + PICTURE.address] + 2 * y * op[picture + PICTURE.row] + 6 * x
         lower = upper + op[picture + PICTURE.row]
         to_upper = to + 2 * y * to_row + 6 * x
         to_lower = to_upper + to_row
-        low, high = splat(I32X16, 0), splat(I32X16, 255)
-        half, shifts = splat(I32X16, rounding), splat(I32X16, shift)
-        for i in range(begin, end):
-            value = load(I32X16, source + 64 * i) if wide else widen(load(I16X16, source + 32 * i))
-            change = depth_to_pixels((value + half) >> shifts)
-            grey = widen(bytes_of_rows(upper + 6 * i, lower + 6 * i)) + change
-            store_rows_of_bytes(to_upper + 6 * i, to_lower + 6 * i, clamp(grey, low, high))
+        if shift == 0 and wide == 0:
+            least, most = splat(I16X32, -MOST_CHANGE), splat(I16X32, MOST_CHANGE)
+            for i in range(begin, end, 2):
+                change = clamp(load(I16X32, source + 32 * i), least, most)
+                _put_pair(upper + 6 * i, lower + 6 * i, to_upper + 6 * i, to_lower + 6 * i, change)
+        else:
+            low, high = splat(I32X32, -MOST_CHANGE), splat(I32X32, MOST_CHANGE)
+            half, shifts = splat(I32X32, rounding), splat(I32X32, shift)
+            for i in range(begin, end, 2):
+                value = clamp((take(source + size * 16 * i, 0, wide) + half) >> shifts, low, high)
+                _put_pair(upper + 6 * i, lower + 6 * i, to_upper + 6 * i, to_lower + 6 * i, narrow(value))
     for i in range(n):
         if begin <= i < end:
             continue

@@ -63,14 +63,14 @@ def exact_network(leak: str, shift: int, reset: str):
 def run(graph, tensors, framework, pixels):
     """(restored uint8 [3, H, W], spikes of each layer [T, C, h, w]) of uint8 [3, H, W]."""
     net = frameworks.FrameworkNet(graph, tensors, framework)
-    spikes, plain = {}, net._lif
+    spikes, plain = {}, net.fire
 
     def watched(node, current):
         fired, count = plain(node, current)
         spikes[node.name] = fired.numpy().copy()
         return fired, count
 
-    net._lif = watched
+    net.fire = watched
     with torch.inference_mode():
         restored = net.restore(torch.from_numpy((pixels.astype(np.float32) - 128) / 128)[None])
     return restored[0].numpy(), spikes

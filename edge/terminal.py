@@ -1,0 +1,100 @@
+"""What the command prints: every line fit to be shown, whatever names are in it and whatever the streams are like."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+_SCHEME = r"\b(?!serial:)([a-z][a-z0-9+.-]+):/+"  # a serial port's address is the name of a device
+_URL = _SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)"
+_URL_AT_END = _SCHEME + r"(.*)"  # patterns are compiled when there is an address, which is seldom: starting is quick
+_hidden: dict[str, str] = {}  # what stands in arguments, and what is shown for it
+
+
+def open_streams() -> None:
+    """Gives the process the standard streams that it was started without, as with `2>&-`; what goes there is lost.
+
+    Otherwise the next file to be opened would get the number of standard error, and with it whatever libraries print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every letter of a name
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is an address and no name of a file."""
+    return ":/" in text and re.match(_SCHEME, text, re.IGNORECASE) is not None
+
+
+def say(sentence: str) -> None:
+    """One line on standard error; where that cannot be written to, as on a full disk, the line is lost."""
+    try:
+        print(f"edge-restore: {printable(sentence)}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        silence(sys.stderr, 2)
+
+
+def print_out(lines: list[str]) -> None:
+    """Lines on standard output. Raises OSError where they cannot be written; a reader that has gone is no error."""
+    try:
+        print("\n".join(map(printable, lines)), flush=True)
+    except BrokenPipeError:
+        silence(sys.stdout, 1)
+    except OSError:
+        silence(sys.stdout, 1)
+        raise
+
+
+def printable(text: str) -> str:
+    """`text` on one line: no character that moves the cursor or has no code, and of URLs no more than the host."""
+    for secret in sorted(_hidden, key=len, reverse=True):  # one may begin with another
+        text = text.replace(secret, _hidden[secret])
+    text = without_secrets(text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def hide_urls(arguments: Iterable[str]) -> None:
+    """From now on `printable` shows no more than the host of the URLs that these arguments are, or end with.
+
+    Where a URL ends can be seen in an argument, even with a space in its password, but not in a sentence.
+    """
+    _hidden.clear()
+    for argument in arguments:
+        if ":/" in argument and (url := re.search(_URL_AT_END, argument, re.IGNORECASE | re.DOTALL)):
+            whole = url[0]
+            host = without_secrets(f"{url[1]}://{url[2].rpartition('@')[2]}")
+            _hidden[whole] = _hidden[str(Path(whole))] = host
+            if "@" in url[2]:
+                _hidden[url[2]] = "..."
+
+
+def without_secrets(text: str) -> str:
+    """`text`, in which each URL ends behind its host: users, passwords and tokens stand before and after that."""
+    if ":/" not in text:
+        return text
+    return re.sub(_URL, _host, text, flags=re.IGNORECASE)
+
+
+def _host(url: re.Match[str]) -> str:
+    return f"{url[1]}://{url[2]}{'/...' if url[3].strip('/') else ''}"
+
+
+def silence(stream: TextIO, number: int) -> None:
+    """Sends what is still in `stream`, of file descriptor `number`, nowhere, so that the interpreter can end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        stream.flush()
+    except (OSError, ValueError):
+        pass

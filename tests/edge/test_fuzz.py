@@ -1,0 +1,9 @@
+"""A short run of `python -m tests.edge.fuzz`; the long one is run by hand."""
+
+from __future__ import annotations
+
+from tests.edge import fuzz
+
+
+def test_mutated_files_of_every_format_leave_sentences_and_whole_outputs(tmp_path, bundle):
+    assert fuzz.run(0, 150, tmp_path, bundle) == []
