@@ -190,92 +190,90 @@ def _run_fields(op: Any, vectors: int) -> Any:
     return op[CONV.events], op[CONV.block], 8 * reach, back, 8 * op[CONV.columns] * stride
 
 
-def _slides(kind: Any) -> tuple[Any, ...]:
-    """Functions that sum a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of `kind` per output pixel (or
-    two of them, one below the other).
-
-    A spike in column c adds to the output columns c - 1, c and c + 1, all within three columns of sums that stay in
-    registers: a row of the table has its weights for the three, leftmost first. After each input column one column of
-    sums is complete, and another begins. So an event is read once, not three times.
-
-    A column's events come in groups of four, the last of which, and only that, ends in the table's row of zeros
-    (`list_events`). The sums move on by a mask, not by a branch, for the number of a column's groups would be
-    mispredicted about every other time. What is stored before the last group is overwritten by the next; the first two
-    columns end left of `out`, in the margin of scratch memory.
-    """
-
-    @force_inline
-    def put(out: int, first: int, second: int, sums: Any) -> None:
-        store(out + first, lower_half(sums))
-        store(out + second, upper_half(sums))
-
-    @force_inline
-    def take(out: int, first: int, second: int) -> Any:
-        return joined(load(I16X16, out + first), load(I16X16, out + second))
-
-    @inline
-    def one(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
-        first, second = load_i64(pieces), load_i64(pieces + 8)
-        initial, zero = load(kind, bias), splat(kind, 0)
-        out -= 2 * step
-        a, b, c = initial, initial, initial + take(out + 2 * step, first, second) if keep else initial
-        d, e, f = zero, zero, zero  # two sums of each: a chain of additions is what would take longest
-        while event < end:
-            four = load_i64(event)
-            event += 8
-            row = table + _offset(four, 0)
-            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-            row = table + _offset(four, 16)
-            d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
-            row = table + _offset(four, 32)
-            a, b, c = a + load(kind, row), b + load(kind, row + 64), c + load(kind, row + 128)
-            row = table + _offset(four, 48)
-            d, e, f = d + load(kind, row), e + load(kind, row + 64), f + load(kind, row + 128)
-            put(out, first, second, a + d)
-            last = -((four >> 48 & 0xFFFF) == zero_row)
-            fresh = initial + take(out + 3 * step, first, second) if keep else initial
-            a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
-            d, e, f = select(last, e, d), select(last, f, e), select(last, zero, f)
-            out += step & last
-
-    @inline
-    def two(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
-        event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
-        initial, initial2 = load(kind, bias), load(kind, bias + 64)
-        out += load_i64(pieces) - 2 * step
-        ahead = out + 2 * step
-        a, b, c = initial, initial, initial + load(kind, ahead) if keep else initial
-        d, e, f = initial2, initial2, initial2 + load(kind, ahead + 64) if keep else initial2
-        while event < end:
-            four = load_i64(event)
-            event += 8
-            row = table + _offset(four, 0)
-            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
-            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
-            row = table + _offset(four, 16)
-            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
-            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
-            row = table + _offset(four, 32)
-            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
-            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
-            row = table + _offset(four, 48)
-            a, b, c = a + load(kind, row), b + load(kind, row + 128), c + load(kind, row + 256)
-            d, e, f = d + load(kind, row + 64), e + load(kind, row + 192), f + load(kind, row + 320)
-            store(out, a)
-            store(out + 64, d)
-            last = -((four >> 48 & 0xFFFF) == zero_row)
-            ahead = out + 3 * step
-            fresh = initial + load(kind, ahead) if keep else initial
-            fresh2 = initial2 + load(kind, ahead + 64) if keep else initial2
-            a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
-            d, e, f = select(last, e, d), select(last, f, e), select(last, fresh2, f)
-            out += step & last
-
-    return one, two
+# The sums of a 3x3 kernel of stride 1 column by column, for 1 and 2 vectors of int16 per output pixel (or 1 for two of
+# them, one below the other).
+#
+# A spike in column c adds to the output columns c - 1, c and c + 1, all within three columns of sums that stay in
+# registers: a row of the table has its weights for the three, leftmost first. After each input column one column of
+# sums is complete, and another begins. So an event is read once, not three times.
+#
+# A column's events come in groups of four, the last of which, and only that, ends in the table's row of zeros (see
+# `events_of`). Where the output is int16 the sums move on by a mask, not by a branch, for the number of a column's
+# groups would be mispredicted about every other time. What is stored before the last group is overwritten by the next.
+# Where it is int32, a column's sums are widened once it is complete, or after as many events as surely fit int16. The
+# first two columns end left of `out`, in the margin of scratch memory.
 
 
-_slide_one16, _slide_two16 = _slides(I16X32)
+@force_inline
+def _put_halves(out: int, first: int, second: int, sums: Any) -> None:
+    store(out + first, lower_half(sums))
+    store(out + second, upper_half(sums))
+
+
+@force_inline
+def _take_halves(out: int, first: int, second: int) -> Any:
+    return joined(load(I16X16, out + first), load(I16X16, out + second))
+
+
+@inline
+def _slide_one16(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
+    first, second = load_i64(pieces), load_i64(pieces + 8)
+    initial, zero = load(I16X32, bias), splat(I16X32, 0)
+    out -= 2 * step
+    a, b, c = initial, initial, initial + _take_halves(out + 2 * step, first, second) if keep else initial
+    d, e, f = zero, zero, zero  # two sums of each: a chain of additions is what would take longest
+    while event < end:
+        four = load_i64(event)
+        event += 8
+        row = table + _offset(four, 0)
+        a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
+        row = table + _offset(four, 16)
+        d, e, f = d + load(I16X32, row), e + load(I16X32, row + 64), f + load(I16X32, row + 128)
+        row = table + _offset(four, 32)
+        a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
+        row = table + _offset(four, 48)
+        d, e, f = d + load(I16X32, row), e + load(I16X32, row + 64), f + load(I16X32, row + 128)
+        _put_halves(out, first, second, a + d)
+        last = -((four >> 48 & 0xFFFF) == zero_row)
+        fresh = initial + _take_halves(out + 3 * step, first, second) if keep else initial
+        a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
+        d, e, f = select(last, e, d), select(last, f, e), select(last, zero, f)
+        out += step & last
+
+
+@inline
+def _slide_two16(op: Any, out: int, end: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+    event, step, keep = op[CONV.events], op[CONV.block], op[CONV.adds]
+    initial, initial2 = load(I16X32, bias), load(I16X32, bias + 64)
+    out += load_i64(pieces) - 2 * step
+    ahead = out + 2 * step
+    a, b, c = initial, initial, initial + load(I16X32, ahead) if keep else initial
+    d, e, f = initial2, initial2, initial2 + load(I16X32, ahead + 64) if keep else initial2
+    while event < end:
+        four = load_i64(event)
+        event += 8
+        row = table + _offset(four, 0)
+        a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+        d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+        row = table + _offset(four, 16)
+        a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+        d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+        row = table + _offset(four, 32)
+        a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+        d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+        row = table + _offset(four, 48)
+        a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
+        d, e, f = d + load(I16X32, row + 64), e + load(I16X32, row + 192), f + load(I16X32, row + 320)
+        store(out, a)
+        store(out + 64, d)
+        last = -((four >> 48 & 0xFFFF) == zero_row)
+        ahead = out + 3 * step
+        fresh = initial + load(I16X32, ahead) if keep else initial
+        fresh2 = initial2 + load(I16X32, ahead + 64) if keep else initial2
+        a, b, c = select(last, b, a), select(last, c, b), select(last, fresh, c)
+        d, e, f = select(last, e, d), select(last, f, e), select(last, fresh2, f)
+        out += step & last
 
 
 @force_inline
@@ -286,12 +284,12 @@ def _fresh(initial: Any, address: int, keep: int) -> Any:
 
 @force_inline
 def _widened(sums: Any, low: Any, high: Any) -> Any:
-    """Two vectors of int32 with one of int16 added to them."""
+    """Two vectors of int32, with one of int16 added to them."""
     return low + widen(lower_half(sums)), high + widen(upper_half(sums))
 
 
 @inline
-def _slide_one32(op: Any, out: int, columns: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+def _slide_one32(op: Any, out: int, columns: int, table: int, bias: int, pieces: int) -> None:
     event, step, keep, starts = op[CONV.events], op[CONV.block], op[CONV.adds], op[CONV.starts]
     events, most = event, 2 * op[CONV.most]
     first, second = load_i64(pieces), load_i64(pieces + 8)
@@ -326,7 +324,7 @@ def _slide_one32(op: Any, out: int, columns: int, table: int, zero_row: int, bia
 
 
 @inline
-def _slide_two32(op: Any, out: int, columns: int, table: int, zero_row: int, bias: int, pieces: int) -> None:
+def _slide_two32(op: Any, out: int, columns: int, table: int, bias: int, pieces: int) -> None:
     event, step, keep, starts = op[CONV.events], op[CONV.block], op[CONV.adds], op[CONV.starts]
     events, most = event, 2 * op[CONV.most]
     bias0, bias1 = load(I32X16, bias), load(I32X16, bias + 64)
@@ -375,54 +373,57 @@ def _slide_two32(op: Any, out: int, columns: int, table: int, zero_row: int, bia
 
 
 @inline
-def _sliding_conv(op: Any, y: int, x: int, n: int) -> None:
+def _slide(op: Any, out: int, end: int, columns: int) -> None:
+    """Sums of `columns` columns, from a list of events that ends at `end`."""
     wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
     candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16
     row = 3 * vectors * 64  # bytes of the table
     zero_row = candidates * row >> 3
-    for t in range(op[CONV.steps]):
-        end = op[CONV.events] + 2 * list_events(op, t, y, x, n)
-        columns = n + 2
-        out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
-        table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
-        for _ in range(op[CONV.chunks]):
-            if wide:
-                if vectors == 1:
-                    _slide_one32(op, out, columns, table, zero_row, bias, pieces)
-                else:
-                    _slide_two32(op, out, columns, table, zero_row, bias, pieces)
-            elif vectors == 1:
-                _slide_one16(op, out, end, table, zero_row, bias, pieces)
+    table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
+    for _ in range(op[CONV.chunks]):
+        if wide:
+            if vectors == 1:
+                _slide_one32(op, out, columns, table, bias, pieces)
             else:
-                _slide_two16(op, out, end, table, zero_row, bias, pieces)
-            table += (candidates + 1) * row
-            bias += vectors * (128 if wide else 64)
-            pieces += vectors * 16
+                _slide_two32(op, out, columns, table, bias, pieces)
+        elif vectors == 1:
+            _slide_one16(op, out, end, table, zero_row, bias, pieces)
+        else:
+            _slide_two16(op, out, end, table, zero_row, bias, pieces)
+        table += (candidates + 1) * row
+        bias += vectors * (128 if wide else 64)
+        pieces += vectors * 16
+
+
+@inline
+def _run(op: Any, out: int, blocks: int) -> None:
+    """Sums of `blocks` blocks, from the list of events."""
+    vectors, kernel, stride, starts = op[CONV.vectors], op[CONV.kernel], op[CONV.stride], op[CONV.starts]
+    cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
+    rows = cells * op[CONV.words] * 16 + 1
+    table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
+    for _ in range(op[CONV.chunks]):
+        zero_row = table + (rows - 1) * vectors * 64
+        if vectors == 1:
+            _run_one(op, out, starts, blocks, table, zero_row, bias, pieces)
+        elif vectors == 2:
+            _run_two(op, out, starts, blocks, table, zero_row, bias, pieces)
+        elif vectors == 3:
+            _run_three(op, out, starts, blocks, table, bias, pieces)
+        else:
+            _run_four(op, out, starts, blocks, table, bias, pieces)
+        table += rows * vectors * 64
+        bias += vectors * (128 if op[CONV.wide] else 64)
+        pieces += vectors * 16
 
 
 @inline
 def conv(op: Any, y: int, x: int, n: int) -> None:
-    if op[CONV.slides]:
-        _sliding_conv(op, y, x, n)
-        return
     blocks = (n + op[CONV.columns] - 1) // op[CONV.columns]
-    vectors, kernel, stride, starts = op[CONV.vectors], op[CONV.kernel], op[CONV.stride], op[CONV.starts]
-    cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
-    rows = cells * op[CONV.words] * 16 + 1
     for t in range(op[CONV.steps]):
-        list_events(op, t, y, x, blocks)
+        end = op[CONV.events] + 2 * list_events(op, t, y, x, blocks)
         out = place(op, CONV.out, y, 0) + t * op[CONV.out + PLACE.step]
-        table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
-        for _ in range(op[CONV.chunks]):
-            zero_row = table + (rows - 1) * vectors * 64
-            if vectors == 1:
-                _run_one(op, out, starts, blocks, table, zero_row, bias, pieces)
-            elif vectors == 2:
-                _run_two(op, out, starts, blocks, table, zero_row, bias, pieces)
-            elif vectors == 3:
-                _run_three(op, out, starts, blocks, table, bias, pieces)
-            else:
-                _run_four(op, out, starts, blocks, table, bias, pieces)
-            table += rows * vectors * 64
-            bias += vectors * (128 if op[CONV.wide] else 64)
-            pieces += vectors * 16
+        if op[CONV.slides]:
+            _slide(op, out, end, n + 2)
+        else:
+            _run(op, out, blocks)
