@@ -5,8 +5,8 @@ one compact list of events, ordered by column, so that the events of an output p
 stay in vector registers while the run's weight rows are added. (Under a 1x1 kernel there are too few for a list: the
 sums of each four channels come from a table.) Where neurons integrate before they fire, the spikes of all T steps
 enter the same list, and all that follows happens once. Real-valued convolutions multiply pairs of int16, most 3x3 ones
-by Winograd's filtering, which is exact on integers. Neurons, residual sums and roundings happen on the same row while it
-is in the cache.
+by Winograd's filtering, which is exact on integers. Neurons, residual sums and roundings happen on the same row while
+it is in the cache.
 
 The way from a graph to its pixels: `plan.py` says what is fused with what, with the weights' tables (`tables.py`);
 `layout.py` where values of one size of picture lie and in which order rows are computed; `writer.py` writes the records
