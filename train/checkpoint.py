@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = load_checkpoint(file, torch.device("cpu"))
     try:
         numbers = int(content["step"]), float(content["seconds"]), bool(content["finished"])
-        weights = dict(content.get("average") or content["student"])
+        weights = dict(content.get("average", content["student"]))
         checkpoint = Checkpoint(file, Settings(**content["settings"]), *numbers, weights)
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(

@@ -145,8 +145,8 @@ class Trap:
 
 def bad_checkpoints(run: Path, folder: Path) -> dict[str, Path]:
     content = torch.load(run / "checkpoint.pt", weights_only=True)
-    settings, student = content["settings"], content["student"]
-    threshold = next(name for name in student if name.endswith("threshold"))
+    settings, average = content["settings"], content["average"]
+    bias = next(name for name in average if name.endswith("bias"))
     files = {
         "missing": folder / "nowhere.pt",
         "no checkpoint in the folder": folder / "empty",
@@ -165,8 +165,8 @@ def bad_checkpoints(run: Path, folder: Path) -> dict[str, Path]:
         "unknown student": content | {"settings": {**settings, "student": "giant"}},
         "unknown task": content | {"settings": {**settings, "task": "../../denoise"}},
         "other channels": content | {"settings": {**settings, "channels": (16, 16, 16, 16)}},
-        "not finite": content | {"student": {**student, threshold: student[threshold] * float("nan")}},
-        "out of bounds": content | {"student": {**student, threshold: student[threshold] + 1e9}},
+        "not finite": content | {"average": {**average, bias: average[bias] * float("nan")}},
+        "out of bounds": content | {"average": {**average, bias: average[bias] + 1e9}},
     }
     for name, changed in changes.items():
         files[name] = folder / f"{name.replace(' ', '_')}.pt"
