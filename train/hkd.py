@@ -438,7 +438,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--save-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints")
     options = parser.parse_args(arguments)
     task = TASKS[options.task]
-    recipe = RECIPES[options.recipe or ("muon" if options.student == "edge" and not options.ann else "paper")]
+    recipe = RECIPES[options.recipe or ("muon" if options.student == "edge" else "paper")]
     if recipe["optimizer"] == "muon" and not any(word.startswith("neuron=") for word in options.architecture):
         if options.student == "edge":
             options.architecture = (*options.architecture, "neuron=window")
