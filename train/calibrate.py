@@ -4,7 +4,9 @@ Layer-sequential unit variance (Mishkin and Matas, 2016) for networks of window 
 last, with what stands before already scaled:
 
 - a convolution that neurons read: its currents get a standard deviation of 1;
-- one that is added to a stream: BRANCH times the stream's;
+- one that is added to a stream, enlarged or not: BRANCH times the stream's. Where it is more, what a level adds is
+  noise to those that learn faster, and they turn it off: a network trained from 0.5 (and 1 where a level is enlarged)
+  ends with all levels below the first silent;
 - neurons: the threshold becomes THRESHOLD times their input's standard deviation, so that about one in three fires.
 
 Without it most neurons of a deep network are silent at first, and what never fires is never trained.
@@ -19,7 +21,7 @@ from simulator.graph import Node
 from simulator.kinds import kind_of
 from train.student import Student
 
-BRANCH = 0.5
+BRANCH = 0.1
 THRESHOLD = 0.4
 LEAST = 1e-6  # standard deviation that is scaled by
 
@@ -47,9 +49,13 @@ class _Scaler:
         return self.fire(node, current)
 
     def _wanted(self, node: Node) -> float:
-        readers = self.student.graph.consumers(node.name)
+        """The standard deviation that the currents of a convolution shall have."""
+        graph = self.student.graph
+        readers = graph.consumers(node.name)
         if any(kind_of(reader).neurons for reader in readers):
             return 1.0
+        if readers[0].kind == "upsample":
+            readers = graph.consumers(readers[0].name)
         beside = [name for reader in readers for name in reader.inputs if name in self.spread]
         return BRANCH * self.spread[beside[0]] if beside else 1.0
 

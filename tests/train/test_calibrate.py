@@ -25,6 +25,24 @@ def test_every_layer_fires_after_calibration():
     assert all(0.05 < float(rate) < 0.4 for rate in after.values()), after
 
 
+def test_no_level_drowns_what_it_is_added_to():
+    student = Student(graph())
+    calibrate(student, PIXELS)
+    spread: dict[str, float] = {}
+    evaluate = student.evaluate_node
+
+    def watched(node, inputs):
+        y = evaluate(node, inputs)
+        spread[node.name] = float(y.float().std())
+        return y
+
+    student.evaluate_node = watched
+    with torch.no_grad():
+        student(PIXELS)
+    for branch, stream in (("up2.nearest", "encoder1.1.add"), ("encoder1.1.conv2", "encode.round")):
+        assert 0.05 < spread[branch] / spread[stream] < 0.2, branch
+
+
 def test_calibration_leaves_the_student_its_own_methods():
     student = Student(graph())
     calibrate(student, PIXELS)

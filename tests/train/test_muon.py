@@ -3,7 +3,7 @@
 import torch
 
 from train.architectures import build_graph
-from train.muon import ITERATIONS, Muon, orthogonal, weights_of
+from train.muon import ITERATIONS, Matrices, Muon, orthogonal, weights_of
 from train.student import Student
 
 
@@ -22,14 +22,42 @@ def test_each_group_of_a_convolution_is_a_matrix_of_its_own():
     together.grad = grad
     for half, part in zip(halves, (grad[:4], grad[4:]), strict=True):
         half.grad = part
-    Muon([(together, 2)], 0.1).step()
-    Muon([(half, 1) for half in halves], 0.1).step()
+    Muon([Matrices(together, 2, True)], 0.1).step()
+    Muon([Matrices(half, 1, True) for half in halves], 0.1).step()
     torch.testing.assert_close(together, torch.cat(halves))
+
+
+def updates(grads: list[torch.Tensor], centred: bool) -> list[torch.Tensor]:
+    """What each step of rate 1 takes away from a weight [8, 4, 3, 3] that has these gradients."""
+    weight = torch.zeros((8, 4, 3, 3))
+    optimizer, taken = Muon([Matrices(weight, 1, centred)], 1.0), []
+    for grad in grads:
+        before = weight.clone()
+        weight.grad = grad
+        optimizer.step()
+        taken.append(before - weight)
+    return taken
+
+
+def test_a_centred_update_leaves_the_mean_of_a_row_alone():
+    grad = torch.rand((8, 4, 3, 3), generator=torch.Generator().manual_seed(3))
+    (centred,), (plain,) = updates([grad], True), updates([grad], False)
+    assert centred.mean((1, 2, 3)).abs().max() < 1e-6
+    assert plain.mean((1, 2, 3)).abs().min() > 1e-3 and centred.norm() > 0.5 * plain.norm()
+
+
+def test_a_fading_gradient_takes_smaller_steps_and_none_in_the_end():
+    grad = torch.randn((8, 4, 3, 3), generator=torch.Generator().manual_seed(4))
+    steps = [float(update.norm()) for update in updates([grad] * 100 + [0.1 * grad] * 100 + [0 * grad] * 300, False)]
+    assert 0.1 < steps[199] / steps[99] < 0.25  # the usual norm is a mean over all steps so far
+    assert steps[499] < 1e-6 * steps[99]
 
 
 def test_convolutions_go_to_muon_and_everything_else_to_adamw():
     student = Student(build_graph("edge", (8, 8, 8, 8), ("neuron=window",)))
     matrices, others = weights_of(student)
-    assert {weight.ndim for weight, _ in matrices} == {4}
+    assert {each.weight.ndim for each in matrices} == {4}
+    first, last = (student.parameter(student.graph.node(f"{end}.conv"), "weight") for end in ("encode", "readout"))
+    assert {id(each.weight) for each in matrices if not each.centred} == {id(first), id(last)}
     assert {other.ndim for other in others} == {1}
-    assert sum(w.numel() for w, _ in matrices) + sum(o.numel() for o in others) == student.deployed_parameters
+    assert sum(each.weight.numel() for each in matrices) + sum(o.numel() for o in others) == student.deployed_parameters
