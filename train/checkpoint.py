@@ -54,6 +54,7 @@ class Settings:
     other_rate: float = 0.0  # with muon: AdamW's peak rate for all other parameters
     average: float = 0.0  # decay per step of the average of the weights that is validated and exported; 0: none
     calibrate: bool = False  # scale the starting values by a batch's (`train.calibrate`)
+    awake: bool = False  # raise the biases of channels that have fallen silent (`train.awake`)
     colour: float = 0.0  # share of the patches whose colours and exposure are changed
 
 

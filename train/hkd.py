@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 from simulator.kinds import kind_of
 from train.architectures import PAPER_UNIT, STUDENTS
+from train.awake import keep_awake
 from train.calibrate import calibrate
 from train.checkpoint import Settings, build_student, read_checkpoint
 from train.data import DataError, load_images, to_network
@@ -185,6 +186,8 @@ class Run:
         nn.utils.clip_grad_norm_(self.student.parameters(), s.clip_norm)
         for optimizer, _ in self.optimizers:
             optimizer.step()
+        if s.awake:
+            keep_awake(self.student, output.channel_rates, part)
         self.student.clamp()
         if self.average is not None:
             self.average.update_parameters(self.student)
@@ -415,6 +418,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--calibrate", action=argparse.BooleanOptionalAction, default=None,
         help="scale starting values by what two batches make of them",
     )  # fmt: skip
+    add(
+        "--awake", action=argparse.BooleanOptionalAction, default=None,
+        help="raise the biases of channels of window neurons that have fallen silent",
+    )  # fmt: skip
     add("--colour", type=float, default=0.0, metavar="SHARE", help="of the patches that are recoloured first")
     add("--warmup", type=int, default=200, help="steps of linear warm-up")
     add("--weight-decay", type=float, help="of AdamW (paper: 0.05)")
@@ -472,11 +479,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
 RECIPES: dict[str, dict[str, Any]] = {
     "muon": {
         "optimizer": "muon", "rate": 3e-3, "final_rate": 3e-5, "other_rate": 1.5e-3, "weight_decay": 0.0,
-        "clip_norm": 0.2, "average": 0.998, "calibrate": True,
+        "clip_norm": 0.2, "average": 0.998, "calibrate": True, "awake": True,
     },
     "paper": {
         "optimizer": "adamw", "rate": 5e-4, "final_rate": 1e-5, "other_rate": 0.0, "weight_decay": 0.05,
-        "clip_norm": 1.0, "average": 0.0, "calibrate": False,
+        "clip_norm": 1.0, "average": 0.0, "calibrate": False, "awake": False,
     },
 }  # fmt: skip
 # What --threshold, --leak and --surrogate-width are, if not given.

@@ -24,6 +24,7 @@ from train.student import Student
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that pushes singular values towards one
 ITERATIONS = 5
 SHARE = 0.2  # root mean square of an update at rate 1, as that of Adam is (Liu et al., 2025)
+DECAY = 0.1  # of weights, times the rate: keeps currents from growing away from the thresholds
 USUAL = 0.999  # decay of the average of a matrix's gradient norms, per step
 
 
@@ -80,6 +81,7 @@ class Muon(torch.optim.Optimizer):
         usual.lerp_(norm, max(1 / state["steps"], 1 - USUAL))
         share = (norm / usual.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1)
         update = orthogonal(x) * share * (SHARE * max(x.shape[1:]) ** 0.5)
+        weight.mul_(1 - DECAY * settings["lr"])
         weight.sub_(update.reshape(weight.shape), alpha=settings["lr"])
 
 

@@ -82,11 +82,13 @@ class _Requantise(torch.autograd.Function):
 class Output:
     """change: what is added to the picture, real value on the input's scale (1 = 128 grey levels), [B, 3, H, W].
 
-    rates: spike rate (0..1, differentiable) of each lif node. features: the streams asked for, mean over time.
+    rates: spike rate (0..1, differentiable) of each layer of neurons. channel_rates: of each channel, [C], of window
+    neurons. features: the streams asked for, mean over time.
     """
 
     change: Tensor
     rates: dict[str, Tensor]
+    channel_rates: dict[str, Tensor]
     features: dict[int, Tensor]
 
 
@@ -169,14 +171,18 @@ class Student(nn.Module):
         values: dict[str, Tensor] = {"image": pixels.contiguous(memory_format=torch.channels_last)}
         values[self.graph.nodes[0].name] = values["image"]
         rates: dict[str, Tensor] = {}
+        channel_rates: dict[str, Tensor] = {}
         features: dict[int, Tensor] = {}
         for i, node in enumerate(self.graph.nodes[1:], 1):
             inputs = [values[name] for name in node.inputs]
             if node.kind == "readout":
-                return Output(inputs[0].float(), rates, features)
+                return Output(inputs[0].float(), rates, channel_rates, features)
             if kind_of(node).neurons:
                 values[node.name], count = self.fire(node, inputs[0])
-                rates[node.name] = count / (values[node.name].numel() * self._held(node.name))
+                of = values[node.name].numel() * self._held(node.name)
+                rates[node.name] = count.sum() / of
+                if count.ndim:
+                    channel_rates[node.name] = count * (len(count) / of)
             else:
                 values[node.name] = self.evaluate_node(node, inputs)
             if node.name in wanted:
@@ -197,7 +203,7 @@ class Student(nn.Module):
         return self.graph.time_steps if self.analysis.values[name].window else 1
 
     def fire(self, node: Node, current: Tensor) -> tuple[Tensor, Tensor]:
-        """The spikes of a layer of neurons, and their number."""
+        """The spikes of a layer of neurons, and their number, 0-d, or of window neurons for each channel, [C]."""
         source = self.analysis.values[node.inputs[0]]
         if node.kind == "window":
             if not source.static:

@@ -35,7 +35,8 @@ def _kernels(steps: int, bf16: bool) -> tuple[Any, Any]:
     """Forward and backward kernels; T is a constant so that the compiler unrolls over it.
 
     Arrays: current, spikes and their gradients [M, L] (float32, or uint16 holding bfloat16); bias, threshold, gain
-    float32 [L]. Gradients of bias and gain are summed into float32 [L]. Both walk the rows `start` to `stop` of M.
+    float32 [L], as are the gradients of the numbers of spikes. Numbers of spikes, and gradients of bias and gain, are
+    summed into float32 [L]. Both walk the rows `start` to `stop` of M.
     """
     load = from_bf16 if bf16 else same
     store = to_bf16 if bf16 else same
@@ -43,20 +44,16 @@ def _kernels(steps: int, bf16: bool) -> tuple[Any, Any]:
     low, high = np.float32(LOW), np.float32(steps + ABOVE)
 
     @numba.njit(fastmath={"nsz", "contract", "arcp"}, nogil=True)
-    def forward(start: int, stop: int, current: Any, bias: Any, threshold: Any, spikes: Any) -> Any:
-        count: Any = 0.0
+    def forward(start: int, stop: int, current: Any, bias: Any, threshold: Any, spikes: Any, counts: Any) -> None:
         for m in range(start, stop):
-            here = zero
             for i in range(current.shape[1]):
                 v = load(current[m, i]) + bias[i]
                 k, level = zero, zero
                 for _ in range(steps):
                     level = level + threshold[i]
                     k += one if v >= level else zero
-                here += k
+                counts[i] += k
                 spikes[m, i] = store(k)
-            count += here
-        return count
 
     @numba.njit(fastmath={"nsz", "contract", "arcp"}, nogil=True)
     def backward(
@@ -64,7 +61,7 @@ def _kernels(steps: int, bf16: bool) -> tuple[Any, Any]:
         stop: int,
         current: Any,
         grad: Any,
-        grad_count: Any,
+        grad_counts: Any,
         bias: Any,
         gain: Any,
         grad_current: Any,
@@ -75,7 +72,7 @@ def _kernels(steps: int, bf16: bool) -> tuple[Any, Any]:
             for i in range(current.shape[1]):
                 v = load(current[m, i]) + bias[i]
                 u = v * gain[i]
-                g = load(grad[m, i]) + grad_count
+                g = load(grad[m, i]) + grad_counts[i]
                 g = g if (u > low) & (u < high) else zero
                 grad_gain[i] += g * v
                 g *= gain[i]
@@ -99,24 +96,37 @@ class _Window(torch.autograd.Function):
             forward, _ = _kernels(steps, current.dtype == torch.bfloat16)
             ctx.tiled = np.tile(torch.stack([p.detach().float() for p in (bias, threshold, gain)]).numpy(), row // c)
             arrays = (flat(current, 1, row)[0], *ctx.tiled[:2], flat(spikes, 1, row)[0])
-            counts = share(lambda start, stop: forward(start, stop, *arrays), len(arrays[0]))
-            return spikes, torch.tensor(float(sum(counts)))
+
+            def part(start: int, stop: int) -> Any:
+                counts = np.zeros(row, np.float32)
+                forward(start, stop, *arrays, counts)
+                return counts
+
+            counts = sum(share(part, len(arrays[0]))).reshape(-1, c).sum(0)
+            return spikes, torch.from_numpy(counts)
         v = current.float() + bias[:, None, None]
         spikes.zero_()
         for step in range(1, steps + 1):
             spikes += v >= threshold[:, None, None] * step
-        return spikes, spikes.sum(dtype=torch.float32)
+        return spikes, spikes.sum((0, 2, 3), dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx, grad, grad_count):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad, grad_counts):  # type: ignore[no-untyped-def]
         current, bias, gain = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_current = torch.empty_like(current)
         if on_cpu(current):
             row = ctx.row
             _, backward = _kernels(ctx.steps, current.dtype == torch.bfloat16)
-            inputs = (flat(current, 1, row)[0], flat(grad, 1, row)[0], np.float32(grad_count.item()))
-            arrays = (*inputs, ctx.tiled[0], ctx.tiled[2], flat(grad_current, 1, row)[0])
+            ahead = np.tile(grad_counts.float().numpy(), row // len(grad_counts))
+            arrays = (
+                flat(current, 1, row)[0],
+                flat(grad, 1, row)[0],
+                ahead,
+                ctx.tiled[0],
+                ctx.tiled[2],
+                flat(grad_current, 1, row)[0],
+            )
 
             def part(start: int, stop: int) -> Any:
                 grads = np.zeros((2, row), np.float32)  # of bias and gain
@@ -127,18 +137,18 @@ class _Window(torch.autograd.Function):
             return grad_current, torch.from_numpy(grads[0]), torch.from_numpy(grads[1]), None, None
         v = current.float() + bias[:, None, None]
         u = v * gain[:, None, None]
-        g = (grad.float() + grad_count) * ((u > LOW) & (u < ctx.steps + ABOVE))
+        g = (grad.float() + grad_counts[:, None, None]) * ((u > LOW) & (u < ctx.steps + ABOVE))
         through = g * gain[:, None, None]
         grad_current.copy_(through)
         return grad_current, through.sum((0, 2, 3)), (g * v).sum((0, 2, 3)), None, None
 
 
 def window(current: Tensor, bias: Tensor, gain: Tensor, threshold: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
-    """The number of spikes k of each neuron, [B, C, H, W] (0..steps, dtype of `current`), and of all of them (0-d).
+    """The number of spikes k of each neuron, [B, C, H, W] (0..steps, dtype of `current`), and of each channel, [C].
 
     current [B, C, H, W] float32 or bfloat16: the sum over the window. bias, gain, threshold [C] float32: `threshold` is
     1 / gain, on its grid where the contract's roundings are on; gradients go to `gain`. Both results are
-    differentiable, so that a penalty on the number costs no pass over memory.
+    differentiable, so that a penalty on the numbers costs no pass over memory.
     """
     current = current.contiguous(memory_format=torch.channels_last)
     return _Window.apply(current, bias, gain, threshold.detach(), steps)  # type: ignore[no-any-return]

@@ -152,7 +152,7 @@ def test_a_run_is_not_started_over_by_accident_or_resumed_with_other_settings(ph
 def test_a_run_can_start_from_the_weights_of_another(photos, tmp_path, capsys):
     arguments = [*SHORT, "--data", str(photos), "--steps", "3", "--stages", "none"]
     assert hkd.main([*arguments, "--out", str(tmp_path / "first")]) == 0
-    silent = ["--rate", "1e-12", "--final-rate", "1e-12", "--other-rate", "1e-12", "--weight-decay", "0"]
+    silent = ["--rate", "1e-12", "--final-rate", "1e-12", "--other-rate", "1e-12", "--weight-decay", "0", "--no-awake"]
     start = ["--init", str(tmp_path / "first"), "--seed", "5"]
     assert hkd.main([*arguments, *silent, *start, "--out", str(tmp_path / "second")]) == 0
     first, second = student_of(tmp_path / "first"), student_of(tmp_path / "second")

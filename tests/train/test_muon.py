@@ -3,7 +3,7 @@
 import torch
 
 from train.architectures import build_graph
-from train.muon import ITERATIONS, Matrices, Muon, orthogonal, weights_of
+from train.muon import DECAY, ITERATIONS, Matrices, Muon, orthogonal, weights_of
 from train.student import Student
 
 
@@ -32,10 +32,10 @@ def updates(grads: list[torch.Tensor], centred: bool) -> list[torch.Tensor]:
     weight = torch.zeros((8, 4, 3, 3))
     optimizer, taken = Muon([Matrices(weight, 1, centred)], 1.0), []
     for grad in grads:
-        before = weight.clone()
+        weight.zero_()  # so that nothing of it decays
         weight.grad = grad
         optimizer.step()
-        taken.append(before - weight)
+        taken.append(-weight.clone())
     return taken
 
 
@@ -44,6 +44,13 @@ def test_a_centred_update_leaves_the_mean_of_a_row_alone():
     (centred,), (plain,) = updates([grad], True), updates([grad], False)
     assert centred.mean((1, 2, 3)).abs().max() < 1e-6
     assert plain.mean((1, 2, 3)).abs().min() > 1e-3 and centred.norm() > 0.5 * plain.norm()
+
+
+def test_weights_decay_with_the_rate():
+    weight = torch.ones((8, 4, 3, 3))
+    weight.grad = torch.zeros_like(weight)
+    Muon([Matrices(weight, 1, True)], 0.2).step()
+    torch.testing.assert_close(weight, torch.full_like(weight, 1 - 0.2 * DECAY))
 
 
 def test_a_fading_gradient_takes_smaller_steps_and_none_in_the_end():
