@@ -187,7 +187,8 @@ class Run:
         for optimizer, _ in self.optimizers:
             optimizer.step()
         if s.awake:
-            keep_awake(self.student, output.channel_rates, part)
+            rates = {name: self.world.mean(each.detach()) for name, each in output.channel_rates.items()}
+            keep_awake(self.student, rates, part)
         self.student.clamp()
         if self.average is not None:
             self.average.update_parameters(self.student)
