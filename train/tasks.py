@@ -17,6 +17,7 @@ from train.degradations.motion import motion_blur
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import Degradation
 from train.degradations.rain import rain
+from train.degradations.varied_rain import varied_rain
 from train.folders import (
     DataSet,
     Form,
@@ -48,7 +49,8 @@ class Task:
     """One kind of restoration, or several at once.
 
     variants: ways of degrading by name; a test set is made by one of them, the first if none is named.
-    drawn: the variants that a training patch is degraded by, one of them by chance; all if none is named.
+    drawn: the variants that a training patch is degraded by, one of them by chance, as often as it is named here; all
+      alike if none is named.
     noise_levels: the task is white Gaussian noise: a training patch draws its level from --sigma, validation and tests
       take each of these (8-bit levels), and test sets are clean images. Empty: variants take turns in validation.
     margin: pixels of context that a training patch is degraded with, around itself.
@@ -162,7 +164,9 @@ TASKS: dict[str, Task] = {
         variants={
             "light": lambda clean, rng, _: rain(clean, rng, False),
             "heavy": lambda clean, rng, _: rain(clean, rng, True),
+            "varied": varied_rain,
         },
+        drawn=("varied", "varied", "varied", "light", "heavy"),
         colour="C2",
         paper=published.TABLE_2,
         sample="light",

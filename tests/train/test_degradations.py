@@ -16,6 +16,7 @@ from train.degradations.motion import motion_blur, path_kernel, trajectory
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import depth_field, from_linear, smooth_field, to_linear
 from train.degradations.rain import line_kernel, rain
+from train.degradations.varied_rain import blurred_noise, drawn_streaks, varied_rain
 from train.patches import fixed
 from train.tasks import SINGLE, TASKS
 
@@ -52,11 +53,17 @@ PINNED = {
 }
 
 
-@pytest.mark.parametrize(("task", "variant"), ALL)
+@pytest.mark.parametrize(("task", "variant"), PINNED)
 def test_a_seed_gives_the_same_bytes_on_every_machine(task, variant):
     picture = fixed(task, variant, drawn(), seed=0, index=3)
-    assert picture.dtype == np.uint8 and picture.shape == drawn().shape
     assert hashlib.sha256(picture.tobytes()).hexdigest()[:16] == PINNED[task, variant]
+
+
+@pytest.mark.parametrize(("task", "variant"), ALL)
+def test_a_seed_gives_the_same_picture_and_another_seed_or_index_another(task, variant):
+    picture = fixed(task, variant, drawn(), seed=0, index=3)
+    assert picture.dtype == np.uint8 and picture.shape == drawn().shape
+    np.testing.assert_array_equal(picture, fixed(task, variant, drawn(), seed=0, index=3))
     assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=0, index=4))
     assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=1, index=3))
 
@@ -105,6 +112,37 @@ def test_streaks_are_as_long_and_wide_as_asked():
     kernel = line_kernel(20, 2, 0.0)
     rows, columns = (kernel >= 0.5).any(1).sum(), (kernel >= 0.5).any(0).sum()
     assert 21 <= rows <= 23 and columns == 3 and kernel.max() == 1
+
+
+def streak_shape(layer: np.ndarray) -> tuple[float, float, float]:
+    """Share of lit pixels, direction from the vertical (radians), and how much the layer keeps to it (0 to 1)."""
+    down, across = np.gradient(cv2.GaussianBlur(layer.astype(float), (0, 0), 1))
+    straight, slanted = (across**2 - down**2).sum(), 2 * (across * down).sum()
+    return (
+        (layer > 0.03).mean(),
+        -np.arctan2(slanted, straight) / 2,
+        np.hypot(straight, slanted) / (across**2 + down**2).sum(),
+    )
+
+
+@pytest.mark.parametrize("make", [drawn_streaks, blurred_noise])
+@pytest.mark.parametrize("angle", [-0.5, 0.0, 0.4])
+def test_varied_streaks_keep_to_their_direction_and_leave_most_of_the_picture_alone(make, angle):
+    found = [streak_shape(make((200, 200), generator(seed), angle, 0.3)) for seed in range(12)]
+    covered, directions, kept = np.array(found).T
+    assert abs(np.median(directions) - angle) < 0.1
+    assert np.median(kept) > 0.5 and 0.01 < np.median(covered) < 0.6
+    assert covered.max() > 3 * covered.min()
+
+
+def test_varied_rain_is_from_light_to_heavy_and_half_of_it_only_adds_grey_light():
+    clean = np.full((64, 64, 3), (60, 80, 100), np.uint8)
+    light = [varied_rain(clean, generator(seed), 400).astype(int) - clean for seed in range(200)]
+    mean = np.array([layer.mean() for layer in light])
+    assert np.percentile(mean, 10) < 2 and np.percentile(mean, 90) > 15
+    seen = [layer[(clean + layer).max(2) < 255] for layer in light]  # what is not clipped
+    grey = np.array([np.ptp(layer, axis=1).max(initial=0) <= 1 and layer.min(initial=0) >= 0 for layer in seen])
+    assert 0.4 < grey.mean() < 0.8
 
 
 def test_haze_follows_koschmieder_within_the_transmissions_bounds():

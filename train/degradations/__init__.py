@@ -6,6 +6,7 @@ Everything random comes from the generator that is passed in, everything else is
   noise.py    white Gaussian noise (`gaussian_noise`), or a sensor's: Poisson and Gaussian noise in linear light
               ("camera"), also after what a camera does to it: colour filter array, demosaicing, JPEG ("photo")
   rain.py     streaks of one direction ("light"), or up to five directions and a bright veil ("heavy")
+  varied_rain.py  rain as several published generators make it, most of what is trained on ("varied")
   haze.py     I = J t + A (1 - t), t = exp(-beta d) with a depth that rises upwards and follows the picture's edges
   motion.py   camera shake: random trajectories, another one in each of two to four regions, in linear light ("slight":
               2 to 9 pixels, "strong": 9 to 27)

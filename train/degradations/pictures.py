@@ -39,10 +39,13 @@ def log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
-def smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
-    """A field of about 0..1 (cubic interpolation of uniform noise on a coarse grid)."""
+def smooth_field(shape: tuple[int, ...], rng: np.random.Generator, extent: float | None = None) -> Field:
+    """A field of about 0..1 (cubic interpolation of uniform noise on a coarse grid).
+
+    extent: longer side of the picture that the field would cover, if `shape` is that of a part of it, pixels.
+    """
     height, width = shape[:2]
-    cell = max(height, width, 64) / FIELD_CELLS
+    cell = max(extent or 0, height, width, 64) / FIELD_CELLS
     coarse = rng.uniform(size=(int(height / cell) + 4, int(width / cell) + 4))
     shift = rng.uniform(1, 2, size=2)
     ys, xs = np.arange(height) / cell + shift[0], np.arange(width) / cell + shift[1]
