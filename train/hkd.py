@@ -400,7 +400,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--sigma", type=float, nargs=2, default=(0.0, 55.0), metavar="S", help="noise range of denoise, 8-bit levels")
     add("--sigma-power", type=float, default=1.0, metavar="P", help="above 1: weak noise is drawn more often")
     add("--clean", type=float, default=0.0, metavar="SHARE", help="of the patches that are not degraded")
-    add("--camera", action="store_true", help="denoise: three patches in four have a camera's noise")
+    add("--camera", action="store_true", help="denoise: seven patches in eight have a photograph's noise")
     add(
         "--recipe", choices=tuple(RECIPES),
         help="what everything below is that is not given: muon for the edge student (default there), with window "

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from train.data import DataError
-from train.degradations.noise import camera_noise, photo_noise
+from train.degradations.camera import varied_camera_noise
 from train.degradations.pictures import Picture
 from train.tasks import TASKS, parts_of
 
@@ -40,7 +40,7 @@ def degrade(
     clean: uint8 [B, H, W, 3]. Returns uint8 [B, H, W, 3].
     denoise: white Gaussian noise; each patch draws its own standard deviation from `sigma` (in 8-bit levels), as
     low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often. With `camera` only one
-    patch in four, by chance, has that; one has a sensor's noise and two have it as photographs do (`photo_noise`).
+    patch in eight, by chance, has that; the others have a photograph's (`varied_camera_noise`).
     The others degrade as `train.tasks` says, each patch by one of the task's variants by chance; extent: the height of
     the whole photographs that the patches are parts of, pixels (default: the patches'). An all-in-one draws a task for
     each patch. Raises DataError for an unknown task.
@@ -55,9 +55,8 @@ def degrade(
     if entry.noise_levels:
         noisy = _gaussian_noise(clean, rng, sigma, sigma_power)
         if camera:
-            for patch, kind in zip(range(len(clean)), rng.integers(4, size=len(clean)), strict=True):
-                if kind:
-                    noisy[patch] = (camera_noise if kind == 1 else photo_noise)(clean[patch], rng)
+            for patch in np.flatnonzero(rng.integers(8, size=len(clean))):
+                noisy[patch] = varied_camera_noise(clean[patch], rng)
         return noisy
     ways = [entry.variants[name] for name in entry.drawn or entry.variants]
     return np.stack([ways[rng.integers(len(ways))](patch, rng, extent) for patch in clean])

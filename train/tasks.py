@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from train import published
+from train.degradations.camera import varied_camera_noise
 from train.degradations.defocus import defocus_blur
 from train.degradations.haze import haze
+from train.degradations.jpeg import jpeg, varied_jpeg
 from train.degradations.motion import motion_blur
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import Degradation
@@ -132,6 +134,7 @@ TASKS: dict[str, Task] = {
             "sigma50": lambda clean, rng, _: gaussian_noise(clean, rng, 50),
             "camera": lambda clean, rng, _: camera_noise(clean, rng),
             "photo": lambda clean, rng, _: photo_noise(clean, rng),
+            "varied": lambda clean, rng, _: varied_camera_noise(clean, rng),
         },
         noise_levels=(15, 25, 50),
         colour="C0",
@@ -313,6 +316,18 @@ TASKS: dict[str, Task] = {
                 _DPDD,
             ),
         ),
+    ),
+    "dejpeg": Task(
+        title="JPEG artefact removal",
+        epochs=51,
+        variants={
+            "q10": lambda clean, _, __: jpeg(clean, 10),
+            "q20": lambda clean, _, __: jpeg(clean, 20),
+            "q40": lambda clean, _, __: jpeg(clean, 40),
+            "varied": lambda clean, rng, _: varied_jpeg(clean, rng),
+        },
+        drawn=("varied",),
+        colour="C5",
     ),
     "auto": Task(
         title="all-in-one",

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from train.data import load_image
+from train.degradations.camera import varied_camera_noise
 from train.degradations.command import main
 from train.degradations.defocus import disk_kernel
 from train.degradations.haze import haze
+from train.degradations.jpeg import jpeg, varied_jpeg
 from train.degradations.motion import motion_blur, path_kernel, trajectory
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import depth_field, from_linear, smooth_field, to_linear
@@ -50,6 +52,9 @@ PINNED = {
     ("deblur", "strong"): "06236dac3ef7e2b9",
     ("defocus", "slight"): "ac35f3d42f93ac1d",
     ("defocus", "strong"): "2c0dc1ac734bd768",
+    ("dejpeg", "q10"): "04d5c5d1aa77d773",
+    ("dejpeg", "q20"): "d9637a2c3c1b9bef",
+    ("dejpeg", "q40"): "4166274955850799",
 }
 
 
@@ -64,8 +69,9 @@ def test_a_seed_gives_the_same_picture_and_another_seed_or_index_another(task, v
     picture = fixed(task, variant, drawn(), seed=0, index=3)
     assert picture.dtype == np.uint8 and picture.shape == drawn().shape
     np.testing.assert_array_equal(picture, fixed(task, variant, drawn(), seed=0, index=3))
-    assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=0, index=4))
-    assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=1, index=3))
+    random = not variant.startswith("q")
+    assert random != np.array_equal(picture, fixed(task, variant, drawn(), seed=0, index=4))
+    assert random != np.array_equal(picture, fixed(task, variant, drawn(), seed=1, index=3))
 
 
 @pytest.mark.parametrize(("task", "variant"), ALL)
@@ -98,6 +104,47 @@ def test_a_photographs_noise_has_the_cameras_strength_in_larger_grains():
     beside = [(noise[:, 1:] * noise[:, :-1]).mean() / (noise**2).mean() for noise in (raw, photo)]
     assert abs(beside[0]) < 0.05 and beside[1] > 0.3
     assert 0.4 * raw.std() < photo.std() < 1.1 * raw.std()
+
+
+def test_varied_camera_noise_is_from_hardly_any_to_strong_and_from_fine_to_coarse_in_colour():
+    grey = np.full((64, 64, 3), 110, np.uint8)
+    deviations, colour = [], []
+    for seed in range(150):
+        noise = varied_camera_noise(grey, generator(seed)).astype(float) - 110
+        noise -= noise.mean((0, 1))
+        chroma = noise[..., 0] - noise[..., 1]
+        deviations.append(noise.std())
+        if chroma.std() > 0.5:
+            colour.append((chroma[:, 2:] * chroma[:, :-2]).mean() / (chroma**2).mean())
+    assert np.percentile(deviations, 20) < 2.5 and np.percentile(deviations, 95) > 12
+    assert np.percentile(colour, 5) < 0.2 and np.percentile(colour, 85) > 0.6
+
+
+def test_varied_camera_noise_keeps_the_light_and_the_colour_of_the_picture():
+    clean = drawn()
+    shifts = [(varied_camera_noise(clean, generator(seed)).astype(float) - clean).mean((0, 1)) for seed in range(60)]
+    assert np.abs(np.median(shifts, 0)).max() < 0.7
+
+
+def test_jpegs_lose_more_at_lower_quality_and_half_of_the_colour_at_4_2_0():
+    losses = [np.abs(jpeg(drawn(), quality).astype(int) - drawn()).mean() for quality in (10, 20, 40, 90)]
+    assert losses == sorted(losses, reverse=True) and losses[0] > 2 * losses[-1]
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = (200, 30, 30)
+    stripes[:, 1::2] = (30, 30, 200)
+    full, half = (np.abs(jpeg(stripes, 95, colour).astype(int) - stripes).mean() for colour in (True, False))
+    assert half > 5 * full
+
+
+def test_varied_jpegs_are_of_all_qualities_and_their_blocks_start_anywhere_and_have_several_sizes():
+    ramp = np.repeat(np.linspace(60, 200, 96).astype(np.uint8)[None, :, None], 96, 0).repeat(3, 2)
+    steps, losses = set(), []
+    for seed in range(120):
+        found = varied_jpeg(ramp, generator(seed)).astype(int)
+        losses.append(np.abs(found - ramp).mean())
+        steps.add(int(np.abs(np.diff(found[40, :, 1])).argmax()))
+    assert np.percentile(losses, 10) < 0.5 and np.percentile(losses, 95) > 1.5
+    assert len(steps) > 16
 
 
 def test_rain_only_brightens_what_is_not_veiled_and_heavy_rain_covers_more():
