@@ -19,6 +19,7 @@ from train.degradations.motion import motion_blur
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import Degradation
 from train.degradations.rain import rain
+from train.degradations.varied_haze import varied_haze
 from train.degradations.varied_rain import varied_rain
 from train.folders import (
     DataSet,
@@ -192,7 +193,8 @@ TASKS: dict[str, Task] = {
     "dehaze": Task(
         title="dehazing",
         epochs=5,
-        variants={"outdoor": haze},
+        variants={"outdoor": haze, "varied": varied_haze},
+        drawn=("varied", "varied", "outdoor"),
         margin=24,
         colour="C1",
         paper=published.TABLE_5,
@@ -328,6 +330,7 @@ TASKS: dict[str, Task] = {
         },
         drawn=("varied",),
         colour="C5",
+        sample="q20",
     ),
     "auto": Task(
         title="all-in-one",

@@ -18,6 +18,7 @@ from train.degradations.motion import motion_blur, path_kernel, trajectory
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import depth_field, from_linear, smooth_field, to_linear
 from train.degradations.rain import line_kernel, rain
+from train.degradations.varied_haze import drawn_depth, sky, varied_haze
 from train.degradations.varied_rain import blurred_noise, drawn_streaks, varied_rain
 from train.patches import fixed
 from train.tasks import SINGLE, TASKS
@@ -202,6 +203,29 @@ def test_haze_follows_koschmieder_within_the_transmissions_bounds():
         assert airlight.min() > 0.76 and airlight.max() < 1.04
 
 
+def test_varied_haze_is_from_a_breath_to_fog_and_its_airlight_is_nearly_grey():
+    black, white = (np.full((48, 48, 3), value, np.uint8) for value in (0, 255))
+    thinnest, thickest = 0.0, 1.0
+    for seed in range(80):
+        dark, bright = (varied_haze(flat, generator(seed), 400) / 255 for flat in (black, white))
+        if (veil := dark.max()) > 0.3:
+            assert np.ptp(dark, axis=2).max() / veil < 0.35
+        transmission = (bright - dark).mean()
+        thinnest, thickest = max(thinnest, transmission), min(thickest, transmission)
+    assert thinnest > 0.93 and thickest < 0.3
+
+
+def test_the_sky_is_mostly_farthest_and_texture_is_no_sky():
+    picture = np.full((96, 96, 3), 70, np.uint8)
+    picture[:48] = 225
+    picture[48:, ::2] = 140
+    likely = sky(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / np.float32(255))
+    assert likely[:36].min() > 0.95 and likely[60:].max() < 0.05
+    depths = [drawn_depth(picture, generator(seed), 96) for seed in range(40)]
+    assert np.mean([depth[:36].mean() > 0.9 for depth in depths]) > 0.5
+    assert np.mean([depth[60:].mean() for depth in depths]) < 0.6
+
+
 def test_depth_rises_upwards_on_average_and_keeps_to_the_edges():
     picture = np.full((100, 120, 3), 30, np.uint8)
     picture[:, 60:] = 220
@@ -290,7 +314,8 @@ def test_the_commands_mistakes_are_one_sentence_and_exit_code_2(tmp_path, capsys
 
 
 @pytest.mark.parametrize(
-    ("task", "variant"), [("derain", "light"), ("dehaze", "outdoor"), ("deblur", "slight"), ("defocus", "strong")]
+    ("task", "variant"),
+    [("derain", "light"), ("dehaze", "outdoor"), ("deblur", "slight"), ("defocus", "strong"), ("dejpeg", "q20")],
 )
 def test_the_shipped_samples_are_the_clean_one_degraded(task, variant):
     clean = load_image(SAMPLES / "clean.png")

@@ -9,6 +9,7 @@ Everything random comes from the generator that is passed in, everything else is
   rain.py     streaks of one direction ("light"), or up to five directions and a bright veil ("heavy")
   varied_rain.py  rain as several published generators make it, most of what is trained on ("varied")
   haze.py     I = J t + A (1 - t), t = exp(-beta d) with a depth that rises upwards and follows the picture's edges
+  varied_haze.py  from a breath to fog, over depths of several kinds, two thirds of what is trained on ("varied")
   motion.py   camera shake: random trajectories, another one in each of two to four regions, in linear light ("slight":
               2 to 9 pixels, "strong": 9 to 27)
   defocus.py  disks of confusion that grow with |1/d - 1/d_focus|, layered from back to front, in linear light
