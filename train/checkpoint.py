@@ -55,6 +55,7 @@ class Settings:
     average: float = 0.0  # decay per step of the average of the weights that is validated and exported; 0: none
     calibrate: bool = False  # scale the starting values by a batch's (`train.calibrate`)
     colour: float = 0.0  # share of the patches whose colours and exposure are changed
+    foreign: float = 0.0  # share of the patches that are degraded as another task's, in the target too
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Task:
     epochs: of training, where the command does not say how long: the paper's, for its tasks.
     title, colour: in headlines and in figures (Matplotlib's). paper: its table of this task, None if it has none.
     sample: the variant that made the task's picture in edge/samples; None: it has none, and the noisy one is shown.
+    alike: tasks whose degradation cannot be told from this one's, so that nobody can ask for one to be left alone.
     parts: the tasks of an all-in-one network, which is not told how a picture was degraded; it has no more than that.
     """
 
@@ -74,6 +75,7 @@ class Task:
     colour: str = "C7"
     paper: published.PaperTable | None = None
     sample: str | None = None
+    alike: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
     def headline(self, dataset: str, synthetic: bool) -> str:
@@ -246,6 +248,7 @@ TASKS: dict[str, Task] = {
         colour="C4",
         paper=published.TABLE_3,
         sample="slight",
+        alike=("defocus",),
         datasets=(
             DataSet(
                 "gopro", "deblur", "test", 1111, _MOTION,
@@ -288,6 +291,7 @@ TASKS: dict[str, Task] = {
         colour="C3",
         paper=published.TABLE_4,
         sample="strong",
+        alike=("deblur",),
         datasets=(
             DataSet(
                 "dpdd", "defocus", "test", 76, _DEFOCUS,
@@ -344,6 +348,12 @@ SINGLE = tuple(name for name, task in TASKS.items() if not task.parts)  # one de
 def parts_of(task: str) -> tuple[str, ...]:
     """The tasks that a network for `task` was trained on: itself, or those of an all-in-one."""
     return TASKS[task].parts or (task,)
+
+
+def foreign_to(task: str) -> tuple[str, ...]:
+    """The tasks whose degradations a network for `task` should leave alone; none for one that removes them all."""
+    own = {name for part in parts_of(task) for name in (part, *TASKS[part].alike)}
+    return tuple(name for name in SINGLE if name not in own)
 
 
 def removes_noise(task: str) -> bool:
