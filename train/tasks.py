@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from train import published
 from train.degradations.camera import varied_camera_noise
-from train.degradations.defocus import defocus_blur
+from train.degradations.defocus import defocus_blur, varied_defocus
 from train.degradations.haze import haze
 from train.degradations.jpeg import jpeg, varied_jpeg
-from train.degradations.motion import motion_blur
+from train.degradations.motion import motion_blur, varied_motion
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import Degradation
 from train.degradations.rain import rain
@@ -243,7 +243,9 @@ TASKS: dict[str, Task] = {
         variants={
             "slight": lambda clean, rng, _: motion_blur(clean, rng, "slight"),
             "strong": lambda clean, rng, _: motion_blur(clean, rng, "strong"),
+            "varied": varied_motion,
         },
+        drawn=("varied", "varied", "varied", "varied", "slight", "strong"),
         margin=24,
         colour="C4",
         paper=published.TABLE_3,
@@ -286,7 +288,9 @@ TASKS: dict[str, Task] = {
         variants={
             "slight": lambda clean, rng, extent: defocus_blur(clean, rng, "slight", extent),
             "strong": lambda clean, rng, extent: defocus_blur(clean, rng, "strong", extent),
+            "varied": varied_defocus,
         },
+        drawn=("varied", "varied", "varied", "varied", "slight", "strong"),
         margin=24,
         colour="C3",
         paper=published.TABLE_4,

@@ -11,12 +11,12 @@ import pytest
 from train.data import load_image
 from train.degradations.camera import varied_camera_noise
 from train.degradations.command import main
-from train.degradations.defocus import disk_kernel
+from train.degradations.defocus import disk_kernel, varied_defocus
 from train.degradations.haze import haze
 from train.degradations.jpeg import jpeg, varied_jpeg
-from train.degradations.motion import motion_blur, path_kernel, trajectory
+from train.degradations.motion import motion_blur, path_kernel, trajectory, varied_motion
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
-from train.degradations.pictures import depth_field, from_linear, smooth_field, to_linear
+from train.degradations.pictures import depth_field, from_linear, quick_light, shown, smooth_field, to_linear
 from train.degradations.rain import line_kernel, rain
 from train.degradations.varied_haze import drawn_depth, sky, varied_haze
 from train.degradations.varied_rain import blurred_noise, drawn_streaks, varied_rain
@@ -86,6 +86,7 @@ def test_every_size_is_degraded(task, variant, size):
 def test_linear_light_and_back_is_the_identity_on_8_bits():
     levels = np.arange(256, dtype=np.uint8)
     assert np.array_equal(from_linear(to_linear(levels)), levels)
+    assert np.array_equal(shown(quick_light(levels)), levels)
 
 
 def test_gaussian_noise_has_its_standard_deviation():
@@ -267,6 +268,22 @@ def test_blur_keeps_flat_areas_and_the_mean_light_and_loses_detail(task, variant
         assert to_linear(blurred).mean() == pytest.approx(to_linear(drawn()).mean(), rel=0.2)
         losses.append(np.abs(np.diff(blurred.astype(int), axis=1)).mean() / detail)
     assert np.mean(losses) < 0.8
+
+
+@pytest.mark.parametrize("blur", [varied_motion, varied_defocus])
+def test_varied_blur_is_from_hardly_any_to_more_than_strong_and_keeps_flat_areas(blur):
+    flat = np.full((60, 60, 3), 99, np.uint8)
+    assert max(np.abs(blur(flat, generator(seed), 400).astype(int) - 99).max() for seed in range(30)) <= 1
+    detail = np.abs(np.diff(drawn().astype(int), axis=1)).mean()
+    found = [blur(drawn(), generator(seed), 400).astype(int) for seed in range(100)]
+    kept = [np.abs(np.diff(blurred, axis=1)).mean() / detail for blurred in found]
+    assert np.percentile(kept, 85) > 0.93 and np.percentile(kept, 10) < 0.7
+
+
+def test_a_lamp_smears_its_glare_and_snow_does_not_glare():
+    lamp = np.full((40, 40, 3), 30, np.uint8)
+    lamp[20, 20] = 255
+    assert quick_light(lamp, 3.0).max() == 4 and quick_light(np.full((40, 40, 3), 255, np.uint8), 3.0).max() == 1
 
 
 def test_motion_blur_varies_over_the_picture():
