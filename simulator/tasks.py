@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 ALL_IN_ONE = "auto"  # one network for all of them, which is not told how a picture was degraded
-TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", ALL_IN_ONE)
+TASKS = ("denoise", "derain", "dehaze", "deblur", "defocus", "dejpeg", ALL_IN_ONE)

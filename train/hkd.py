@@ -258,6 +258,7 @@ def train(
         settings.clean,
         settings.camera,
         settings.colour,
+        settings.foreign,
     )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
@@ -404,7 +405,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--sigma", type=float, nargs=2, default=(0.0, 55.0), metavar="S", help="noise range of denoise, 8-bit levels")
     add("--sigma-power", type=float, default=1.0, metavar="P", help="above 1: weak noise is drawn more often")
     add("--clean", type=float, default=0.0, metavar="SHARE", help="of the patches that are not degraded")
-    add("--camera", action="store_true", help="denoise: three patches in four have a camera's noise")
+    add(
+        "--foreign", type=float, default=0.0, metavar="SHARE",
+        help="of the patches that are degraded as another task's are, in the target too: to be left alone",
+    )  # fmt: skip
+    add("--camera", action="store_true", help="denoise: seven patches in eight have a photograph's noise")
     add(
         "--recipe", choices=tuple(RECIPES),
         help="what everything below is that is not given: muon for the edge student (default there), with window "

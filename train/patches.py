@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from train.data import DataError
-from train.degradations.noise import camera_noise, photo_noise
+from train.degradations.camera import varied_camera_noise
 from train.degradations.pictures import Picture
-from train.tasks import TASKS, parts_of
+from train.tasks import TASKS, foreign_to, parts_of
 
+FOREIGN_NOISE = (0.0, 30.0)  # of white Gaussian noise that a network is to leave alone, 8-bit levels
 EXTENT = 400  # rows that a photograph is taken to have when depth is drawn for a patch of it
 
 
@@ -40,7 +41,7 @@ def degrade(
     clean: uint8 [B, H, W, 3]. Returns uint8 [B, H, W, 3].
     denoise: white Gaussian noise; each patch draws its own standard deviation from `sigma` (in 8-bit levels), as
     low + (high - low) u^sigma_power with u uniform: a power above 1 shows weak noise more often. With `camera` only one
-    patch in four, by chance, has that; one has a sensor's noise and two have it as photographs do (`photo_noise`).
+    patch in eight, by chance, has that; the others have a photograph's (`varied_camera_noise`).
     The others degrade as `train.tasks` says, each patch by one of the task's variants by chance; extent: the height of
     the whole photographs that the patches are parts of, pixels (default: the patches'). An all-in-one draws a task for
     each patch. Raises DataError for an unknown task.
@@ -55,9 +56,8 @@ def degrade(
     if entry.noise_levels:
         noisy = _gaussian_noise(clean, rng, sigma, sigma_power)
         if camera:
-            for patch, kind in zip(range(len(clean)), rng.integers(4, size=len(clean)), strict=True):
-                if kind:
-                    noisy[patch] = (camera_noise if kind == 1 else photo_noise)(clean[patch], rng)
+            for patch in np.flatnonzero(rng.integers(8, size=len(clean))):
+                noisy[patch] = varied_camera_noise(clean[patch], rng)
         return noisy
     ways = [entry.variants[name] for name in entry.drawn or entry.variants]
     return np.stack([ways[rng.integers(len(ways))](patch, rng, extent) for patch in clean])
@@ -91,7 +91,10 @@ class PatchSampler:
     images: uint8 [H, W, 3]; those smaller than `patch` are replicate-padded right and bottom.
     patch: side of the square patches in pixels. batch: patches per batch. sigma, sigma_power: see `degrade`.
     clean: share of the patches that are not degraded. colour: share of those that are recoloured first.
-    Raises DataError for an empty list, sizes below 1, an image that is not uint8 RGB, or an unavailable task.
+    foreign: share of the patches that are degraded as another task's are and are asked for just so: what a network is
+    not for, it leaves alone.
+    Raises DataError for an empty list, sizes below 1, an image that is not uint8 RGB, an unavailable task, or foreign
+    degradations where there are none.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class PatchSampler:
         clean: float = 0.0,
         camera: bool = False,
         colour: float = 0.0,
+        foreign: float = 0.0,
     ):
         check_task(task)
         if not images:
@@ -116,6 +120,8 @@ class PatchSampler:
             raise DataError(f"The power that spreads the noise range must be above zero, not {sigma_power}.")
         if not 0 <= clean <= 1:
             raise DataError(f"The share of patches that stay clean must lie within 0 and 1, not {clean}.")
+        if not 0 <= foreign <= 1:
+            raise DataError(f"The share of patches that are degraded otherwise must lie within 0 and 1, not {foreign}.")
         if not 0 <= sigma[0] <= sigma[1]:
             raise DataError(f"The noise range must satisfy 0 <= low <= high, not {sigma[0]} and {sigma[1]}.")
         for image in images:
@@ -132,6 +138,11 @@ class PatchSampler:
         self.clean = clean
         self.camera = camera
         self.colour = colour
+        self.foreign = foreign
+        # A photograph's noise comes with JPEG, which cannot be left alone then.
+        self.others = tuple(other for other in foreign_to(task) if not (camera and other == "dejpeg"))
+        if foreign and not self.others:
+            raise DataError(f"A network for {task} removes all that there is; nothing is foreign to it.")
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of training step `step`: (degraded, clean), both uint8 [B, 3, P, P] (contiguous)."""
@@ -153,6 +164,11 @@ class PatchSampler:
         if self.clean:  # drawn last, so that the other patches are those of a run without
             spared = rng.uniform(size=self.size) < self.clean
             degraded[spared] = clean[spared]
+        if self.foreign:
+            for i in np.flatnonzero(rng.uniform(size=self.size) < self.foreign):
+                other = self.others[rng.integers(len(self.others))]
+                alone = degrade(other, clean[i, None], rng, FOREIGN_NOISE, 1.0, EXTENT, self.task != "dejpeg")[0]
+                degraded[i] = clean[i] = alone
         inner = slice(self.margin, side - self.margin)
         return _to_tensor(degraded[:, inner, inner]), _to_tensor(clean[:, inner, inner])
 

@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from train import published
-from train.degradations.defocus import defocus_blur
+from train.degradations.camera import varied_camera_noise
+from train.degradations.defocus import defocus_blur, varied_defocus
 from train.degradations.haze import haze
-from train.degradations.motion import motion_blur
+from train.degradations.jpeg import jpeg, varied_jpeg
+from train.degradations.motion import motion_blur, varied_motion
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
 from train.degradations.pictures import Degradation
 from train.degradations.rain import rain
+from train.degradations.varied_haze import varied_haze
+from train.degradations.varied_rain import varied_rain
 from train.folders import (
     DataSet,
     Form,
@@ -48,13 +52,15 @@ class Task:
     """One kind of restoration, or several at once.
 
     variants: ways of degrading by name; a test set is made by one of them, the first if none is named.
-    drawn: the variants that a training patch is degraded by, one of them by chance; all if none is named.
+    drawn: the variants that a training patch is degraded by, one of them by chance, as often as it is named here; all
+      alike if none is named.
     noise_levels: the task is white Gaussian noise: a training patch draws its level from --sigma, validation and tests
       take each of these (8-bit levels), and test sets are clean images. Empty: variants take turns in validation.
     margin: pixels of context that a training patch is degraded with, around itself.
     epochs: of training, where the command does not say how long: the paper's, for its tasks.
     title, colour: in headlines and in figures (Matplotlib's). paper: its table of this task, None if it has none.
     sample: the variant that made the task's picture in edge/samples; None: it has none, and the noisy one is shown.
+    alike: tasks whose degradation cannot be told from this one's, so that nobody can ask for one to be left alone.
     parts: the tasks of an all-in-one network, which is not told how a picture was degraded; it has no more than that.
     """
 
@@ -69,6 +75,7 @@ class Task:
     colour: str = "C7"
     paper: published.PaperTable | None = None
     sample: str | None = None
+    alike: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
     def headline(self, dataset: str, synthetic: bool) -> str:
@@ -130,6 +137,7 @@ TASKS: dict[str, Task] = {
             "sigma50": lambda clean, rng, _: gaussian_noise(clean, rng, 50),
             "camera": lambda clean, rng, _: camera_noise(clean, rng),
             "photo": lambda clean, rng, _: photo_noise(clean, rng),
+            "varied": lambda clean, rng, _: varied_camera_noise(clean, rng),
         },
         noise_levels=(15, 25, 50),
         colour="C0",
@@ -162,7 +170,9 @@ TASKS: dict[str, Task] = {
         variants={
             "light": lambda clean, rng, _: rain(clean, rng, False),
             "heavy": lambda clean, rng, _: rain(clean, rng, True),
+            "varied": varied_rain,
         },
+        drawn=("varied", "varied", "varied", "light", "heavy"),
         colour="C2",
         paper=published.TABLE_2,
         sample="light",
@@ -185,7 +195,8 @@ TASKS: dict[str, Task] = {
     "dehaze": Task(
         title="dehazing",
         epochs=5,
-        variants={"outdoor": haze},
+        variants={"outdoor": haze, "varied": varied_haze},
+        drawn=("varied", "varied", "outdoor"),
         margin=24,
         colour="C1",
         paper=published.TABLE_5,
@@ -232,11 +243,14 @@ TASKS: dict[str, Task] = {
         variants={
             "slight": lambda clean, rng, _: motion_blur(clean, rng, "slight"),
             "strong": lambda clean, rng, _: motion_blur(clean, rng, "strong"),
+            "varied": varied_motion,
         },
+        drawn=("varied", "varied", "varied", "varied", "slight", "strong"),
         margin=24,
         colour="C4",
         paper=published.TABLE_3,
         sample="slight",
+        alike=("defocus",),
         datasets=(
             DataSet(
                 "gopro", "deblur", "test", 1111, _MOTION,
@@ -274,11 +288,14 @@ TASKS: dict[str, Task] = {
         variants={
             "slight": lambda clean, rng, extent: defocus_blur(clean, rng, "slight", extent),
             "strong": lambda clean, rng, extent: defocus_blur(clean, rng, "strong", extent),
+            "varied": varied_defocus,
         },
+        drawn=("varied", "varied", "varied", "varied", "slight", "strong"),
         margin=24,
         colour="C3",
         paper=published.TABLE_4,
         sample="strong",
+        alike=("deblur",),
         datasets=(
             DataSet(
                 "dpdd", "defocus", "test", 76, _DEFOCUS,
@@ -310,6 +327,19 @@ TASKS: dict[str, Task] = {
             ),
         ),
     ),
+    "dejpeg": Task(
+        title="JPEG artefact removal",
+        epochs=51,
+        variants={
+            "q10": lambda clean, _, __: jpeg(clean, 10),
+            "q20": lambda clean, _, __: jpeg(clean, 20),
+            "q40": lambda clean, _, __: jpeg(clean, 40),
+            "varied": lambda clean, rng, _: varied_jpeg(clean, rng),
+        },
+        drawn=("varied",),
+        colour="C5",
+        sample="q20",
+    ),
     "auto": Task(
         title="all-in-one",
         epochs=51,  # ours: the paper has no such network
@@ -322,6 +352,12 @@ SINGLE = tuple(name for name, task in TASKS.items() if not task.parts)  # one de
 def parts_of(task: str) -> tuple[str, ...]:
     """The tasks that a network for `task` was trained on: itself, or those of an all-in-one."""
     return TASKS[task].parts or (task,)
+
+
+def foreign_to(task: str) -> tuple[str, ...]:
+    """The tasks whose degradations a network for `task` should leave alone; none for one that removes them all."""
+    own = {name for part in parts_of(task) for name in (part, *TASKS[part].alike)}
+    return tuple(name for name in SINGLE if name not in own)
 
 
 def removes_noise(task: str) -> bool:

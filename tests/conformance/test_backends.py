@@ -119,6 +119,9 @@ def test_the_random_networks_have_every_kind_of_node_in_every_variant():
     [
         pytest.param(paper((8, 12, 16, 20)), 1, 0.15, id="paper, narrow"),
         pytest.param(edge((16, 16, 16, 16), attention=True), 2, 0.4, id="edge with attention"),
+        pytest.param(
+            edge((16, 16, 16, 16), attention=True, neuron="window"), 2, 0.4, id="edge with window neurons and attention"
+        ),
         pytest.param(edge((16, 16, 16, 16), block="full", reset="zero", leak="shift"), 1, 0.3, id="edge, full blocks"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 
 from train.data import DataError, add_noise, load_images, to_network
 from train.patches import PatchSampler, degrade
-from train.tasks import SINGLE
+from train.tasks import SINGLE, foreign_to
 
 PHOTOS = [skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()]
 
@@ -192,10 +192,38 @@ def test_a_share_of_the_patches_can_stay_clean_and_the_others_are_those_of_a_run
     assert torch.equal(some[~alone], noisy[~alone])
 
 
-def test_with_a_cameras_noise_most_patches_have_grains_and_some_have_white_noise():
+def test_with_a_cameras_noise_most_patches_are_photographs_and_some_have_white_noise():
     grey = np.full((64, 32, 32, 3), 128, np.uint8)
     noisy = degrade("denoise", grey, np.random.default_rng(0), sigma=(20, 20), camera=True).astype(float)
     noise = noisy - noisy.mean((1, 2), keepdims=True)
-    beside = (noise[:, :, 1:] * noise[:, :, :-1]).mean((1, 2, 3)) / (noise**2).mean((1, 2, 3))
-    assert 24 <= (beside > 0.25).sum() <= 40  # half of them: correlation with the next pixel
-    assert 24 <= (np.abs(beside) < 0.1).sum() <= 40
+    energy = (noise**2).mean((1, 2, 3))
+    beside = (noise[:, :, 1:] * noise[:, :, :-1]).mean((1, 2, 3)) / np.maximum(energy, 0.01)
+    assert 2 <= ((np.abs(beside) < 0.1) & (np.abs(energy - 400) < 60)).sum() <= 16
+    assert (beside > 0.25).sum() >= 32  # grains: correlation with the next pixel
+    assert (energy < 9).sum() >= 10  # hardly any noise
+
+
+def test_a_share_of_the_patches_is_degraded_otherwise_and_asked_for_just_so():
+    plain, mixed = (PatchSampler(PHOTOS, 32, 64, 3, task="derain", foreign=share) for share in (0.0, 0.25))
+    (rainy, clean), (seen, wanted) = plain.batch(0), mixed.batch(0)
+    foreign = (wanted != clean).flatten(1).any(1)
+    assert 6 <= foreign.sum() <= 26
+    assert torch.equal(seen[foreign], wanted[foreign]) and torch.equal(seen[~foreign], rainy[~foreign])
+
+
+@pytest.mark.parametrize(
+    ("task", "others"),
+    [
+        ("derain", {"denoise", "dehaze", "deblur", "defocus", "dejpeg"}),
+        ("deblur", {"denoise", "derain", "dehaze", "dejpeg"}),
+        ("auto", {"dejpeg"}),
+    ],
+)
+def test_what_cannot_be_told_from_a_tasks_own_degradation_is_not_foreign_to_it(task, others):
+    assert set(foreign_to(task)) == others
+
+
+def test_jpeg_is_not_foreign_to_a_photographs_noise():
+    assert "dejpeg" not in PatchSampler(PHOTOS, camera=True, foreign=0.1).others
+    with pytest.raises(DataError, match="within 0 and 1"):
+        PatchSampler(PHOTOS, foreign=1.5)

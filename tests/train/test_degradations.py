@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from train.data import load_image
+from train.degradations.camera import varied_camera_noise
 from train.degradations.command import main
-from train.degradations.defocus import disk_kernel
+from train.degradations.defocus import disk_kernel, varied_defocus
 from train.degradations.haze import haze
-from train.degradations.motion import motion_blur, path_kernel, trajectory
+from train.degradations.jpeg import jpeg, varied_jpeg
+from train.degradations.motion import motion_blur, path_kernel, trajectory, varied_motion
 from train.degradations.noise import camera_noise, gaussian_noise, photo_noise
-from train.degradations.pictures import depth_field, from_linear, smooth_field, to_linear
+from train.degradations.pictures import depth_field, from_linear, quick_light, shown, smooth_field, to_linear
 from train.degradations.rain import line_kernel, rain
+from train.degradations.varied_haze import drawn_depth, sky, varied_haze
+from train.degradations.varied_rain import blurred_noise, drawn_streaks, varied_rain
 from train.patches import fixed
 from train.tasks import SINGLE, TASKS
 
@@ -49,16 +53,26 @@ PINNED = {
     ("deblur", "strong"): "06236dac3ef7e2b9",
     ("defocus", "slight"): "ac35f3d42f93ac1d",
     ("defocus", "strong"): "2c0dc1ac734bd768",
+    ("dejpeg", "q10"): "04d5c5d1aa77d773",
+    ("dejpeg", "q20"): "d9637a2c3c1b9bef",
+    ("dejpeg", "q40"): "4166274955850799",
 }
 
 
-@pytest.mark.parametrize(("task", "variant"), ALL)
+@pytest.mark.parametrize(("task", "variant"), PINNED)
 def test_a_seed_gives_the_same_bytes_on_every_machine(task, variant):
     picture = fixed(task, variant, drawn(), seed=0, index=3)
-    assert picture.dtype == np.uint8 and picture.shape == drawn().shape
     assert hashlib.sha256(picture.tobytes()).hexdigest()[:16] == PINNED[task, variant]
-    assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=0, index=4))
-    assert not np.array_equal(picture, fixed(task, variant, drawn(), seed=1, index=3))
+
+
+@pytest.mark.parametrize(("task", "variant"), ALL)
+def test_a_seed_gives_the_same_picture_and_another_seed_or_index_another(task, variant):
+    picture = fixed(task, variant, drawn(), seed=0, index=3)
+    assert picture.dtype == np.uint8 and picture.shape == drawn().shape
+    np.testing.assert_array_equal(picture, fixed(task, variant, drawn(), seed=0, index=3))
+    random = not variant.startswith("q")
+    assert random != np.array_equal(picture, fixed(task, variant, drawn(), seed=0, index=4))
+    assert random != np.array_equal(picture, fixed(task, variant, drawn(), seed=1, index=3))
 
 
 @pytest.mark.parametrize(("task", "variant"), ALL)
@@ -72,6 +86,7 @@ def test_every_size_is_degraded(task, variant, size):
 def test_linear_light_and_back_is_the_identity_on_8_bits():
     levels = np.arange(256, dtype=np.uint8)
     assert np.array_equal(from_linear(to_linear(levels)), levels)
+    assert np.array_equal(shown(quick_light(levels)), levels)
 
 
 def test_gaussian_noise_has_its_standard_deviation():
@@ -93,6 +108,47 @@ def test_a_photographs_noise_has_the_cameras_strength_in_larger_grains():
     assert 0.4 * raw.std() < photo.std() < 1.1 * raw.std()
 
 
+def test_varied_camera_noise_is_from_hardly_any_to_strong_and_from_fine_to_coarse_in_colour():
+    grey = np.full((64, 64, 3), 110, np.uint8)
+    deviations, colour = [], []
+    for seed in range(150):
+        noise = varied_camera_noise(grey, generator(seed)).astype(float) - 110
+        noise -= noise.mean((0, 1))
+        chroma = noise[..., 0] - noise[..., 1]
+        deviations.append(noise.std())
+        if chroma.std() > 0.5:
+            colour.append((chroma[:, 2:] * chroma[:, :-2]).mean() / (chroma**2).mean())
+    assert np.percentile(deviations, 20) < 2.5 and np.percentile(deviations, 95) > 12
+    assert np.percentile(colour, 5) < 0.2 and np.percentile(colour, 85) > 0.6
+
+
+def test_varied_camera_noise_keeps_the_light_and_the_colour_of_the_picture():
+    clean = drawn()
+    shifts = [(varied_camera_noise(clean, generator(seed)).astype(float) - clean).mean((0, 1)) for seed in range(60)]
+    assert np.abs(np.median(shifts, 0)).max() < 0.7
+
+
+def test_jpegs_lose_more_at_lower_quality_and_half_of_the_colour_at_4_2_0():
+    losses = [np.abs(jpeg(drawn(), quality).astype(int) - drawn()).mean() for quality in (10, 20, 40, 90)]
+    assert losses == sorted(losses, reverse=True) and losses[0] > 2 * losses[-1]
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = (200, 30, 30)
+    stripes[:, 1::2] = (30, 30, 200)
+    full, half = (np.abs(jpeg(stripes, 95, colour).astype(int) - stripes).mean() for colour in (True, False))
+    assert half > 5 * full
+
+
+def test_varied_jpegs_are_of_all_qualities_and_their_blocks_start_anywhere_and_have_several_sizes():
+    ramp = np.repeat(np.linspace(60, 200, 96).astype(np.uint8)[None, :, None], 96, 0).repeat(3, 2)
+    steps, losses = set(), []
+    for seed in range(120):
+        found = varied_jpeg(ramp, generator(seed)).astype(int)
+        losses.append(np.abs(found - ramp).mean())
+        steps.add(int(np.abs(np.diff(found[40, :, 1])).argmax()))
+    assert np.percentile(losses, 10) < 0.5 and np.percentile(losses, 95) > 1.5
+    assert len(steps) > 16
+
+
 def test_rain_only_brightens_what_is_not_veiled_and_heavy_rain_covers_more():
     clean = drawn() // 2
     light = np.mean([np.abs(rain(clean, generator(i), False).astype(int) - clean).mean() for i in range(10)])
@@ -107,6 +163,37 @@ def test_streaks_are_as_long_and_wide_as_asked():
     assert 21 <= rows <= 23 and columns == 3 and kernel.max() == 1
 
 
+def streak_shape(layer: np.ndarray) -> tuple[float, float, float]:
+    """Share of lit pixels, direction from the vertical (radians), and how much the layer keeps to it (0 to 1)."""
+    down, across = np.gradient(cv2.GaussianBlur(layer.astype(float), (0, 0), 1))
+    straight, slanted = (across**2 - down**2).sum(), 2 * (across * down).sum()
+    return (
+        (layer > 0.03).mean(),
+        -np.arctan2(slanted, straight) / 2,
+        np.hypot(straight, slanted) / (across**2 + down**2).sum(),
+    )
+
+
+@pytest.mark.parametrize("make", [drawn_streaks, blurred_noise])
+@pytest.mark.parametrize("angle", [-0.5, 0.0, 0.4])
+def test_varied_streaks_keep_to_their_direction_and_leave_most_of_the_picture_alone(make, angle):
+    found = [streak_shape(make((200, 200), generator(seed), angle, 0.3)) for seed in range(12)]
+    covered, directions, kept = np.array(found).T
+    assert abs(np.median(directions) - angle) < 0.1
+    assert np.median(kept) > 0.5 and 0.01 < np.median(covered) < 0.6
+    assert covered.max() > 3 * covered.min()
+
+
+def test_varied_rain_is_from_light_to_heavy_and_half_of_it_only_adds_grey_light():
+    clean = np.full((64, 64, 3), (60, 80, 100), np.uint8)
+    light = [varied_rain(clean, generator(seed), 400).astype(int) - clean for seed in range(200)]
+    mean = np.array([layer.mean() for layer in light])
+    assert np.percentile(mean, 10) < 2 and np.percentile(mean, 90) > 15
+    seen = [layer[(clean + layer).max(2) < 255] for layer in light]  # what is not clipped
+    grey = np.array([np.ptp(layer, axis=1).max(initial=0) <= 1 and layer.min(initial=0) >= 0 for layer in seen])
+    assert 0.4 < grey.mean() < 0.8
+
+
 def test_haze_follows_koschmieder_within_the_transmissions_bounds():
     black, white = (np.full((80, 100, 3), value, np.uint8) for value in (0, 255))
     for seed in range(10):
@@ -115,6 +202,29 @@ def test_haze_follows_koschmieder_within_the_transmissions_bounds():
         assert transmission.min() > 0.19 and transmission.max() < 0.91
         airlight = dark / (1 - transmission)
         assert airlight.min() > 0.76 and airlight.max() < 1.04
+
+
+def test_varied_haze_is_from_a_breath_to_fog_and_its_airlight_is_nearly_grey():
+    black, white = (np.full((48, 48, 3), value, np.uint8) for value in (0, 255))
+    thinnest, thickest = 0.0, 1.0
+    for seed in range(80):
+        dark, bright = (varied_haze(flat, generator(seed), 400) / 255 for flat in (black, white))
+        if (veil := dark.max()) > 0.3:
+            assert np.ptp(dark, axis=2).max() / veil < 0.35
+        transmission = (bright - dark).mean()
+        thinnest, thickest = max(thinnest, transmission), min(thickest, transmission)
+    assert thinnest > 0.93 and thickest < 0.3
+
+
+def test_the_sky_is_mostly_farthest_and_texture_is_no_sky():
+    picture = np.full((96, 96, 3), 70, np.uint8)
+    picture[:48] = 225
+    picture[48:, ::2] = 140
+    likely = sky(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / np.float32(255))
+    assert likely[:36].min() > 0.95 and likely[60:].max() < 0.05
+    depths = [drawn_depth(picture, generator(seed), 96) for seed in range(40)]
+    assert np.mean([depth[:36].mean() > 0.9 for depth in depths]) > 0.5
+    assert np.mean([depth[60:].mean() for depth in depths]) < 0.6
 
 
 def test_depth_rises_upwards_on_average_and_keeps_to_the_edges():
@@ -158,6 +268,22 @@ def test_blur_keeps_flat_areas_and_the_mean_light_and_loses_detail(task, variant
         assert to_linear(blurred).mean() == pytest.approx(to_linear(drawn()).mean(), rel=0.2)
         losses.append(np.abs(np.diff(blurred.astype(int), axis=1)).mean() / detail)
     assert np.mean(losses) < 0.8
+
+
+@pytest.mark.parametrize("blur", [varied_motion, varied_defocus])
+def test_varied_blur_is_from_hardly_any_to_more_than_strong_and_keeps_flat_areas(blur):
+    flat = np.full((60, 60, 3), 99, np.uint8)
+    assert max(np.abs(blur(flat, generator(seed), 400).astype(int) - 99).max() for seed in range(30)) <= 1
+    detail = np.abs(np.diff(drawn().astype(int), axis=1)).mean()
+    found = [blur(drawn(), generator(seed), 400).astype(int) for seed in range(100)]
+    kept = [np.abs(np.diff(blurred, axis=1)).mean() / detail for blurred in found]
+    assert np.percentile(kept, 85) > 0.93 and np.percentile(kept, 10) < 0.7
+
+
+def test_a_lamp_smears_its_glare_and_snow_does_not_glare():
+    lamp = np.full((40, 40, 3), 30, np.uint8)
+    lamp[20, 20] = 255
+    assert quick_light(lamp, 3.0).max() == 4 and quick_light(np.full((40, 40, 3), 255, np.uint8), 3.0).max() == 1
 
 
 def test_motion_blur_varies_over_the_picture():
@@ -205,7 +331,8 @@ def test_the_commands_mistakes_are_one_sentence_and_exit_code_2(tmp_path, capsys
 
 
 @pytest.mark.parametrize(
-    ("task", "variant"), [("derain", "light"), ("dehaze", "outdoor"), ("deblur", "slight"), ("defocus", "strong")]
+    ("task", "variant"),
+    [("derain", "light"), ("dehaze", "outdoor"), ("deblur", "slight"), ("defocus", "strong"), ("dejpeg", "q20")],
 )
 def test_the_shipped_samples_are_the_clean_one_degraded(task, variant):
     clean = load_image(SAMPLES / "clean.png")

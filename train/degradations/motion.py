@@ -1,13 +1,26 @@
-"""deblur: camera shake along random paths, another one in each of two to four regions, in linear light."""
+"""deblur: camera shake along random paths, another one in each of two to four regions, in linear light.
+
+For training (`varied_motion`) also the straight paths of what moves, from hardly any blur to more than "strong".
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from train.degradations.pictures import Field, Picture, from_linear, log_uniform, smooth_field, to_linear
+from train.degradations.pictures import (
+    Field,
+    Picture,
+    from_linear,
+    log_uniform,
+    quick_light,
+    shown,
+    smooth_field,
+    to_linear,
+)
 
 TRAJECTORY = {"slight": (2.0, 9.0), "strong": (9.0, 27.0)}  # extent of a camera shake, pixels
+VARIED = (0.7, 30.0)  # the same in training
 
 
 def trajectory(rng: np.random.Generator, extent: float, points: int = 64) -> Field:
@@ -55,3 +68,24 @@ def motion_blur(clean: Picture, rng: np.random.Generator, strength: str) -> Pict
         total += blurred * weight[..., None]
         weights += weight
     return from_linear(total / weights[..., None])
+
+
+def varied_motion(clean: Picture, rng: np.random.Generator, extent: float | None = None) -> Picture:
+    """Blur as `motion_blur` makes it in a part of a picture, one path or two that meet, or along a straight line.
+
+    extent: height of the whole photograph if `clean` is a part of it, pixels.
+    """
+    light = quick_light(clean, rng.exponential(1.0) * (rng.uniform() < 0.3))
+    size = log_uniform(rng, VARIED)
+    path = trajectory(rng, size)
+    if rng.uniform() < 0.25:
+        heading = rng.uniform(0, 2 * np.pi)
+        path = np.linspace(-size / 2, size / 2, 64)[:, None] * np.array([[np.sin(heading), np.cos(heading)]])
+    blurred = cv2.filter2D(light, -1, path_kernel(path), borderType=cv2.BORDER_REFLECT)
+    if rng.uniform() < 0.3:
+        turn = rng.normal(0, 0.3)
+        turned = rng.uniform(0.3, 1) * path @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        other = cv2.filter2D(light, -1, path_kernel(turned), borderType=cv2.BORDER_REFLECT)
+        weight = np.clip(4 * smooth_field(clean.shape, rng, extent) - 1.5, 0, 1)[..., None].astype(np.float32)
+        blurred = blurred + weight * (other - blurred)
+    return shown(np.asarray(blurred, np.float32))

@@ -35,14 +35,38 @@ def from_linear(light: Field) -> Picture:
     return rounded(255.0 * np.clip(light, 0, 1) ** (1 / GAMMA))
 
 
+Light = npt.NDArray[np.float32]  # linear light, [H, W, 3]
+
+FEW = 0.02  # share of a picture
+_FINE = 8191  # steps of the square root of light that `shown` tells apart
+_SHOWN = np.rint(255.0 * (np.arange(_FINE + 1) / _FINE) ** (2 / GAMMA)).astype(np.uint8)
+
+
+def quick_light(picture: Picture, glare: float = 0.0) -> Light:
+    """`to_linear` in float32, for training. glare: light beyond 1 that the brightest level stands for where few pixels
+    have it: lamps and what glitters, not snow."""
+    table = _LINEAR.astype(np.float32)
+    if glare and (picture == 255).mean() < FEW:
+        table[255] += np.float32(glare)
+    return np.asarray(table[picture])
+
+
+def shown(light: Light) -> Picture:
+    """The inverse of `quick_light`, from a table."""
+    return np.asarray(_SHOWN[(np.sqrt(np.clip(light, 0, 1)) * np.float32(_FINE) + np.float32(0.5)).astype(np.int32)])
+
+
 def log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
-def smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
-    """A field of about 0..1 (cubic interpolation of uniform noise on a coarse grid)."""
+def smooth_field(shape: tuple[int, ...], rng: np.random.Generator, extent: float | None = None) -> Field:
+    """A field of about 0..1 (cubic interpolation of uniform noise on a coarse grid).
+
+    extent: longer side of the picture that the field would cover, if `shape` is that of a part of it, pixels.
+    """
     height, width = shape[:2]
-    cell = max(height, width, 64) / FIELD_CELLS
+    cell = max(extent or 0, height, width, 64) / FIELD_CELLS
     coarse = rng.uniform(size=(int(height / cell) + 4, int(width / cell) + 4))
     shift = rng.uniform(1, 2, size=2)
     ys, xs = np.arange(height) / cell + shift[0], np.arange(width) / cell + shift[1]
