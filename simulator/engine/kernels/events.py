@@ -52,7 +52,9 @@ def _listing(many: bool) -> Any:
             store_64(ahead + 8 * k, plane if inside else 0)
         row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
         plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
-        fill = rows * words * 16 * unit * 0x0001000100010001
+        # The table: a row for each candidate, in blocks for all columns, then the same for twice the weight, then zeros.
+        twice = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
+        fill = (2 * twice if many else twice) * 0x0001000100010001
         room = ROOM if op[CONV.slides] else 0
         count = 0
         for c in range(left):
@@ -62,61 +64,85 @@ def _listing(many: bool) -> Any:
             row3, plane3 = load_i64(sources + 24), load_i64(ahead + 24)
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
+                base, left_over = c * per_column, 0
                 at0, at1, at2, at3 = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step
-                for _ in range(planes):
+                for p in range(planes):
                     mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
                     at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-                    count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
+                    left_over ^= mask
+                    if p & 1:
+                        count += list_ones_64(events + 2 * count, base + twice, unit, mask)
+                count += list_ones_64(events + 2 * count, base, unit, left_over)
                 count = _fill_up(events, count, fill, room)
         elif words == 2 and rows == 3:
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
+                base, upper, lower = c * per_column, 0, 0
                 at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
-                for _ in range(planes):
-                    mask = load_u32(at0) | (load_u32(at1) << 32)
-                    count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-                    count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(at2))
+                for p in range(planes):
+                    mask, rest = load_u32(at0) | (load_u32(at1) << 32), load_u32(at2)
                     at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
+                    upper, lower = upper ^ mask, lower ^ rest
+                    if p & 1:
+                        count += list_ones_64(events + 2 * count, base + twice, unit, mask)
+                        count += list_ones(events + 2 * count, base + twice + 64 * unit, unit, rest)
+                count += list_ones_64(events + 2 * count, base, unit, upper)
+                count += list_ones(events + 2 * count, base + 64 * unit, unit, lower)
                 count = _fill_up(events, count, fill, room)
         elif words == 4 and rows == 3:
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                at0, at1, at2, base = row0 + c * step, row1 + c * step, row2 + c * step, c * per_column
-                for _ in range(planes):
-                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at0))
-                    count += list_ones_64(events + 2 * count, base + 64 * unit, unit, load_i64(at1))
-                    count += list_ones_64(events + 2 * count, base + 128 * unit, unit, load_i64(at2))
+                base, over0, over1, over2 = c * per_column, 0, 0, 0
+                at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
+                for p in range(planes):
+                    mask0, mask1, mask2 = load_i64(at0), load_i64(at1), load_i64(at2)
                     at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
+                    over0, over1, over2 = over0 ^ mask0, over1 ^ mask1, over2 ^ mask2
+                    if p & 1:
+                        count += list_ones_64(events + 2 * count, base + twice, unit, mask0)
+                        count += list_ones_64(events + 2 * count, base + twice + 64 * unit, unit, mask1)
+                        count += list_ones_64(events + 2 * count, base + twice + 128 * unit, unit, mask2)
+                count += list_ones_64(events + 2 * count, base, unit, over0)
+                count += list_ones_64(events + 2 * count, base + 64 * unit, unit, over1)
+                count += list_ones_64(events + 2 * count, base + 128 * unit, unit, over2)
                 count = _fill_up(events, count, fill, room)
         elif words == 2:
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                for p in range(planes):
-                    at, base = c * step, c * per_column
-                    for k in range(0, rows - 1, 2):
-                        mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
-                        mask |= load_u32(load_i64(sources + 8 * k + 8) + p * load_i64(ahead + 8 * k + 8) + at) << 32
-                        count += list_ones_64(events + 2 * count, base, unit, mask)
-                        base += 64 * unit
-                    if rows % 2:
-                        k = rows - 1
-                        mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
-                        count += list_ones(events + 2 * count, base, unit, mask)
+                at, base = c * step, c * per_column
+                for k in range(0, rows, 2):
+                    upper, upper_plane, lower, lower_plane = load_i64(sources + 8 * k), load_i64(ahead + 8 * k), 0, 0
+                    if k + 1 < rows:
+                        lower, lower_plane = load_i64(sources + 8 * k + 8), load_i64(ahead + 8 * k + 8)
+                    left_over = 0
+                    for p in range(planes):
+                        mask = load_u32(upper + at)
+                        if k + 1 < rows:
+                            mask |= load_u32(lower + at) << 32
+                        upper, lower = upper + upper_plane, lower + lower_plane
+                        left_over ^= mask
+                        if p & 1:
+                            count += list_ones_64(events + 2 * count, base + twice, unit, mask)
+                    count += list_ones_64(events + 2 * count, base, unit, left_over)
+                    base += 64 * unit
                 count = _fill_up(events, count, fill, room)
         else:
             rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                for p in range(planes):
-                    base = c * per_column
-                    for k in range(rows):
-                        at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
-                        for _ in range((words - 1) // 4):
-                            count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
-                            base += 64 * unit
-                            at += 8
-                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at) & rest)
-                        base += ((words - 1) % 4 + 1) * 16 * unit
+                base = c * per_column
+                for k in range(rows):
+                    row, ahead_of = load_i64(sources + 8 * k) + c * step, load_i64(ahead + 8 * k)
+                    for w in range(0, words, 4):
+                        at, mine, left_over = row + 2 * w, rest if w + 4 >= words else -1, 0
+                        for p in range(planes):
+                            mask = load_i64(at) & mine
+                            at += ahead_of
+                            left_over ^= mask
+                            if p & 1:
+                                count += list_ones_64(events + 2 * count, base + twice, unit, mask)
+                        count += list_ones_64(events + 2 * count, base, unit, left_over)
+                        base += min(words - w, 4) * 16 * unit
                 count = _fill_up(events, count, fill, room)
         for c in range(right, columns):
             store_64(starts + 8 * c, count)
