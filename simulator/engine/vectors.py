@@ -301,6 +301,19 @@ def joined(typingctx: Any, low: Any, high: Any) -> Any:
     return whole(low, high), generate
 
 
+@intrinsic
+def store_pairs(typingctx: Any, address: Any, low: Any, high: Any) -> Any:
+    """Lane by lane of two vectors of int32: the lower and the upper half of 16 int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        order = [lane for i in range(16) for lane in (i, 16 + i)]
+        pairs = builder.shuffle_vector(args[1], args[2], ir.Constant(ir.VectorType(I32, 32), order))
+        builder.store(pairs, _at(builder, args[0], pairs.type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, low, high), generate
+
+
 def _rearrange(order: tuple[int, ...]) -> Any:
     @intrinsic
     def rearrange(typingctx: Any, a: Any) -> Any:

@@ -6,7 +6,18 @@ from typing import Any
 
 from simulator.engine.kernels.places import force_inline, inline, place
 from simulator.engine.records import CONV, PLACE, ROOM
-from simulator.engine.vectors import list_ones, list_ones_64, load_i64, load_u16, load_u32, store_64
+from simulator.engine.vectors import (
+    I32X16,
+    list_ones,
+    list_ones_64,
+    load,
+    load_i64,
+    load_u16,
+    load_u32,
+    splat,
+    store_64,
+    store_pairs,
+)
 
 
 @force_inline
@@ -15,6 +26,47 @@ def _fill_up(events: int, count: int, fill: int, room: int) -> Any:
     # Not a branch: where nothing is to be filled up, the next column overwrites this.
     store_64(events + 2 * count, fill)
     return count + room & -max(room, 1)
+
+
+@force_inline
+def _two_words(upper: int, lower: int) -> Any:
+    """The words of 16 neighbouring columns of 4 bytes each, from two rows."""
+    return (load(I32X16, upper) & splat(I32X16, 0xFFFF)) ^ (load(I32X16, lower) << splat(I32X16, 16))
+
+
+@inline
+def _gather(sources: int, ahead: int, step: int, planes: int, masks: int, pitch: int, left: int, right: int) -> None:
+    """Put the words of four rows under one another: 64 bits for each column left .. right - 1.
+
+    sources, ahead: as in `events_of`. masks: for each second plane `pitch` bytes of them, and then those of spikes in
+    an odd number of planes. As many as fill the last 16 columns are written.
+    """
+    row0, row1, row2, row3 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16), load_i64(sources + 24)
+    plane0, plane1, plane2, plane3 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16), load_i64(ahead + 24)
+    if step == 4:
+        for c in range(left, right, 16):
+            at0, at1, at2, at3, to = row0 + 4 * c, row1 + 4 * c, row2 + 4 * c, row3 + 4 * c, masks + 8 * c
+            odd_low, odd_high = splat(I32X16, 0), splat(I32X16, 0)
+            for p in range(planes):
+                low, high = _two_words(at0, at1), _two_words(at2, at3)
+                at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
+                odd_low, odd_high = odd_low ^ low, odd_high ^ high
+                if p & 1:
+                    store_pairs(to, low, high)
+                    to += pitch
+            store_pairs(to, odd_low, odd_high)
+        return
+    for c in range(left, right):
+        at0, at1, at2, at3, to = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step, masks + 8 * c
+        odd = 0
+        for p in range(planes):
+            mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
+            at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
+            odd ^= mask
+            if p & 1:
+                store_64(to, mask)
+                to += pitch
+        store_64(to, odd)
 
 
 def _listing(many: bool) -> Any:
@@ -61,18 +113,15 @@ def _listing(many: bool) -> Any:
             store_64(starts + 8 * c, count)
             count = _fill_up(events, count, fill, room)
         if words == 1 and rows == 4:  # four words make one vector of candidates
-            row3, plane3 = load_i64(sources + 24), load_i64(ahead + 24)
+            masks, pitch = ahead + 8 * rows, 8 * (columns + 16)
+            _gather(sources, ahead, step, planes, masks, pitch, left, right)
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                base, left_over = c * per_column, 0
-                at0, at1, at2, at3 = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step
-                for p in range(planes):
-                    mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
-                    at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-                    left_over ^= mask
-                    if p & 1:
-                        count += list_ones_64(events + 2 * count, base + twice, unit, mask)
-                count += list_ones_64(events + 2 * count, base, unit, left_over)
+                at, base = masks + 8 * c, c * per_column
+                for _ in range(planes // 2):
+                    count += list_ones_64(events + 2 * count, base + twice, unit, load_i64(at))
+                    at += pitch
+                count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
                 count = _fill_up(events, count, fill, room)
         elif words == 2 and rows == 3:
             for c in range(left, right):
