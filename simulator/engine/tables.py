@@ -52,9 +52,9 @@ class SpikeTable:
 
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
     bytes of output lanes], the last row zero; where neurons integrate before they fire, twice the weights of all
-    candidates come before that one (see `kernels/events.py`). bias [chunks, lanes of these vectors]; pieces: where each 16 lanes go,
-    in bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
-    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
+    candidates come before that one (see `kernels/events.py`). bias [chunks, lanes of these vectors]; pieces: where each
+    16 lanes go, in bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the
+    sums of three columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
 
     The table is of int16, also where outputs and biases are of int32: twice as many lanes. The weights of `most` events
     surely add up in that; then the sums are widened.

@@ -104,7 +104,7 @@ def _listing(many: bool) -> Any:
             store_64(ahead + 8 * k, plane if inside else 0)
         row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
         plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
-        # The table: a row for each candidate, in blocks for all columns, then the same for twice the weight, then zeros.
+        # The table: a row for each candidate (in blocks of all columns), the same for twice the weight, zeros.
         twice = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
         fill = (2 * twice if many else twice) * 0x0001000100010001
         room = ROOM if op[CONV.slides] else 0
