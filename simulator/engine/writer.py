@@ -288,7 +288,7 @@ class Writer:
             columns = padded(self.block, table.columns) * stride + kernel
             rows = (table.rows - 1) * stride + kernel
             events = self._scratch(2 * columns * (planes * rows * table.words * LANES + ROOM) + 128)
-            masks = (columns + 2 * LANES) * (planes // 2 + 1)  # see `kernels/events.py`
+            masks = (columns + 2 * LANES) * (planes // 2 + 1) * -(-rows * table.words // 4)  # see `kernels/events.py`
             starts = self._scratch(8 * (columns + 2 * rows + 8 + masks))
             self.emit(
                 Conv(

@@ -8,7 +8,6 @@ from simulator.engine.kernels.places import force_inline, inline, place
 from simulator.engine.records import CONV, PLACE, ROOM
 from simulator.engine.vectors import (
     I32X16,
-    list_ones,
     list_ones_64,
     load,
     load_i64,
@@ -35,38 +34,52 @@ def _two_words(upper: int, lower: int) -> Any:
 
 
 @inline
-def _gather(sources: int, ahead: int, step: int, planes: int, masks: int, pitch: int, left: int, right: int) -> None:
-    """Put the words of four rows under one another: 64 bits for each column left .. right - 1.
+def _gather(op: Any, sources: int, rows: int, planes: int, masks: int, pitch: int, left: int, right: int) -> None:
+    """Put the words of four rows (or of two, with two words each) under one another: 64 bits for each column.
 
-    sources, ahead: as in `events_of`. masks: for each second plane `pitch` bytes of them, and then those of spikes in
-    an odd number of planes. As many as fill the last 16 columns are written.
+    sources: addresses of the rows, and bytes from plane to plane of each. masks: for each four (two) rows, for each
+    second plane, `pitch` bytes of columns, of which left .. right - 1 are written and as many as fill a vector; and
+    then those of spikes in an odd number of planes.
     """
-    row0, row1, row2, row3 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16), load_i64(sources + 24)
-    plane0, plane1, plane2, plane3 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16), load_i64(ahead + 24)
-    if step == 4:
-        for c in range(left, right, 16):
-            at0, at1, at2, at3, to = row0 + 4 * c, row1 + 4 * c, row2 + 4 * c, row3 + 4 * c, masks + 8 * c
-            odd_low, odd_high = splat(I32X16, 0), splat(I32X16, 0)
+    words, step, ahead = op[CONV.words], op[CONV.spikes + PLACE.column], sources + 8 * rows
+    together = 4 // words
+    for k in range(0, rows, together):
+        row0, row1, plane0, plane1 = load_i64(sources + 8 * k), op[CONV.zeros], load_i64(ahead + 8 * k), 0
+        row2, row3, plane2, plane3 = op[CONV.zeros], op[CONV.zeros], 0, 0
+        if k + 1 < rows:
+            row1, plane1 = load_i64(sources + 8 * k + 8), load_i64(ahead + 8 * k + 8)
+        if words == 1:
+            row2, plane2 = load_i64(sources + 8 * k + 16), load_i64(ahead + 8 * k + 16)
+            row3, plane3 = load_i64(sources + 8 * k + 24), load_i64(ahead + 8 * k + 24)
+        for c in range(left, right, 16 if step == 4 else 1):
+            at0, at1, at2, at3, to = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step, masks + 8 * c
+            if step == 4:
+                odd_low, odd_high = splat(I32X16, 0), splat(I32X16, 0)
+                for p in range(planes):
+                    if words == 1:
+                        low, high = _two_words(at0, at1), _two_words(at2, at3)
+                    else:
+                        low, high = load(I32X16, at0), load(I32X16, at1)
+                    at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
+                    odd_low, odd_high = odd_low ^ low, odd_high ^ high
+                    if p & 1:
+                        store_pairs(to, low, high)
+                        to += pitch
+                store_pairs(to, odd_low, odd_high)
+                continue
+            odd = 0
             for p in range(planes):
-                low, high = _two_words(at0, at1), _two_words(at2, at3)
+                if words == 1:
+                    mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
+                else:
+                    mask = load_u32(at0) | (load_u32(at1) << 32)
                 at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-                odd_low, odd_high = odd_low ^ low, odd_high ^ high
+                odd ^= mask
                 if p & 1:
-                    store_pairs(to, low, high)
+                    store_64(to, mask)
                     to += pitch
-            store_pairs(to, odd_low, odd_high)
-        return
-    for c in range(left, right):
-        at0, at1, at2, at3, to = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step, masks + 8 * c
-        odd = 0
-        for p in range(planes):
-            mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
-            at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-            odd ^= mask
-            if p & 1:
-                store_64(to, mask)
-                to += pitch
-        store_64(to, odd)
+            store_64(to, odd)
+        masks += (planes // 2 + 1) * pitch
 
 
 def _listing(many: bool) -> Any:
@@ -112,31 +125,18 @@ def _listing(many: bool) -> Any:
         for c in range(left):
             store_64(starts + 8 * c, count)
             count = _fill_up(events, count, fill, room)
-        if words == 1 and rows == 4:  # four words make one vector of candidates
+        if words == 2 or (words == 1 and rows == 4):
             masks, pitch = ahead + 8 * rows, 8 * (columns + 16)
-            _gather(sources, ahead, step, planes, masks, pitch, left, right)
+            _gather(op, sources, rows, planes, masks, pitch, left, right)
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
                 at, base = masks + 8 * c, c * per_column
-                for _ in range(planes // 2):
-                    count += list_ones_64(events + 2 * count, base + twice, unit, load_i64(at))
-                    at += pitch
-                count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
-                count = _fill_up(events, count, fill, room)
-        elif words == 2 and rows == 3:
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
-                base, upper, lower = c * per_column, 0, 0
-                at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
-                for p in range(planes):
-                    mask, rest = load_u32(at0) | (load_u32(at1) << 32), load_u32(at2)
-                    at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
-                    upper, lower = upper ^ mask, lower ^ rest
-                    if p & 1:
-                        count += list_ones_64(events + 2 * count, base + twice, unit, mask)
-                        count += list_ones(events + 2 * count, base + twice + 64 * unit, unit, rest)
-                count += list_ones_64(events + 2 * count, base, unit, upper)
-                count += list_ones(events + 2 * count, base + 64 * unit, unit, lower)
+                for _ in range(0, rows * words, 4):
+                    for _ in range(planes // 2):
+                        count += list_ones_64(events + 2 * count, base + twice, unit, load_i64(at))
+                        at += pitch
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
+                    at, base = at + pitch, base + 64 * unit
                 count = _fill_up(events, count, fill, room)
         elif words == 4 and rows == 3:
             for c in range(left, right):
@@ -154,26 +154,6 @@ def _listing(many: bool) -> Any:
                 count += list_ones_64(events + 2 * count, base, unit, over0)
                 count += list_ones_64(events + 2 * count, base + 64 * unit, unit, over1)
                 count += list_ones_64(events + 2 * count, base + 128 * unit, unit, over2)
-                count = _fill_up(events, count, fill, room)
-        elif words == 2:
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
-                at, base = c * step, c * per_column
-                for k in range(0, rows, 2):
-                    upper, upper_plane, lower, lower_plane = load_i64(sources + 8 * k), load_i64(ahead + 8 * k), 0, 0
-                    if k + 1 < rows:
-                        lower, lower_plane = load_i64(sources + 8 * k + 8), load_i64(ahead + 8 * k + 8)
-                    left_over = 0
-                    for p in range(planes):
-                        mask = load_u32(upper + at)
-                        if k + 1 < rows:
-                            mask |= load_u32(lower + at) << 32
-                        upper, lower = upper + upper_plane, lower + lower_plane
-                        left_over ^= mask
-                        if p & 1:
-                            count += list_ones_64(events + 2 * count, base + twice, unit, mask)
-                    count += list_ones_64(events + 2 * count, base, unit, left_over)
-                    base += 64 * unit
                 count = _fill_up(events, count, fill, room)
         else:
             rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
