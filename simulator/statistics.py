@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -218,7 +218,9 @@ class Population:
                 count = spikes[most.name]
                 layers.append(LayerStatistics(most.name, most.kind, most.neurons, count, count / most.spikes))
             elif most.name in synops:
-                layers.append(replace(most, synops=synops[most.name]))
+                layers.append(
+                    LayerStatistics(most.name, most.kind, synops=synops[most.name], synops_max=most.synops_max)
+                )
             else:
                 layers.append(most)
         return tuple(layers)

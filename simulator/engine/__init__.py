@@ -86,6 +86,7 @@ class Engine:
         self.lock = threading.Lock()
         self._arena = np.zeros(0, np.uint8)
         self._counts = np.zeros(0, np.int32)
+        self._bytes_per_pixel = analysis.bytes_per_pixel()
         self._arena_sizes: dict[tuple[int, int], int] = {}
         self._programs: dict[tuple[int, int, bool], Program] = {}
 
@@ -141,7 +142,7 @@ class Engine:
     def memory(self, height: int, width: int) -> int:
         """Bytes of working memory that `restore` needs for a part of that size (multiples of the stride), or a small
         number that is more."""
-        if height * width * self.analysis.bytes_per_pixel() < LITTLE_MEMORY:  # if all rows of all values were kept
+        if height * width * self._bytes_per_pixel < LITTLE_MEMORY:  # if all rows of all values were kept
             return LITTLE_MEMORY
         rows = min(height, padded(RING_BANDS * BAND_ROWS * self.threads, self.analysis.stride))
         if (rows, width) not in self._arena_sizes:

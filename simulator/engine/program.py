@@ -14,11 +14,11 @@ import numpy.typing as npt
 from simulator.engine.compiling import Rows
 from simulator.engine.layout import Layout, Memory
 from simulator.engine.plan import Pass
-from simulator.engine.records import FIELDS, SLACK, TASK, Picture, Restored, Task, numbers
+from simulator.engine.records import FIELDS, SLACK, TASK, Picture, Restored, Task, numbers, width
 from simulator.engine.tables import ALIGNMENT, padded
 from simulator.engine.whole import form_of
 from simulator.engine.workers import Workers
-from simulator.engine.writer import Given, Weights, Writer
+from simulator.engine.writer import Weights, Writer
 from simulator.statistics import Population, projections
 
 Observer = Callable[[str, npt.NDArray[np.int64]], None]
@@ -49,12 +49,11 @@ class Program:
     def _write(self, threads: int) -> None:
         """Make the records."""
         self._kept: list[npt.NDArray[Any]] = []  # memory that records point to
-        self._given: list[tuple[int, int, int, Given]] = []  # what changes with every call
         self.spans: list[Span] = []
         self.names: dict[int, str] = {}
         records: list[list[int]] = []
         relative: list[tuple[int, int]] = []
-        totals: list[tuple[int, int, int]] = []
+        given: dict[str, list[tuple[int, int, int]]] = {"picture": [], "restored": [], "counts": [], "totals": []}
         scratch_size = SLACK + ALIGNMENT
         for number, step in enumerate(self.plan.passes):
             before = len(records)
@@ -62,11 +61,8 @@ class Program:
                 writer = Writer(self.memory, number, self.weights)
                 records += writer.records
                 relative += [(before + record, at) for record, at in writer.relative]
-                for record, at, size, given in writer.given:
-                    if given.what == "totals":
-                        totals.append((before + record, at, given.offset))
-                    else:
-                        self._given.append((before + record, at, size, given))
+                for record, at, what in writer.given:
+                    given[what.what].append((before + record, at, what.offset))
                 self._kept += writer.arrays
                 scratch_size = max(scratch_size, writer.scratch_size + SLACK + ALIGNMENT)
                 self.names[before] = " + ".join((step.root, *step.neurons))
@@ -77,8 +73,12 @@ class Program:
             self._kept.append(scratch)
             for record, at in relative:
                 self.records[thread, record, at] += padded(scratch.ctypes.data, ALIGNMENT)
-            for record, at, offset in totals:
+            for record, at, offset in given["totals"]:
                 self.records[thread, record, at] = self.totals[thread].ctypes.data + offset
+        # What changes from call to call: columns of records, fields, and bytes to add to an address.
+        self._pictures, self._restored, self._counted = (
+            np.array(given[what], np.int64).reshape(-1, 3).T for what in ("picture", "restored", "counts")
+        )
 
     def _cut(self) -> None:
         """Make tasks of the steps, in segments between passes that are computed as a whole."""
@@ -138,11 +138,13 @@ class Program:
         output of every node, if nothing is fused. SIMULATOR_TIMING=1 in the environment prints what each pass took.
         """
         held = (picture[0], restored[0], counts)  # kernels know them by address only
-        given = {"picture": numbers(picture[1]), "restored": numbers(restored[1]), "counts": [counts.ctypes.data]}
-        for record, at, size, what in self._given:
-            self.records[:, record, at : at + size] = given[what.what]
-            self.records[:, record, at] += what.offset
-        self._counts = counts
+        for (places, fields, _), row in ((self._pictures, picture[1]), (self._restored, restored[1])):
+            for record, at in zip(places, fields, strict=True):
+                self.records[:, record, at : at + width(row)] = numbers(row)
+        if self._counts is not counts:
+            places, fields, offsets = self._counted
+            self.records[:, places, fields] = counts.ctypes.data + offsets
+            self._counts = counts
         timing = bool(os.environ.get("SIMULATOR_TIMING"))
         spent: dict[str, float] = {}
         for segment in self.segments:

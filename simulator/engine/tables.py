@@ -51,9 +51,10 @@ class SpikeTable:
     """Weights of some input channels of one group of a spiking convolution, for `records.Conv`.
 
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
-    bytes of output lanes], the last row zero; bias [chunks, lanes of these vectors]; pieces: where each 16 lanes go,
-    in bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the sums of three
-    columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
+    bytes of output lanes], the last row zero; where neurons integrate before they fire, twice the weights of all
+    candidates come before that one (see `kernels/events.py`). bias [chunks, lanes of these vectors]; pieces: where each
+    16 lanes go, in bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the
+    sums of three columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
 
     The table is of int16, also where outputs and biases are of int32: twice as many lanes. The weights of `most` events
     surely add up in that; then the sums are widened.
@@ -157,12 +158,12 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int) -> tuple[int,
     return min(small or shapes[:1], key=lambda shape: cost(*shape))
 
 
-def _events_of_16_bits(rows: npt.NDArray[Any], planes: int) -> int:
-    """How many events, a multiple of four, surely add up in int16: rows of a table [n, ...], each at most `planes`
-    times among them. At least twelve do, for a weight is 2048 at most."""
+def _events_of_16_bits(rows: npt.NDArray[Any], times: int) -> int:
+    """How many events, a multiple of four, surely add up in int16: rows of a table [n, ...], each at most so many
+    times among them. At least four do, for twice a weight is 4096 at most."""
     most = UNLIMITED
     for signed in (rows, -rows.astype(np.int32)):
-        largest = np.sort(np.maximum(signed, 0).reshape(len(rows), -1), axis=0)[::-1].repeat(planes, axis=0)
+        largest = np.sort(np.maximum(signed, 0).reshape(len(rows), -1), axis=0)[::-1].repeat(times, axis=0)
         sums = np.cumsum(largest, axis=0, dtype=np.int64).max(1)
         if sums[-1] > INT16_LIMIT:
             most = min(most, int(np.searchsorted(sums, INT16_LIMIT, "right")) // 4 * 4)
@@ -187,7 +188,8 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
     widest = 1 if slides and rows == 2 else 2 if slides else TABLE_VECTORS
     vectors = max(v for v in range(1, widest + 1) if needed % v == 0)
     # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
-    most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel) * cells[0] * LANES * 8 * vectors))
+    twice = cells[1] if planes > 1 else 0
+    most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel + twice) * cells[0] * LANES * 8 * vectors))
     tables = []
     for g, weight in enumerate(weights):
         for first in range(0, words, most_words):
@@ -211,9 +213,9 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
                 flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
             else:
                 flat = table.reshape(-1, 1, total)
-            flat = np.concatenate([flat, np.zeros_like(flat[:1])])
+            most = _events_of_16_bits(2 * flat, planes // 2) if planes > 1 else _events_of_16_bits(flat, 1)
+            flat = np.concatenate([flat, *([2 * flat] if planes > 1 else []), np.zeros_like(flat[:1])])
             chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
-            most = _events_of_16_bits(flat, planes)
             made = SpikeTable(
                 g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, most, vectors, needed // vectors,
                 aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),

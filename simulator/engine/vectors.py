@@ -301,6 +301,19 @@ def joined(typingctx: Any, low: Any, high: Any) -> Any:
     return whole(low, high), generate
 
 
+@intrinsic
+def store_pairs(typingctx: Any, address: Any, low: Any, high: Any) -> Any:
+    """Lane by lane of two vectors of int32: the lower and the upper half of 16 int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        order = [lane for i in range(16) for lane in (i, 16 + i)]
+        pairs = builder.shuffle_vector(args[1], args[2], ir.Constant(ir.VectorType(I32, 32), order))
+        builder.store(pairs, _at(builder, args[0], pairs.type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, low, high), generate
+
+
 def _rearrange(order: tuple[int, ...]) -> Any:
     @intrinsic
     def rearrange(typingctx: Any, a: Any) -> Any:
@@ -439,15 +452,22 @@ def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any) -
     found = chosen(kind, ir.Constant(kind, list(range(64))))
     count = builder.ctpop(word)
 
-    def put(first: int) -> None:
-        index = ir.Constant(ir.VectorType(I32, 32), list(range(first, first + 32)))
-        positions = builder.zext(builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), index), wide)
+    half, empty = I16X16.ir, ir.Constant(wide, ir.Undefined)
+    low = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
+
+    def put(first: int) -> None:  # 16 of them, for stores of 64 bytes to any place cost more than twice as much
+        index = ir.Constant(ir.VectorType(I32, 16), list(range(first, first + 16)))
+        positions = builder.zext(builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), index), half)
+        units, bases = (builder.shuffle_vector(numbers, empty, low) for numbers in (unit, base))
         to = builder.add(address, ir.Constant(I64, 2 * first))
-        builder.store(builder.add(builder.mul(positions, unit), base), _at(builder, to, wide), align=2)
+        builder.store(builder.add(builder.mul(positions, units), bases), _at(builder, to, half), align=2)
 
     put(0)
-    with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 32)), likely=False):
-        put(32)
+    with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 16)), likely=False):
+        put(16)
+        with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 32)), likely=False):
+            put(32)
+            put(48)
     return count
 
 

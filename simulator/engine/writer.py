@@ -80,7 +80,7 @@ class Writer:
     """Writes the records of the pass number `number` of a plan.
 
     records: rows of FIELDS. relative: (record, field) of what must be added to the address of the thread's scratch
-    memory, `scratch_size` bytes. given: (record, field, numbers, what) for each `Given`. arrays: what records point to.
+    memory, `scratch_size` bytes. given: (record, field, what) for each `Given`. arrays: what records point to.
     """
 
     def __init__(self, memory: Memory, number: int, weights: Sequence[Weights]):
@@ -90,7 +90,7 @@ class Writer:
         self.height, self.block = self.layout.blocks[number]
         self.records: list[list[int]] = []
         self.relative: list[tuple[int, int]] = []
-        self.given: list[tuple[int, int, int, Given]] = []
+        self.given: list[tuple[int, int, Given]] = []
         self.arrays: list[npt.NDArray[Any]] = []
         self.scratch_size = 0
         self._write()
@@ -126,7 +126,7 @@ class Writer:
         for name, value, size in zip(row._fields, row, widths(kind), strict=True):
             at = len(record)
             if isinstance(value, Given):
-                self.given.append((len(self.records), at, size, value))
+                self.given.append((len(self.records), at, value))
                 record += [0] * size
             elif isinstance(value, Scratch):
                 self.relative.append((len(self.records), at))
@@ -288,7 +288,8 @@ class Writer:
             columns = padded(self.block, table.columns) * stride + kernel
             rows = (table.rows - 1) * stride + kernel
             events = self._scratch(2 * columns * (planes * rows * table.words * LANES + ROOM) + 128)
-            starts = self._scratch(8 * (columns + 2 * rows + 8))
+            masks = (columns + 2 * LANES) * (planes // 2 + 1) * -(-rows * table.words // 4)  # see `kernels/events.py`
+            starts = self._scratch(8 * (columns + 2 * rows + 8 + masks))
             self.emit(
                 Conv(
                     steps=form.steps, planes=planes, plane=place.step,

@@ -6,7 +6,17 @@ from typing import Any
 
 from simulator.engine.kernels.places import force_inline, inline, place
 from simulator.engine.records import CONV, PLACE, ROOM
-from simulator.engine.vectors import list_ones, list_ones_64, load_i64, load_u16, load_u32, store_64
+from simulator.engine.vectors import (
+    I32X16,
+    list_ones_64,
+    load,
+    load_i64,
+    load_u16,
+    load_u32,
+    splat,
+    store_64,
+    store_pairs,
+)
 
 
 @force_inline
@@ -15,6 +25,61 @@ def _fill_up(events: int, count: int, fill: int, room: int) -> Any:
     # Not a branch: where nothing is to be filled up, the next column overwrites this.
     store_64(events + 2 * count, fill)
     return count + room & -max(room, 1)
+
+
+@force_inline
+def _two_words(upper: int, lower: int) -> Any:
+    """The words of 16 neighbouring columns of 4 bytes each, from two rows."""
+    return (load(I32X16, upper) & splat(I32X16, 0xFFFF)) ^ (load(I32X16, lower) << splat(I32X16, 16))
+
+
+@inline
+def _gather(op: Any, sources: int, rows: int, planes: int, masks: int, pitch: int, left: int, right: int) -> None:
+    """Put the words of four rows (or of two, with two words each) under one another: 64 bits for each column.
+
+    sources: addresses of the rows, and bytes from plane to plane of each. masks: for each four (two) rows, for each
+    second plane, `pitch` bytes of columns, of which left .. right - 1 are written and as many as fill a vector; and
+    then those of spikes in an odd number of planes.
+    """
+    words, step, ahead = op[CONV.words], op[CONV.spikes + PLACE.column], sources + 8 * rows
+    together = 4 // words
+    for k in range(0, rows, together):
+        row0, row1, plane0, plane1 = load_i64(sources + 8 * k), op[CONV.zeros], load_i64(ahead + 8 * k), 0
+        row2, row3, plane2, plane3 = op[CONV.zeros], op[CONV.zeros], 0, 0
+        if k + 1 < rows:
+            row1, plane1 = load_i64(sources + 8 * k + 8), load_i64(ahead + 8 * k + 8)
+        if words == 1:
+            row2, plane2 = load_i64(sources + 8 * k + 16), load_i64(ahead + 8 * k + 16)
+            row3, plane3 = load_i64(sources + 8 * k + 24), load_i64(ahead + 8 * k + 24)
+        for c in range(left, right, 16 if step == 4 else 1):
+            at0, at1, at2, at3, to = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step, masks + 8 * c
+            if step == 4:
+                odd_low, odd_high = splat(I32X16, 0), splat(I32X16, 0)
+                for p in range(planes):
+                    if words == 1:
+                        low, high = _two_words(at0, at1), _two_words(at2, at3)
+                    else:
+                        low, high = load(I32X16, at0), load(I32X16, at1)
+                    at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
+                    odd_low, odd_high = odd_low ^ low, odd_high ^ high
+                    if p & 1:
+                        store_pairs(to, low, high)
+                        to += pitch
+                store_pairs(to, odd_low, odd_high)
+                continue
+            odd = 0
+            for p in range(planes):
+                if words == 1:
+                    mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
+                else:
+                    mask = load_u32(at0) | (load_u32(at1) << 32)
+                at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
+                odd ^= mask
+                if p & 1:
+                    store_64(to, mask)
+                    to += pitch
+            store_64(to, odd)
+        masks += (planes // 2 + 1) * pitch
 
 
 def _listing(many: bool) -> Any:
@@ -52,71 +117,61 @@ def _listing(many: bool) -> Any:
             store_64(ahead + 8 * k, plane if inside else 0)
         row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
         plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
-        fill = rows * words * 16 * unit * 0x0001000100010001
+        # The table: a row for each candidate (in blocks of all columns), the same for twice the weight, zeros.
+        twice = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
+        fill = (2 * twice if many else twice) * 0x0001000100010001
         room = ROOM if op[CONV.slides] else 0
         count = 0
         for c in range(left):
             store_64(starts + 8 * c, count)
             count = _fill_up(events, count, fill, room)
-        if words == 1 and rows == 4:  # four words make one vector of candidates
-            row3, plane3 = load_i64(sources + 24), load_i64(ahead + 24)
+        if words == 2 or (words == 1 and rows == 4):
+            masks, pitch = ahead + 8 * rows, 8 * (columns + 16)
+            _gather(op, sources, rows, planes, masks, pitch, left, right)
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                at0, at1, at2, at3 = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step
-                for _ in range(planes):
-                    mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
-                    at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-                    count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-                count = _fill_up(events, count, fill, room)
-        elif words == 2 and rows == 3:
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
-                at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
-                for _ in range(planes):
-                    mask = load_u32(at0) | (load_u32(at1) << 32)
-                    count += list_ones_64(events + 2 * count, c * per_column, unit, mask)
-                    count += list_ones(events + 2 * count, c * per_column + 64 * unit, unit, load_u32(at2))
-                    at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
+                at, base = masks + 8 * c, c * per_column
+                for _ in range(0, rows * words, 4):
+                    for _ in range(planes // 2):
+                        count += list_ones_64(events + 2 * count, base + twice, unit, load_i64(at))
+                        at += pitch
+                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
+                    at, base = at + pitch, base + 64 * unit
                 count = _fill_up(events, count, fill, room)
         elif words == 4 and rows == 3:
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                at0, at1, at2, base = row0 + c * step, row1 + c * step, row2 + c * step, c * per_column
-                for _ in range(planes):
-                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at0))
-                    count += list_ones_64(events + 2 * count, base + 64 * unit, unit, load_i64(at1))
-                    count += list_ones_64(events + 2 * count, base + 128 * unit, unit, load_i64(at2))
-                    at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
-                count = _fill_up(events, count, fill, room)
-        elif words == 2:
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
+                base, over0, over1, over2 = c * per_column, 0, 0, 0
+                at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
                 for p in range(planes):
-                    at, base = c * step, c * per_column
-                    for k in range(0, rows - 1, 2):
-                        mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
-                        mask |= load_u32(load_i64(sources + 8 * k + 8) + p * load_i64(ahead + 8 * k + 8) + at) << 32
-                        count += list_ones_64(events + 2 * count, base, unit, mask)
-                        base += 64 * unit
-                    if rows % 2:
-                        k = rows - 1
-                        mask = load_u32(load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + at)
-                        count += list_ones(events + 2 * count, base, unit, mask)
+                    mask0, mask1, mask2 = load_i64(at0), load_i64(at1), load_i64(at2)
+                    at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
+                    over0, over1, over2 = over0 ^ mask0, over1 ^ mask1, over2 ^ mask2
+                    if p & 1:
+                        count += list_ones_64(events + 2 * count, base + twice, unit, mask0)
+                        count += list_ones_64(events + 2 * count, base + twice + 64 * unit, unit, mask1)
+                        count += list_ones_64(events + 2 * count, base + twice + 128 * unit, unit, mask2)
+                count += list_ones_64(events + 2 * count, base, unit, over0)
+                count += list_ones_64(events + 2 * count, base + 64 * unit, unit, over1)
+                count += list_ones_64(events + 2 * count, base + 128 * unit, unit, over2)
                 count = _fill_up(events, count, fill, room)
         else:
             rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
             for c in range(left, right):
                 store_64(starts + 8 * c, count)
-                for p in range(planes):
-                    base = c * per_column
-                    for k in range(rows):
-                        at = load_i64(sources + 8 * k) + p * load_i64(ahead + 8 * k) + c * step
-                        for _ in range((words - 1) // 4):
-                            count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
-                            base += 64 * unit
-                            at += 8
-                        count += list_ones_64(events + 2 * count, base, unit, load_i64(at) & rest)
-                        base += ((words - 1) % 4 + 1) * 16 * unit
+                base = c * per_column
+                for k in range(rows):
+                    row, ahead_of = load_i64(sources + 8 * k) + c * step, load_i64(ahead + 8 * k)
+                    for w in range(0, words, 4):
+                        at, mine, left_over = row + 2 * w, rest if w + 4 >= words else -1, 0
+                        for p in range(planes):
+                            mask = load_i64(at) & mine
+                            at += ahead_of
+                            left_over ^= mask
+                            if p & 1:
+                                count += list_ones_64(events + 2 * count, base + twice, unit, mask)
+                        count += list_ones_64(events + 2 * count, base, unit, left_over)
+                        base += min(words - w, 4) * 16 * unit
                 count = _fill_up(events, count, fill, room)
         for c in range(right, columns):
             store_64(starts + 8 * c, count)

@@ -376,7 +376,7 @@ def _slide_two32(op: Any, out: int, columns: int, table: int, bias: int, pieces:
 def _slide(op: Any, out: int, end: int, columns: int) -> None:
     """Sums of `columns` columns, from a list of events that ends at `end`."""
     wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
-    candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16
+    candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16 * (1 if op[CONV.planes] == 1 else 2)
     row = 3 * vectors * 64  # bytes of the table
     zero_row = candidates * row >> 3
     table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
@@ -400,7 +400,7 @@ def _run(op: Any, out: int, blocks: int) -> None:
     """Sums of `blocks` blocks, from the list of events."""
     vectors, kernel, stride, starts = op[CONV.vectors], op[CONV.kernel], op[CONV.stride], op[CONV.starts]
     cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
-    rows = cells * op[CONV.words] * 16 + 1
+    rows = cells * op[CONV.words] * 16 * (1 if op[CONV.planes] == 1 else 2) + 1
     table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
     for _ in range(op[CONV.chunks]):
         zero_row = table + (rows - 1) * vectors * 64
