@@ -78,7 +78,7 @@ class SpikeTable:
 @dataclass(frozen=True)
 class PointTable:
     """Weights of a 1x1 spiking convolution for `records.PointConv`: [vectors, words, 4, 16, 64 bytes], the sums of all
-    combinations of each four channels."""
+    combinations of each four channels; or, for two words and four planes, [vectors, 2, 2, 256, 64 bytes], of eight."""
 
     words: int
     vectors: int
@@ -241,9 +241,10 @@ def point_table(node: Node, own: Tensors, wide: bool, planes: int) -> PointTable
         return None
     whole = np.zeros((lanes, words * LANES), kind)
     whole[: weight.shape[0], : weight.shape[1]] = weight
-    fours = whole.reshape(-1, per_vector, words, 4, 4)  # [vector, lane, word, fours, one of four]
-    combinations = np.arange(16)[:, None] >> np.arange(4) & 1
-    table = np.einsum("vlwfi,ci->vwfcl", fours, combinations.astype(kind))
+    together = 8 if (words, planes) == (2, 4) else 4
+    parts = whole.reshape(-1, per_vector, words, LANES // together, together)  # [vector, lane, word, part, channel]
+    combinations = np.arange(1 << together)[:, None] >> np.arange(together) & 1
+    table = np.einsum("vlwpi,ci->vwpcl", parts, combinations.astype(kind))
     bias = np.zeros(lanes, kind)
     if "bias" in own:
         bias[: node["channels"]] = own["bias"]

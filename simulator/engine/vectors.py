@@ -384,10 +384,15 @@ def sum_of_lanes(typingctx: Any, a: Any) -> Any:
 
 @intrinsic
 def count_ones(typingctx: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
+    """How many bits of an int64 are set, or of each lane of a vector."""
 
-    return types.int64(types.int64), generate
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        suffix = f"v{kind.count}i{kind.element.width}" if isinstance(bits, Vector) else "i64"
+        signature = ir.FunctionType(kind, [kind])
+        return builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.ctpop.{suffix}"), args)
+
+    return bits(bits) if isinstance(bits, Vector) else types.int64(types.int64), generate
 
 
 def _bytes_as_places() -> ir.Constant:
@@ -399,66 +404,47 @@ def _bytes_as_places() -> ir.Constant:
     return ir.Constant(ir.ArrayType(ir.VectorType(I16, 8), 256), rows)
 
 
-def _list(lanes: int) -> Any:
-    """Makes `list_ones` for words of `lanes` bits."""
+@intrinsic
+def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
+    """Write base + unit * (position of each bit that is set in `bits`), as uint16 one after another, and return their
+    number. As many numbers as there are bits, 64, may be overwritten."""
 
-    @intrinsic
-    def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            address, base, unit, bits = args
-            word = builder.trunc(bits, ir.IntType(lanes)) if lanes < 64 else bits
-            if "avx512vbmi2" in x86_features():
-                return _list_at_once(builder, address, base, unit, word)
-            # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
-            table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
-            kind = ir.VectorType(I16, 8)
-            total = ir.Constant(I64, 0)
-            for first in range(0, lanes, 8):
-                byte = builder.and_(builder.lshr(word, ir.Constant(word.type, first)), ir.Constant(word.type, 255))
-                row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
-                start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
-                places = builder.add(
-                    builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind)
-                )
-                to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
-                builder.store(places, _at(builder, to, kind), align=2)
-                ones = builder.ctpop(byte)
-                total = builder.add(total, builder.zext(ones, I64) if lanes < 64 else ones)
-            return total
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, base, unit, bits = args
+        if "avx512vbmi2" in x86_features():
+            return _list_at_once(builder, address, base, unit, bits)
+        # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
+        table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
+        kind = ir.VectorType(I16, 8)
+        total = ir.Constant(I64, 0)
+        for first in range(0, 64, 8):
+            byte = builder.and_(builder.lshr(bits, ir.Constant(I64, first)), ir.Constant(I64, 255))
+            row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
+            start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
+            places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
+            to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
+            builder.store(places, _at(builder, to, kind), align=2)
+            total = builder.add(total, builder.ctpop(byte))
+        return total
 
-        return types.int64(types.int64, types.int64, types.int64, types.int64), generate
-
-    return list_ones
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
 
 
-def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any) -> Any:
-    """The body of `list_ones` with the instructions that move chosen lanes together."""
-    wide = I16X32.ir
+def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
+    """The body of `list_ones` with the instruction that moves chosen lanes together."""
+    kind, wide, half = ir.VectorType(ir.IntType(8), 64), I16X32.ir, I16X16.ir
     unit, base = (_broadcast(builder, number, wide) for number in (unit, base))
-
-    def chosen(kind: ir.VectorType, lanes: Any) -> Any:
-        mask = builder.bitcast(word, ir.VectorType(I1, kind.count))
-        signature = ir.FunctionType(kind, [kind, kind, mask.type])
-        name = f"llvm.x86.avx512.mask.compress.v{kind.count}i{kind.element.width}"
-        return builder.call(
-            cgutils.get_or_insert_function(builder.module, signature, name), [lanes, ir.Constant(kind, None), mask]
-        )
-
-    if word.type.width == 32:
-        offsets = builder.add(builder.mul(ir.Constant(wide, list(range(32))), unit), base)
-        builder.store(chosen(wide, offsets), _at(builder, address, wide), align=2)
-        return builder.zext(builder.ctpop(word), I64)
-    kind = ir.VectorType(ir.IntType(8), 64)
-    found = chosen(kind, ir.Constant(kind, list(range(64))))
-    count = builder.ctpop(word)
-
-    half, empty = I16X16.ir, ir.Constant(wide, ir.Undefined)
+    mask = builder.bitcast(bits, ir.VectorType(I1, 64))
+    signature = ir.FunctionType(kind, [kind, kind, mask.type])
+    compress = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512.mask.compress.v64i8")
+    found = builder.call(compress, [ir.Constant(kind, list(range(64))), ir.Constant(kind, None), mask])
+    count = builder.ctpop(bits)
     low = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
 
     def put(first: int) -> None:  # 16 of them, for stores of 64 bytes to any place cost more than twice as much
         index = ir.Constant(ir.VectorType(I32, 16), list(range(first, first + 16)))
         positions = builder.zext(builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), index), half)
-        units, bases = (builder.shuffle_vector(numbers, empty, low) for numbers in (unit, base))
+        units, bases = (builder.shuffle_vector(n, ir.Constant(wide, ir.Undefined), low) for n in (unit, base))
         to = builder.add(address, ir.Constant(I64, 2 * first))
         builder.store(builder.add(builder.mul(positions, units), bases), _at(builder, to, half), align=2)
 
@@ -469,11 +455,6 @@ def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, word: Any) -
             put(32)
             put(48)
     return count
-
-
-# Write base + unit * (position of each bit that is set in a word of 32 or 64 bits), as uint16 one after another, and
-# return their number: list_ones(address, base, unit, bits). As many numbers as there are bits may be overwritten.
-list_ones, list_ones_64 = _list(32), _list(64)
 
 
 def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:

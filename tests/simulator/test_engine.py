@@ -262,7 +262,8 @@ def test_vector_operations_are_the_same_on_every_processor(features: set[str] | 
     else:
         vectors_features = vectors.x86_features()
     rng = np.random.default_rng(0)
-    events, masks = np.zeros(64, np.uint16), [0, 1, 1 << 31, 0xFFFFFFFF, *map(int, rng.integers(0, 1 << 32, 20))]
+    events, masks = np.zeros(128, np.uint16), [0, 1, 1 << 63, *((1 << n) - 1 for n in (8, 16, 17, 32, 33, 63, 64))]
+    masks += map(int, rng.integers(0, 1 << 64, 20, np.uint64))
 
     @numba.njit
     def listed(address, base, unit, bits):
@@ -271,8 +272,8 @@ def test_vector_operations_are_the_same_on_every_processor(features: set[str] | 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "x86_features", lambda: vectors_features)
         for mask in masks:
-            count = listed(events.ctypes.data, 65000, 16, mask)
-            expected = [(65000 + 16 * bit) % 65536 for bit in range(32) if mask >> bit & 1]
+            count = listed(events.ctypes.data, 65000, 16, mask - (mask >> 63 << 64))
+            expected = [(65000 + 16 * bit) % 65536 for bit in range(64) if mask >> bit & 1]
             assert count == len(expected) and events[:count].tolist() == expected
         for bits, pixels, count in ((16, 2, 2), (16, 4, 1), (32, 3, 1)):
             check_outer_product(bits, pixels, count)

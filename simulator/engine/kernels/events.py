@@ -8,7 +8,7 @@ from simulator.engine.kernels.places import force_inline, inline, place
 from simulator.engine.records import CONV, PLACE, ROOM
 from simulator.engine.vectors import (
     I32X16,
-    list_ones_64,
+    list_ones,
     load,
     load_i64,
     load_u16,
@@ -133,9 +133,9 @@ def _listing(many: bool) -> Any:
                 at, base = masks + 8 * c, c * per_column
                 for _ in range(0, rows * words, 4):
                     for _ in range(planes // 2):
-                        count += list_ones_64(events + 2 * count, base + twice, unit, load_i64(at))
+                        count += list_ones(events + 2 * count, base + twice, unit, load_i64(at))
                         at += pitch
-                    count += list_ones_64(events + 2 * count, base, unit, load_i64(at))
+                    count += list_ones(events + 2 * count, base, unit, load_i64(at))
                     at, base = at + pitch, base + 64 * unit
                 count = _fill_up(events, count, fill, room)
         elif words == 4 and rows == 3:
@@ -148,12 +148,12 @@ def _listing(many: bool) -> Any:
                     at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
                     over0, over1, over2 = over0 ^ mask0, over1 ^ mask1, over2 ^ mask2
                     if p & 1:
-                        count += list_ones_64(events + 2 * count, base + twice, unit, mask0)
-                        count += list_ones_64(events + 2 * count, base + twice + 64 * unit, unit, mask1)
-                        count += list_ones_64(events + 2 * count, base + twice + 128 * unit, unit, mask2)
-                count += list_ones_64(events + 2 * count, base, unit, over0)
-                count += list_ones_64(events + 2 * count, base + 64 * unit, unit, over1)
-                count += list_ones_64(events + 2 * count, base + 128 * unit, unit, over2)
+                        count += list_ones(events + 2 * count, base + twice, unit, mask0)
+                        count += list_ones(events + 2 * count, base + twice + 64 * unit, unit, mask1)
+                        count += list_ones(events + 2 * count, base + twice + 128 * unit, unit, mask2)
+                count += list_ones(events + 2 * count, base, unit, over0)
+                count += list_ones(events + 2 * count, base + 64 * unit, unit, over1)
+                count += list_ones(events + 2 * count, base + 128 * unit, unit, over2)
                 count = _fill_up(events, count, fill, room)
         else:
             rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
@@ -169,8 +169,8 @@ def _listing(many: bool) -> Any:
                             at += ahead_of
                             left_over ^= mask
                             if p & 1:
-                                count += list_ones_64(events + 2 * count, base + twice, unit, mask)
-                        count += list_ones_64(events + 2 * count, base, unit, left_over)
+                                count += list_ones(events + 2 * count, base + twice, unit, mask)
+                        count += list_ones(events + 2 * count, base, unit, left_over)
                         base += min(words - w, 4) * 16 * unit
                 count = _fill_up(events, count, fill, room)
         for c in range(right, columns):

@@ -16,9 +16,9 @@ from simulator.engine.vectors import (
     load_i32,
     load_i64,
     load_u16,
-    load_u32,
     select,
     splat,
+    store,
     store_32,
     store_64,
     sum_of_lanes,
@@ -122,14 +122,13 @@ _window16, _window32 = _integrator(I16X32), _integrator(I32X32)
 @inline
 def _count(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
     """Write down how many spikes each of n positions has, int32, from bits in `words` words of 16 each."""
-    if words == 2 and steps == 4:
-        for p in range(n):
-            early = count_ones(load_u32(out) | (load_u32(out + step) << 32))
-            late = count_ones(load_u32(out + 2 * step) | (load_u32(out + 3 * step) << 32))
-            store_32(counts + 4 * p, early + late)
-            out += 4
-        return
-    for p in range(n):
+    whole = n // 16 * 16 if words == 2 else 0
+    for p in range(0, whole, 16):
+        several = splat(I32X16, 0)
+        for t in range(steps):
+            several = several + count_ones(load(I32X16, out + t * step + 4 * p))
+        store(counts + 4 * p, several)
+    for p in range(whole, n):
         spikes = 0
         for t in range(steps):
             at = out + t * step + 2 * words * p

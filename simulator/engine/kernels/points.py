@@ -12,14 +12,21 @@ from simulator.engine.vectors import I16X32, I32X16, load, load_u16, load_u32, s
 def _points(kind: Any) -> Any:
     """Sums of one vector of output lanes at each pixel, straight from the bits.
 
-    Each four channels have a table of what their 16 combinations of spikes add up to. A pixel has so few spikes under
-    a 1x1 kernel that this costs less than a list of them, whose end is mispredicted.
+    Each four channels have a table of what their 16 combinations of spikes add up to; or each eight, where the planes
+    of 32 are looked up: of 256 combinations few are met. A pixel has so few spikes under a 1x1 kernel that this costs
+    less than a list of them, whose end is mispredicted.
     """
 
     @force_inline
     def of_word(table: int, bits: int) -> Any:
         low = load(kind, table + (bits << 6 & 0x3C0)) + load(kind, table + 0x400 + (bits << 2 & 0x3C0))
         return low + load(kind, table + 0x800 + (bits >> 2 & 0x3C0)) + load(kind, table + 0xC00 + (bits >> 6 & 0x3C0))
+
+    @force_inline
+    def of_bytes(table: int, bits: int) -> Any:
+        low = load(kind, table + (bits << 6 & 0x3FC0)) + load(kind, table + 0x4000 + (bits >> 2 & 0x3FC0))
+        high = load(kind, table + 0x8000 + (bits >> 10 & 0x3FC0)) + load(kind, table + 0xC000 + (bits >> 18 & 0x3FC0))
+        return low + high
 
     @inline
     def points(op: Any, out: int, source: int, base: int, n: int, table: int, bias: int) -> None:
@@ -40,9 +47,8 @@ def _points(kind: Any) -> Any:
             for _ in range(n):
                 second, fourth = load_u32(source + plane), load_u32(source + 3 * plane)
                 odd = load_u32(source) ^ second ^ load_u32(source + 2 * plane) ^ fourth
-                even = of_word(table, second) + of_word(table + 0x1000, second >> 16)
-                even = even + (of_word(table, fourth) + of_word(table + 0x1000, fourth >> 16))
-                sums = of_word(table, odd) + of_word(table + 0x1000, odd >> 16) + initial + (even + even)
+                even = of_bytes(table, second) + of_bytes(table, fourth)
+                sums = of_bytes(table, odd) + initial + (even + even)
                 store(out, sums + load(kind, base) if keep else sums)
                 source += step
                 out += pixel
@@ -67,7 +73,8 @@ _points16, _points32 = _points(I16X32), _points(I32X16)
 
 @inline
 def point_conv(op: Any, y: int, x: int, n: int) -> None:
-    per_vector = op[POINT_CONV.words] * 0x1000
+    eights = op[POINT_CONV.words] == 2 and op[POINT_CONV.planes] == 4
+    per_vector = op[POINT_CONV.words] * (0x8000 if eights else 0x1000)
     for t in range(op[POINT_CONV.steps]):
         source = place(op, POINT_CONV.spikes, y, x) + t * op[POINT_CONV.spikes + PLACE.step]
         for v in range(op[POINT_CONV.vectors]):
