@@ -17,8 +17,8 @@ Everything random comes from the generator that is passed in, everything else is
   jpeg.py     JPEG of quality 10, 20 or 40, 4:2:0, which nothing random is in ("q10", "q20", "q40"), or of any quality,
               also twice and resized, which is trained on ("varied")
 
-Training draws from most of these files a variant of its own, "varied": float32, fast, and wider than the test sets, from
-hardly any degradation to more than the strongest.
+Training draws from most of these files a variant of its own, "varied": float32, fast, and wider than the test sets,
+from hardly any degradation to more than the strongest.
 
 Which task uses which, under what names, stands in `train/tasks.py`. Pictures are uint8 RGB [H, W, 3]. A *field* is
 float64 [H, W], smooth over about a third of the picture.
