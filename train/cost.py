@@ -9,7 +9,7 @@ from statistics import mean, median
 from typing import Any
 
 from simulator.statistics import BITS_32
-from train.figures.canvas import pyplot, save
+from train.figures.canvas import FigureError, pyplot, save
 from train.tables import Table
 
 ROUNDS = 7
@@ -65,9 +65,9 @@ def quality(report: dict[str, Any]) -> float:
 
 
 def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
-    """PSNR over milliseconds, a panel for each set, a mark for each network; FigureError without matplotlib.
+    """PSNR over milliseconds, a panel for each set, a mark for each network.
 
-    sets: of each set the reports of all networks.
+    sets: of each set the reports of all networks. FigureError without matplotlib, or where the file cannot be written.
     """
     figure, panels = pyplot().subplots(
         1, len(sets), figsize=(2.5 + 4.5 * len(sets), 4.8), squeeze=False, layout="constrained"
@@ -84,4 +84,7 @@ def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
     for i, name in enumerate(names):
         panels[0][-1].plot([], [], MARKS[i % len(MARKS)], color=f"C{i % 10}", label=name)
     panels[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return save(figure, path)
+    try:
+        return save(figure, path)
+    except OSError as error:
+        raise FigureError(f"{path} cannot be written: {error}.") from error
