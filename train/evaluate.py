@@ -1,4 +1,4 @@
-"""`python -m train.evaluate`: scores of a bundle or checkpoint on test sets, with the protocol printed beside.
+"""`python -m train.evaluate`: scores of bundles, checkpoints and others on test sets, with the protocol printed beside.
 
 Denoising, colour, whole images, RGB. Two protocols, both with Gaussian noise from a generator seeded per image:
 
@@ -12,6 +12,10 @@ network's task, the project's synthetic ones included, and names those that are 
 --checkpoint stand in the same tables: with the five shipped bundles these are the paper's Tables 1 to 5, with what the
 paper printed beside (`train.published`). `--backend onnx` runs what `python -m export.onnx` wrote of the bundle: the
 file of its name that ends in .onnx, beside it.
+
+`--peer` puts others beside them: OpenCV's non-local means, BM3D, any ONNX file (`train.peers` says what is taken). A
+table for each set says what its first picture takes, in milliseconds and estimated energy; `--plot` draws PSNR against
+milliseconds. `--harm` asks instead what each network does to pictures that it was not made for (`train.harm`).
 """
 
 from __future__ import annotations
@@ -20,49 +24,31 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from simulator.bundle import read_bundle
 from simulator.files import write_atomically
-from train import metrics, published
-from train.backends import BACKENDS, BackendError, onnx_file
-from train.checkpoint import read_checkpoint, trained_student
+from train import cost, harm, metrics
+from train.backends import BACKENDS, BackendError
+from train.contenders import Contender, Restore, bundle_contender, checkpoint_contender, peer_contender
 from train.data import DataError, add_noise, load_image
 from train.datasets import DATASETS, check_pixels, find, find_synthetic
+from train.figures.canvas import FigureError
 from train.folders import DataSet, Protocol, Sample
 from train.metrics import psnr, ssim
+from train.peers import open_peer
 from train.run import TrainingError
-from train.student import restore_image
+from train.score_tables import Scores, make_tables
 from train.tables import Table
-from train.tasks import TASKS, paper_order, parts_of
+from train.tasks import parts_of
 
-Restore = Callable[[np.ndarray], tuple[np.ndarray, float | None]]
-Scores = dict[str, float | None]  # by metric; None where a metric is not available
 PROTOCOLS = ("clipped", "unclipped")
-
-
-def bundle_restorer(path: Path, backend: str, threads: int | None) -> tuple[Restore, dict[str, Any]]:
-    """A function image [H, W, 3] (uint8, or int16 unclipped) -> (restored uint8, total spike rate or None)."""
-    bundle = read_bundle(path)
-    about = {"bundle": bundle.content_hash, "task": bundle.task, "parameters": bundle.analysis.parameters}
-    if backend == "onnx":
-        return onnx_file(path.with_suffix(".onnx"), bundle, threads).run, about
-    return BACKENDS[backend](bundle, threads).run, about
-
-
-def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
-    """The student of a checkpoint of `train.hkd`, in PyTorch with the contract's roundings."""
-    checkpoint = read_checkpoint(path)
-    student = trained_student(checkpoint)
-    about = {"checkpoint": str(checkpoint.path), "step": checkpoint.step, "task": checkpoint.settings.task}
-    about["parameters"] = student.deployed_parameters
-    return (lambda image: (restore_image(student, image), None)), about
 
 
 def evaluate(
@@ -190,133 +176,6 @@ def _psnr_unclipped(noisy: np.ndarray, clean: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def denoise_tables(network_reports: list[dict[str, Any]]) -> list[Table]:
-    """The paper's Table 1, one table per protocol: untouched input, every network, published rows.
-
-    network_reports: one set's report of each network.
-    """
-    first = network_reports[0]
-    tables = []
-    for protocol, rows in first["results"].items():
-        noise = "rounded and clipped to 8 bits" if protocol == "clipped" else "rounded, not clipped"
-        images = f"{first['images']}{_part(first, DATASETS[first['dataset']].count)} images"
-        caption = (
-            f"{first['dataset']}, {images}, colour, protocol: {protocol}. Whole images, RGB PSNR [dB] / SSIM (Gaussian "
-            f"window), 8-bit output, noise {noise}, seed {first['seed']}."
-        )
-        lines = [("untouched input", [_pair(row["input"]) for row in rows.values()])]
-        for report in network_reports:
-            own = report["results"][protocol]
-            lines.append((_label(report), [_pair(own[sigma]["restored"]) for sigma in rows]))
-        task = TASKS[DATASETS[first["dataset"]].task]
-        in_paper = task.in_paper(first["dataset"])
-        for label, printed in published.DENOISE.items() if in_paper else ():
-            lines.append((label, [_printed_pair(printed, sigma) for sigma in rows]))
-        for report in network_reports:
-            rates = [report["results"][protocol][sigma]["spike_rate"] for sigma in rows]
-            if all(rate is not None for rate in rates):
-                lines.append((_rate_label(report), [f"{rate:.4f}" for rate in rates]))
-        notes = task.paper.notes if task.paper and in_paper else ()
-        heading = task.headline(first["dataset"], False)
-        tables.append(Table(heading, caption, [f"sigma {sigma}" for sigma in rows], lines, notes))
-    return tables
-
-
-def pair_tables(network_reports: list[dict[str, Any]], task: str) -> list[Table]:
-    """One of the paper's Tables 2 to 5, one table per protocol; network_reports: one set's report of each network."""
-    names = {"psnr": "PSNR", "ssim": "SSIM", "mae": "MAE", "lpips": "LPIPS"}
-    first = network_reports[0]
-    tables = []
-    for protocol, result in first["results"].items():
-        synthetic = first["synthetic"]
-        origin = f" SYNTHETIC: made by train.degradations from clean images ({synthetic})." if synthetic else ""
-        images = f"{first['images']}{_part(first, first['whole'])} images"
-        caption = f"{first['dataset']}, {images}.{origin} {first['protocols'][protocol]}."
-        shown = [key for key in names if key in result["input"]]
-        lines, notes = [], []
-        for group, means in (("", result), *result["groups"].items()):
-            where = f", {group} ({means['images']})" if group else ""
-            lines.append((f"untouched input{where}", _cells(means["input"], shown)))
-            for report in network_reports:
-                own = report["results"][protocol]
-                restored = (own["groups"][group] if group else own)["restored"]
-                lines.append((f"{_label(report)}{where}", _cells(restored, shown)))
-        for label, wanted, values in published.PAIRS.get(first["dataset"], []):
-            if wanted in ("", protocol):
-                lines.append((label, _cells(values, shown)))
-        for report in network_reports:
-            own = report["results"][protocol]
-            if own["spike_rate"] is not None:
-                cells = [f"{own['spike_rate']:.4f}", *[""] * (len(shown) - 1)]
-                lines.append((_rate_label(report), cells))
-            if own["unaligned"]:
-                whose = "" if len(network_reports) == 1 else f" ({report['network']})"
-                notes.append(f"Not aligned, scored as they are: {', '.join(own['unaligned'])}{whose}.")
-        if "lpips" in shown and result["input"]["lpips"] is None and (missing := metrics.lpips_missing()):
-            notes.append(missing)
-        entry = TASKS[task]
-        if entry.paper and entry.in_paper(first["dataset"]):
-            notes += entry.paper.notes
-        heading = entry.headline(first["dataset"], bool(synthetic))
-        tables.append(Table(heading, caption, [names[key] for key in shown], lines, notes))
-    return tables
-
-
-def make_tables(network_reports: list[list[dict[str, Any]]], tasks: dict[str, str]) -> list[Table]:
-    """All tables in the paper's order; network_reports: of each network, one report per set. tasks: {set: task}."""
-    by_set: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for reports in network_reports:
-        names = [report["dataset"] for report in reports]
-        for i, report in enumerate(reports):  # synthetic sets may share a name; every network has them in one order
-            by_set.setdefault((names[i], names[:i].count(names[i])), []).append(report)
-    tables: list[Table] = []
-    # Sorting is stable: sets of one table stay as they were asked for.
-    for (name, _), own in sorted(by_set.items(), key=lambda item: paper_order(tasks[item[0][0]])):
-        tables += pair_tables(own, tasks[name]) if "protocols" in own[0] else denoise_tables(own)
-    return tables
-
-
-def as_markdown(tables: list[Table], missing: dict[str, str]) -> str:
-    """The tables as a Markdown page; missing: why a set is not in them, by its name."""
-    parts = [table.markdown() for table in tables]
-    if missing:
-        parts.append(
-            "### Not there, so not in the tables\n\n" + "\n".join(f"- {why}" for why in missing.values()) + "\n"
-        )
-    return "\n".join(parts)
-
-
-def _label(report: dict[str, Any]) -> str:
-    """Whose row it is, with its size and, before it is frozen, how long it was trained."""
-    steps = f", {report['step']:,} steps" if "step" in report else ""
-    return f"{report['network']} ({report['backend']}), {report['parameters']:,} parameters{steps}"
-
-
-def _part(report: dict[str, Any], whole: int) -> str:
-    return "" if report["images"] == whole else f" of {whole}"
-
-
-def _rate_label(report: dict[str, Any]) -> str:
-    return f"total spike rate (SyOps / SyOps if all fired), {report['network']}"
-
-
-def _pair(scores: Scores) -> str:
-    return f"{scores['psnr']:.2f} / {scores['ssim']:.3f}"
-
-
-def _printed_pair(printed: dict[int, tuple[float, float | None]], sigma: str) -> str:
-    found = printed.get(int(float(sigma))) if float(sigma).is_integer() else None
-    return "-" if found is None else f"{found[0]:.2f} / {'-' if found[1] is None else f'{found[1]:.3f}'}"
-
-
-def _cells(values: Scores, shown: list[str]) -> list[str]:
-    def cell(key: str) -> str:
-        value = values.get(key)
-        return "-" if value is None else f"{value:.2f}" if key == "psnr" else f"{value:.3f}"
-
-    return [cell(key) for key in shown]
-
-
 def _wanted(
     names: list[str], root: Path, task: str, protocol: str
 ) -> tuple[list[tuple[DataSet, list[Sample]]], dict[str, str]]:
@@ -361,9 +220,33 @@ def check_protocol(data_set: DataSet, protocol: str) -> None:
 
 
 def _report(
-    data_set: DataSet, samples: list[Sample], restore: Restore, backend: str, options: argparse.Namespace
+    data_set: DataSet, samples: list[Sample], contender: Contender, options: argparse.Namespace
 ) -> dict[str, Any]:
     """One set's report: dataset, images, backend, and results by protocol."""
+    samples = samples[: options.limit]
+    backend = contender.backend
+    report = {"dataset": data_set.name, "images": len(samples), "backend": backend, "network": contender.name}
+    report |= contender.about
+    if not data_set.protocols:
+        protocols = [name for name in PROTOCOLS if options.protocol in (name, "both")]
+        if (backend == "onnx" and options.protocol == "both") or contender.eight_bits:
+            protocols = ["clipped"]  # its input is 8-bit pixels
+        images = [load_image(sample.clean) for sample in samples]
+        results: dict[str, Any] = {}
+        for sigma in options.sigma:
+            restore = contender.at(sigma) if contender.at else contender.restore
+            for protocol, rows in evaluate(restore, images, [sigma], protocols, options.seed).items():
+                results.setdefault(protocol, {}).update(rows)
+        return {**report, "seed": options.seed, "results": results}
+    pairs = [row for row in data_set.protocols if options.protocol in (row.name, "both")]
+    captions = {row.name: row.words() for row in pairs}
+    results = evaluate_pairs(contender.restore, samples, pairs)
+    whole = {"whole": data_set.count, "synthetic": data_set.synthetic}
+    return {**report, **whole, "protocols": captions, "results": results}
+
+
+def _check(data_set: DataSet, samples: list[Sample], options: argparse.Namespace) -> None:
+    """Say it if a set is not whole; DataError if a synthetic one is not as it was written."""
     if options.limit is None and len(samples) != data_set.count:
         print(
             f"train.evaluate: {data_set.name} has {data_set.count} images, {options.data} holds {len(samples)}; the "
@@ -372,30 +255,29 @@ def _report(
         )
     if data_set.synthetic and options.limit is None:
         check_pixels(data_set, samples)
-    samples = samples[: options.limit]
-    report = {"dataset": data_set.name, "images": len(samples), "backend": backend}
-    if not data_set.protocols:
-        protocols = [name for name in PROTOCOLS if options.protocol in (name, "both")]
-        if backend == "onnx" and options.protocol == "both":
-            protocols = ["clipped"]  # its input is 8-bit pixels
-        images = [load_image(sample.clean) for sample in samples]
-        results = evaluate(restore, images, options.sigma, protocols, options.seed)
-        return {**report, "seed": options.seed, "results": results}
-    pairs = [row for row in data_set.protocols if options.protocol in (row.name, "both")]
-    captions = {row.name: row.words() for row in pairs}
-    results = evaluate_pairs(restore, samples, pairs)
-    whole = {"whole": data_set.count, "synthetic": data_set.synthetic}
-    return {**report, **whole, "protocols": captions, "results": results}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when done, 2 for a mistake the user can mend."""
+def as_markdown(tables: list[Table], missing: dict[str, str]) -> str:
+    """The tables as a Markdown page; missing: why a set is not in them, by its name."""
+    parts = [table.markdown() for table in tables]
+    if missing:
+        parts.append(
+            "### Not there, so not in the tables\n\n" + "\n".join(f"- {why}" for why in missing.values()) + "\n"
+        )
+    return "\n".join(parts)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="PSNR and SSIM on a test set.")
     for name, words in (
         ("--bundle", "one or more; all stand in the same tables"),
         ("--checkpoint", "checkpoint.pt of train.hkd, or its folder; one or more"),
     ):
         parser.add_argument(name, type=Path, nargs="+", action="extend", default=[], metavar="FILE", help=words)
+    parser.add_argument(
+        "--peer", nargs="+", action="extend", default=[], metavar="PEER",
+        help="others beside them: nlm (OpenCV's non-local means), bm3d (slow), an ONNX file as FILE[:NAME]",
+    )  # fmt: skip
     parser.add_argument(
         "--dataset", nargs="+", choices=(*DATASETS, "synthetic", "all"), default=["cbsd68"], metavar="NAME",
         help=f"{', '.join(DATASETS)}; synthetic: what train.degradations wrote; all: test sets of the network's task",
@@ -406,12 +288,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--protocol", choices=(*PROTOCOLS, "y", "rgb", "both"), default="both",
         help="one of a set's protocols: clipped, unclipped (denoise), y, rgb (the others); default: all it has",
     )  # fmt: skip
+    parser.add_argument(
+        "--harm", action="store_true",
+        help="what each does to a set's clean pictures, and to noisy, rainy, hazy, blurred and JPEG ones made of them",
+    )  # fmt: skip
     parser.add_argument("--backend", choices=(*BACKENDS, "onnx"), default="numba", help="onnx: the bundle's .onnx file")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="only the first N images (said in the caption)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--markdown", type=Path, help="write the tables here as well")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw PSNR against milliseconds there (PNG)")
     options = parser.parse_args(arguments)
     if not options.bundle and not options.checkpoint:
         parser.error("a network is needed: --bundle FILE, or --checkpoint RUN before it is frozen")
@@ -421,24 +308,29 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--{name} must be at least 1, not {value}")
     if any(not 0 <= sigma <= 100 for sigma in options.sigma):
         parser.error("--sigma is in 8-bit levels, 0 to 100")
-    for path in (options.json, options.markdown):  # before the hour that the figures may take
+    if options.harm and options.plot:
+        parser.error("--plot draws scores against milliseconds, which --harm does not measure")
+    for path in (options.json, options.markdown, options.plot):  # before the hour that the figures may take
         if path and not path.parent.is_dir():
             parser.error(f"{path} cannot be written: there is no folder {path.parent}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 when done, 2 for a mistake the user can mend."""
+    options = _options(arguments)
     try:
-        reports, tasks, missing = _evaluate_all(options)
-    except (BackendError, DataError, TrainingError, ValueError) as error:
+        contents, tables, missing = (_harm if options.harm else _scores)(options)
+    except (BackendError, DataError, FigureError, TrainingError, ValueError) as error:
         print(f"train.evaluate: {error}", file=sys.stderr)
         return 2
-    tables = make_tables(reports, tasks)
     for table in tables:
         print(f"\n{table.text()}", end="")
     if missing:
         print("\nNot there, so not in the tables:")
         print("\n".join(f"  {sentence}" for sentence in missing.values()))
-    alone = len(options.dataset) == 1 and options.dataset != ["all"]
-    contents = [own[0] if alone and len(own) == 1 else {"sets": own, "missing": missing} for own in reports]
     written = {
-        options.json: json.dumps(contents[0] if len(contents) == 1 else {"networks": contents}, indent=1) + "\n",
+        options.json: json.dumps(contents, indent=1) + "\n",
         options.markdown: as_markdown(tables, missing),
     }
     for path, content in written.items():
@@ -451,40 +343,133 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _evaluate_all(
-    options: argparse.Namespace,
-) -> tuple[list[list[dict[str, Any]]], dict[str, str], dict[str, str]]:
-    """(of each network its sets' reports, {set: its task}, {set: why it is not there}).
+def _scores(options: argparse.Namespace) -> tuple[dict[str, Any], list[Table], dict[str, str]]:
+    """(the JSON file's content, every table, {what is not there: why}).
 
-    Raises BackendError, DataError, TrainingError or ValueError, a sentence.
+    Raises BackendError, DataError, FigureError, TrainingError or ValueError, a sentence.
     """
-    paths = [*options.bundle, *options.checkpoint]
+    networks, peers, missing = _contenders(options)
     reports: list[list[dict[str, Any]]] = []
-    tasks: dict[str, str] = {}
-    missing: dict[str, str] = {}
-    for path, name in zip(paths, _short_names(paths), strict=True):
-        if path in options.checkpoint:
-            (restore, about), backend = checkpoint_restorer(path), "torch"
-        else:
-            (restore, about), backend = bundle_restorer(path, options.backend, options.threads), options.backend
-        found, absent = _wanted(options.dataset, options.data, about["task"], options.protocol)
+    sets: list[tuple[DataSet, list[Sample]]] = []  # every set that a network is scored on, once
+    by_set: dict[int, list[tuple[Contender, dict[str, Any]]]] = {}  # by the set's place among them
+    for one in networks:
+        found, absent = _wanted(options.dataset, options.data, one.about["task"], options.protocol)
         missing |= absent
-        for data_set, _ in found:
-            tasks[data_set.name] = data_set.task
-            if data_set.task not in parts_of(about["task"]):
+        own = []
+        for data_set, samples in found:
+            if data_set.task not in parts_of(one.about["task"]):
                 print(
-                    f"train.evaluate: {name} was trained to {about['task']}; {data_set.name} is a set to "
+                    f"train.evaluate: {one.name} was trained to {one.about['task']}; {data_set.name} is a set to "
                     f"{data_set.task}.",
                     file=sys.stderr,
                 )
-        reports.append([_report(*pair, restore, backend, options) | {"network": name} | about for pair in found])
+            if (data_set, samples) not in sets:
+                _check(data_set, samples, options)
+                sets.append((data_set, samples))
+            own.append(_report(data_set, samples, one, options))
+            by_set.setdefault(sets.index((data_set, samples)), []).append((one, own[-1]))
+        reports.append(own)
     if not any(reports):
         names = ", ".join(options.dataset)
         raise DataError(f"No set of {names} can be used; python -m train.datasets --data {options.data} says why.")
-    return [own for own in reports if own], tasks, missing
+    for one in peers:
+        own = []
+        for i, (data_set, samples) in enumerate(sets):
+            why = _left_out(one, data_set, options)
+            if why:
+                missing[f"{one.name}, {data_set.name}"] = why
+            elif not one.tasks or data_set.task in one.tasks:
+                own.append(_report(data_set, samples, one, options))
+                by_set[i].append((one, own[-1]))
+        reports.append(own)
+    reports = [own for own in reports if own]
+    costs = []
+    for i, rows in sorted(by_set.items()):
+        _measure_cost(*sets[i], rows, options)
+        costs.append([report for _, report in rows])
+    if options.plot:
+        print(f"wrote {cost.plot(costs, options.plot)}", file=sys.stderr)
+    alone = len(options.dataset) == 1 and options.dataset != ["all"]
+    contents = [own[0] if alone and len(own) == 1 else {"sets": own, "missing": missing} for own in reports]
+    tables = make_tables(reports, {data_set.name: data_set.task for data_set, _ in sets})
+    tables += [cost.cost_table(rows) for rows in costs]
+    return contents[0] if len(contents) == 1 else {"networks": contents}, tables, missing
 
 
-def _short_names(paths: list[Path]) -> list[str]:
+def _left_out(peer: Contender, data_set: DataSet, options: argparse.Namespace) -> str:
+    """Why a peer has no row in a set's tables, "" if it has one or the set is of another task."""
+    if peer.tasks and data_set.task not in peer.tasks:
+        return ""
+    if peer.needs_level and data_set.protocols:
+        return f"{peer.name} has to be told the noise's level, and {data_set.name} does not say what it is."
+    if not data_set.protocols and options.protocol == "unclipped":
+        return f"{peer.name} takes 8-bit pixels: the unclipped protocol cannot be run on it."
+    return ""
+
+
+def _measure_cost(
+    data_set: DataSet, samples: list[Sample], rows: list[tuple[Contender, dict[str, Any]]], options: argparse.Namespace
+) -> None:
+    """Add "cost" to each network's report: milliseconds for the set's first picture, in turn, and estimated energy."""
+    if data_set.protocols:
+        picture, noise, sigma = samples[0].load()[0], "", None
+    else:
+        sigma = sorted(options.sigma)[len(options.sigma) // 2]
+        picture = add_noise(load_image(samples[0].clean), sigma, options.seed, True, 0)
+        noise = f" with noise of sigma {sigma:g}"
+    restores = [one.at(sigma) if one.at and sigma is not None else one.restore for one, _ in rows]
+    times = cost.in_turn([partial(restore, picture) for restore in restores])
+    for (one, report), ms in zip(rows, times, strict=True):
+        height, width = picture.shape[:2]
+        report["cost"] = {
+            "height": height, "width": width, "noise": noise, "ms": ms, "energy_uj": one.energy_uj(picture),
+        }  # fmt: skip
+
+
+def _harm(options: argparse.Namespace) -> tuple[dict[str, Any], list[Table], dict[str, str]]:
+    """As `_scores`, of the do-no-harm tables; --dataset names one set of clean images."""
+    networks, peers, missing = _contenders(options)
+    if len(options.dataset) != 1 or options.dataset[0] not in DATASETS or DATASETS[options.dataset[0]].protocols:
+        clean = ", ".join(name for name, row in DATASETS.items() if not row.protocols)
+        raise DataError(f"--harm degrades one set of clean images; --dataset is one of {clean}.")
+    name = options.dataset[0]
+    samples = find(name, options.data)[: options.limit]
+    for one in [peer for peer in peers if peer.needs_level]:
+        missing[one.name] = f"{one.name} has to be told the noise's level, which pictures of every sort do not have."
+    everybody = [*networks, *(peer for peer in peers if not peer.needs_level)]
+    images = [load_image(sample.clean) for sample in samples]
+    found = harm.measure(everybody, images, [sample.name for sample in samples], options.seed)
+    content = {"dataset": name, "images": len(images), "seed": options.seed, "networks": found}
+    return content, harm.tables(found, name, options.seed), missing
+
+
+def _contenders(options: argparse.Namespace) -> tuple[list[Contender], list[Contender], dict[str, str]]:
+    """(this project's networks, the others, {a package that is missing: what to do}).
+
+    Raises BackendError, TrainingError or ValueError, a sentence.
+    """
+    paths = [*options.bundle, *options.checkpoint]
+    networks = []
+    for path, name in zip(paths, _short_names(paths), strict=True):
+        if path in options.checkpoint:
+            networks.append(checkpoint_contender(path, name))
+        else:
+            networks.append(bundle_contender(path, name, options.backend, options.threads))
+    peers, missing = [], {}
+    for word in options.peer:
+        try:
+            peers.append(peer_contender(open_peer(word, options.threads)))
+        except BackendError as error:
+            if word != "bm3d":
+                raise
+            missing[word] = str(error)
+    names = [one.name for one in (*networks, *peers)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BackendError(f"Two rows are called {twice[0]!r}; name an ONNX file otherwise: --peer FILE:NAME.")
+    return networks, peers, missing
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
     """The name of a bundle's file or a run's folder; the whole path where two would be the same."""
     short = [path.parent.name if path.name == "checkpoint.pt" else path.stem for path in paths]
     return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]

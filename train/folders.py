@@ -176,6 +176,25 @@ def named(ending: str) -> Callable[[Path], list[Sample]]:
     return lambda folder: [sample for sample in flat(folder) if sample.name.endswith(ending)]
 
 
+def beside(degraded: str, clean: str) -> Callable[[Path], list[Sample]]:
+    """Pairs in one folder, told apart by how their names end."""
+
+    def read(folder: Path) -> list[Sample]:
+        by_stem = {path.stem: path for path in image_paths(folder)}
+        samples = []
+        for stem, path in by_stem.items():
+            if stem.endswith(degraded):
+                name = stem.removesuffix(degraded)
+                if name + clean not in by_stem:
+                    raise DataError(f"{path} has no clean partner: {folder} holds no image named {name}{clean}.")
+                samples.append(Sample(name, by_stem[name + clean], path))
+        if not samples:
+            raise DataError(f"{folder} holds no image whose name ends in {degraded}.")
+        return samples
+
+    return read
+
+
 def splits(folder: Path) -> list[Sample]:
     """Clean images in the sub-folders train, val and test, those of them that are there."""
     places = [place for split in ("train", "val", "test") for place in below(folder, split)]

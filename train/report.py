@@ -39,8 +39,9 @@ from simulator.statistics import BITS_32, Counter, Population, Statistics
 from train import published
 from train.architectures import build_graph
 from train.checkpoint import build_student, read_checkpoint
+from train.contenders import Restore, checkpoint_restorer
 from train.data import DataError, image_paths, load_image
-from train.evaluate import Restore, checkpoint_restorer, evaluate
+from train.evaluate import evaluate
 from train.frozen import read_network
 from train.run import TrainingError
 from train.student import ann_parameters

@@ -25,6 +25,7 @@ from train.folders import (
     DataSet,
     Form,
     Protocol,
+    beside,
     dual_pixel,
     flat,
     haze_partner,
@@ -104,6 +105,7 @@ _DEHAZE = (Protocol("rgb", ssim="uniform", crop=16),)
 _MOTION = (Protocol("rgb", ssim="volume"),)
 _REALBLUR = (Protocol("rgb", aligned=True),)
 _DEFOCUS = (Protocol("rgb", ssim="uniform", perceptual=True),)
+_CAMERA = (Protocol("rgb"),)
 
 
 def _rain_test(name: str, folder: str, count: int, source: str) -> DataSet:
@@ -156,6 +158,11 @@ TASKS: dict[str, Task] = {
                 "urban100", 100, ("Urban100", "Urban100/HR", "denoise/urban100"),
                 "Huang et al., Single Image Super-Resolution from Transformed Self-Exemplars, CVPR 2015",
                 Form(("Urban100/image_SRF_4", "image_SRF_4"), ("img_001_SRF_4_HR.png",), named("_HR")),
+            ),
+            DataSet(
+                "polyu", "denoise", "test", 100, _CAMERA,
+                (Form(("PolyU", "polyu/CroppedImages", "CroppedImages"), (), beside("_real", "_mean")),),
+                "Xu et al., Real-world Noisy Image Denoising: A New Benchmark, 2018 (clean: the mean of many shots)",
             ),
             DataSet(
                 "bsds500", "denoise", "train", 500, (),

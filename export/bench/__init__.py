@@ -11,8 +11,10 @@
     processes.py    memory and start-up times, each in a process of its own
     report.py       the table, the marks to reach, the plots
 
-Two comparisons are commands of their own:
+Three comparisons are commands of their own:
 
+    quality.py      `python -m export.bench.quality`: PSNR against milliseconds, bundles beside trained ANNs in float32
+                    and in 8 bits (trained.py: who they are, and how they are calibrated; quality_report.py: the tables)
     video.py        `python -m export.bench.video`: a frame of a video beside a full run, by how much of it changed
     training.py     `python -m export.bench.training`: a training step beside SpikingJelly's, on the network of peers.py
 

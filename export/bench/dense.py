@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from export.bench.ann import build_ann, to_onnx, to_tflite
+from export.bench.ann import Ann, Spans, build_ann, ranges, to_onnx, to_tflite
 from export.bench.spiking import compiled, in_inference, torch_with
 from export.bench.timing import Call, Contender
 from export.onnx import missing_package
@@ -34,9 +34,9 @@ def contenders(bundle: Bundle) -> list[Contender]:
     ]
 
 
-def _sample(bundle: Bundle, pixels: Pixels) -> Pixels:
+def _spans(bundle: Bundle, ann: Ann, pixels: Pixels) -> Spans:
     side = max(SAMPLE_SIDE // bundle.analysis.stride, 1) * bundle.analysis.stride
-    return pixels[:, :side, :side]
+    return ranges(ann, pixels[:, :side, :side])
 
 
 def onnx_session(model: Any, threads: int) -> Any:
@@ -51,42 +51,59 @@ def onnx_session(model: Any, threads: int) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def _onnx(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
-    ann, (_, height, width) = build_ann(bundle.analysis), pixels.shape
-    if integer:
-        model = to_onnx.integer_model(ann, height, width, _sample(bundle, pixels))
-    else:
-        model = to_onnx.float_model(ann, height, width)
+def onnx_restorer(model: Any, threads: int) -> Callable[[Pixels], Pixels]:
+    """Restores pictures of the model's size; ImportError as above."""
     session = onnx_session(model, threads)
 
-    def call() -> Pixels:
+    def restore(pixels: Pixels) -> Pixels:
         restored: Pixels = session.run(None, {"picture": pixels[None]})[0][0]
         return restored
 
-    return call
+    return restore
 
 
-def _litert(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
-    ann, (_, height, width) = build_ann(bundle.analysis), pixels.shape
-    if integer:
-        model = to_tflite.integer_model(ann, height, width, _sample(bundle, pixels))
-    else:
-        model = to_tflite.float_model(ann, height, width)
-    from ai_edge_litert.interpreter import Interpreter  # the writers have said so if it is missing
+def litert_restorer(model: bytes, threads: int) -> Callable[[Pixels], Pixels]:
+    """Restores pictures of the model's size with LiteRT, whose package the model's writer has found to be there.
+
+    It reads pixels with their channels together; `channels_together` arranges a picture so ahead of a timed call.
+    """
+    from ai_edge_litert.interpreter import Interpreter
 
     with _quiet_stderr():
         interpreter = Interpreter(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-    picture = np.ascontiguousarray(pixels.transpose(1, 2, 0))[None]
 
-    def call() -> Pixels:
-        interpreter.set_tensor(source["index"], picture)
+    def restore(pixels: Pixels) -> Pixels:
+        interpreter.set_tensor(source["index"], np.ascontiguousarray(pixels.transpose(1, 2, 0))[None])
         interpreter.invoke()
         restored: Pixels = interpreter.get_tensor(target["index"])[0].transpose(2, 0, 1)
         return restored
 
-    return call
+    return restore
+
+
+def channels_together(pixels: Pixels) -> Pixels:
+    """The same picture [3, H, W], held as [H, W, 3] in memory."""
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0)).transpose(2, 0, 1)
+
+
+def _onnx(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
+    ann, (_, height, width) = build_ann(bundle.analysis), pixels.shape
+    if integer:
+        model = to_onnx.integer_model(ann, height, width, _spans(bundle, ann, pixels))
+    else:
+        model = to_onnx.float_model(ann, height, width)
+    return partial(onnx_restorer(model, threads), pixels)
+
+
+def _litert(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call:
+    ann, (_, height, width) = build_ann(bundle.analysis), pixels.shape
+    if integer:
+        model = to_tflite.integer_model(ann, height, width, _spans(bundle, ann, pixels))
+    else:
+        model = to_tflite.float_model(ann, height, width)
+    return partial(litert_restorer(model, threads), channels_together(pixels))
 
 
 @contextlib.contextmanager

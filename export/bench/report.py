@@ -169,12 +169,16 @@ def _spike_rate(report: dict[str, Any], path: Path) -> Path:
             axes.axhline(row["onnx_float32_ms"], color=f"C{i % 10}", linestyle="--", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="spike rate, %", ylabel="milliseconds, median")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    lowest, highest = axes.get_ylim()
-    marked = [step * 10.0**power for power in range(-4, 5) for step in (1, 2, 5)]
-    marked = [value for value in marked if lowest <= value <= highest]
-    axes.set_yticks(marked, [f"{value:g}" for value in marked])
+    axes.set_yticks(*plain_ticks(*axes.get_ylim()))
     axes.minorticks_off()
     axes.set_title("One spiking convolution, random spikes (dashed: dense in ONNX Runtime, float32)", fontsize=11)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return save(figure, path)
+
+
+def plain_ticks(lowest: float, highest: float) -> tuple[list[float], list[str]]:
+    """1, 2, 5, 10, ... between the two, and how they are written: for a logarithmic axis."""
+    marked = [step * 10.0**power for power in range(-4, 5) for step in (1, 2, 5)]
+    marked = [value for value in marked if lowest <= value <= highest]
+    return marked, [f"{value:g}" for value in marked]

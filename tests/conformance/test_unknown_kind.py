@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.bench.ann import Ann, build_ann, evaluate, to_onnx, to_tflite
+from export.bench.ann import Ann, build_ann, evaluate, ranges, to_onnx, to_tflite
 from export.bench.ann.to_torch import TorchAnn
 from export.bench.frameworks import FrameworkNet
 from export.files import ExportError
@@ -187,9 +187,9 @@ def test_the_equivalent_ann_refuses_it(bundle):
 WRITERS: dict[str, Callable[[Ann], Any]] = {
     "NumPy": lambda ann: evaluate(ann, PIXELS),
     "ONNX float32": lambda ann: to_onnx.float_model(ann, 8, 8),
-    "ONNX int8": lambda ann: to_onnx.integer_model(ann, 8, 8, PIXELS),
+    "ONNX int8": lambda ann: to_onnx.integer_model(ann, 8, 8, ranges(ann, PIXELS)),
     "TFLite float32": lambda ann: to_tflite.float_model(ann, 8, 8),
-    "TFLite int8": lambda ann: to_tflite.integer_model(ann, 8, 8, PIXELS),
+    "TFLite int8": lambda ann: to_tflite.integer_model(ann, 8, 8, ranges(ann, PIXELS)),
     "PyTorch": lambda ann: TorchAnn(ann)(torch.from_numpy(PIXELS)[None]),
 }
 

@@ -52,6 +52,21 @@ def test_sets_of_clean_images_are_found_in_their_usual_folders(tmp_path, name, f
         samples[0].load()
 
 
+def test_pairs_in_one_folder_are_told_apart_by_how_their_names_end(tmp_path):
+    put(tmp_path, "PolyU/a_1_real.JPG", "PolyU/a_1_mean.JPG", "PolyU/b_real.JPG", "PolyU/b_mean.JPG")
+    samples = find("polyu", tmp_path)
+    assert pairs(samples, tmp_path) == {
+        ("PolyU/a_1_real.JPG", "PolyU/a_1_mean.JPG"),
+        ("PolyU/b_real.JPG", "PolyU/b_mean.JPG"),
+    }
+    (tmp_path / "PolyU" / "b_mean.JPG").unlink()
+    with pytest.raises(DataError, match="b_real.JPG has no clean partner"):
+        find("polyu", tmp_path)
+    put(tmp_path / "other", "0.png")
+    with pytest.raises(DataError, match="no image whose name ends in _real"):
+        find("polyu", tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("name", "pair"),
     [

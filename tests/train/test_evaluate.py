@@ -190,7 +190,7 @@ def test_all_takes_the_networks_task_and_names_what_is_not_there(data, tmp_path,
     arguments = ["--bundle", str(BUNDLE), "--dataset", "all", "--data", str(data), "--threads", "1"]
     found = report(arguments, tmp_path)
     assert [row["dataset"] for row in found["sets"]] == ["synthetic denoise camera"]
-    assert set(found["missing"]) == {"cbsd68", "kodak24", "mcmaster", "urban100"}
+    assert set(found["missing"]) == {"cbsd68", "kodak24", "mcmaster", "urban100", "polyu"}
     out = capsys.readouterr().out
     assert "Not there, so not in the tables:" in out and "kodak24 is not in" in out
 

@@ -32,6 +32,7 @@ from simulator.statistics import real_size
 Array = npt.NDArray[np.float32]
 Value = npt.NDArray[Any]  # float32, but for the output
 Picture = npt.NDArray[np.uint8]
+Spans = Mapping[str, tuple[float, float]]  # of each op's output, least and largest value
 
 FORM = "equivalent in an ANN"
 KNOWN: KnownAttributes = {
@@ -223,12 +224,19 @@ def evaluate(ann: Ann, pixels: Picture) -> dict[str, Value]:
     return values
 
 
-def ranges(ann: Ann, pixels: Picture) -> dict[str, tuple[float, float]]:
-    """Least and largest value of each op's output on that picture, 0 included: what int8 models are scaled by."""
-    return {
-        name: (min(0.0, float(value.min())), max(0.0, float(value.max())))
-        for name, value in evaluate(ann, pixels).items()
-    }
+def ranges(ann: Ann, *pictures: Picture, share: float = 1.0) -> dict[str, tuple[float, float]]:
+    """What int8 models are scaled by: for each op the least and the largest value of its output, 0 included.
+
+    share: of each picture's values that lie between the two; the widest span of all pictures counts. Below 1 the rare
+    largest values are clipped and all others keep more of their precision.
+    """
+    spans: dict[str, tuple[float, float]] = {op.name: (0.0, 0.0) for op in ann.ops}
+    for pixels in pictures:
+        for name, value in evaluate(ann, pixels).items():
+            low, high = spans[name]
+            ends = np.quantile(value, [1 - share, share]) if share < 1 else (value.min(), value.max())
+            spans[name] = min(low, float(ends[0])), max(high, float(ends[1]))
+    return spans
 
 
 def _evaluate(ann: Ann, op: Op, inputs: list[Value], pixels: Picture) -> Value:

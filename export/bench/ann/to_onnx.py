@@ -12,14 +12,13 @@ applies an attention's gate stays in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
+from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Spans
 from export.files import ExportError, no_form
 from export.onnx import IR_VERSION, OPSET, PRODUCER, missing_package
 
@@ -179,13 +178,13 @@ def float_model(ann: Ann, height: int, width: int) -> onnx.ModelProto:
     return w.model()
 
 
-def integer_model(ann: Ann, height: int, width: int, sample: Picture) -> onnx.ModelProto:
-    """The ANN with uint8 activations and int8 weights; `sample` (uint8 [3, H, W]) is what activations are scaled by.
+def integer_model(ann: Ann, height: int, width: int, spans: Spans) -> onnx.ModelProto:
+    """The ANN with uint8 activations and int8 weights; `spans` (`ranges`) is what activations are scaled by.
 
     ExportError without the package.
     """
     _require_onnx()
-    w = _IntegerWriter(ann, height, width, ranges(ann, sample))
+    w = _IntegerWriter(ann, height, width, spans)
     for op in ann.ops:
         w.write(op)
     return w.model()
@@ -194,7 +193,7 @@ def integer_model(ann: Ann, height: int, width: int, sample: Picture) -> onnx.Mo
 class _IntegerWriter(_Writer):
     """values: for each op its tensor of uint8 with its scale, or (gates) of float32 with None."""
 
-    def __init__(self, ann: Ann, height: int, width: int, spans: Mapping[str, tuple[float, float]]):
+    def __init__(self, ann: Ann, height: int, width: int, spans: Spans):
         super().__init__(ann, height, width)
         self.spans = spans
         self.values: dict[str, tuple[str, Scale | None]] = {}

@@ -11,13 +11,12 @@ ai-edge-litert, which is not needed to run the model: any TFLite runtime reads i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Picture, ranges
+from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Spans
 from export.files import ExportError, no_form
 
 WEIGHT_LEVELS = 127
@@ -124,7 +123,7 @@ def _version(schema: Any, code: int) -> int:
 class _AnnWriter:
     """Writes the ANN's ops for one size. values: for each op its tensor; scales: (step, zero), None for float32."""
 
-    def __init__(self, ann: Ann, height: int, width: int, spans: Mapping[str, tuple[float, float]] | None):
+    def __init__(self, ann: Ann, height: int, width: int, spans: Spans | None):
         self.ann, self.size, self.spans = ann, (height, width), spans
         self.w = Writer()
         self.values: dict[str, int] = {}
@@ -329,6 +328,6 @@ def float_model(ann: Ann, height: int, width: int) -> bytes:
     return _AnnWriter(ann, height, width, None).model()
 
 
-def integer_model(ann: Ann, height: int, width: int, sample: Picture) -> bytes:
-    """The ANN in int8; `sample` (uint8 [3, H, W]) is what activations are scaled by. ExportError as above."""
-    return _AnnWriter(ann, height, width, ranges(ann, sample)).model()
+def integer_model(ann: Ann, height: int, width: int, spans: Spans) -> bytes:
+    """The ANN in int8; `spans` (`ranges`) is what activations are scaled by. ExportError as above."""
+    return _AnnWriter(ann, height, width, spans).model()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.bench.ann import Ann, build_ann, evaluate
+from export.bench.ann import Ann, build_ann, evaluate, ranges
 from export.bench.ann.to_torch import TorchAnn
 from export.files import ExportError
 from simulator.analysis import Analysis, analyse
@@ -143,8 +143,8 @@ def test_the_int8_models_stay_close_to_the_float_ones(analysis):
     expected = evaluate(ann, pixels)[ann.ops[-1].name].astype(int)
     change = np.abs(expected - pixels).mean()
     for restored in (
-        onnx_result(to_onnx.integer_model(ann, *size, pixels), pixels),
-        tflite_result(to_tflite.integer_model(ann, *size, pixels), pixels),
+        onnx_result(to_onnx.integer_model(ann, *size, ranges(ann, pixels)), pixels),
+        tflite_result(to_tflite.integer_model(ann, *size, ranges(ann, pixels)), pixels),
     ):
         assert np.abs(restored - expected).mean() < 0.15 * change + 0.5
 
@@ -153,9 +153,9 @@ def test_the_int8_models_compute_every_convolution_in_integers():
     analysis = analyse(build_graph("edge", (8, 8, 8, 8)))
     ann, pixels = build_ann(analysis), picture(analysis)
     convolutions = sum(op.kind == "conv" for op in ann.ops)
-    kinds = [node.op_type for node in to_onnx.integer_model(ann, *pixels.shape[1:], pixels).graph.node]
+    kinds = [node.op_type for node in to_onnx.integer_model(ann, *pixels.shape[1:], ranges(ann, pixels)).graph.node]
     assert kinds.count("QLinearConv") == convolutions and not {"Conv", "DequantizeLinear"} & set(kinds)
-    interpreter = Interpreter(model_content=to_tflite.integer_model(ann, *pixels.shape[1:], pixels))
+    interpreter = Interpreter(model_content=to_tflite.integer_model(ann, *pixels.shape[1:], ranges(ann, pixels)))
     types = {detail["dtype"] for detail in interpreter.get_tensor_details()}
     assert np.float32 not in types and np.int8 in types
 
