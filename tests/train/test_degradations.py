@@ -119,7 +119,7 @@ def test_varied_camera_noise_is_from_hardly_any_to_strong_and_from_fine_to_coars
         if chroma.std() > 0.5:
             colour.append((chroma[:, 2:] * chroma[:, :-2]).mean() / (chroma**2).mean())
     assert np.percentile(deviations, 20) < 2.5 and np.percentile(deviations, 95) > 12
-    assert np.percentile(colour, 5) < 0.2 and np.percentile(colour, 85) > 0.6
+    assert min(colour) < 0.1 and np.percentile(colour, 85) > 0.6
 
 
 def test_varied_camera_noise_keeps_the_light_and_the_colour_of_the_picture():

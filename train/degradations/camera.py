@@ -98,7 +98,7 @@ def _film(clean: Picture, rng: np.random.Generator) -> Image:
 def _smoothed(noise: Image, clean: Picture, rng: np.random.Generator) -> Image:
     """What a camera's own denoising leaves: coarse grains of colour, finer ones of light, more of them on edges."""
     luma = (noise @ _LUMA)[..., None]
-    chroma = np.float32(rng.uniform(0.3, 1.5)) * cv2.GaussianBlur(noise - luma, (0, 0), log_uniform(rng, (0.8, 6)))
+    chroma = np.float32(rng.uniform(0.3, 1.5)) * cv2.GaussianBlur(noise - luma, (0, 0), log_uniform(rng, (1.2, 7)))
     smooth = cv2.GaussianBlur(luma, (0, 0), rng.uniform(0.4, 2))[..., None]
     kept = np.full((1, 1, 1), rng.uniform() ** 2, np.float32)
     if rng.integers(2):
@@ -122,7 +122,7 @@ def varied_camera_noise(clean: Picture, rng: np.random.Generator) -> Picture:
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
     taken = np.asarray(cv2.resize(clean, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     noise = _film(taken, rng) if rng.integers(8) == 0 else _sensor(taken, rng)
-    if rng.uniform() < 0.75:
+    if rng.uniform() < 0.8:
         noise = _smoothed(noise, taken, rng)
     if rng.uniform() < 0.5:
         noise = _sharpened(noise, rng)
