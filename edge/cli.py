@@ -200,7 +200,10 @@ def _warm_up(args: argparse.Namespace) -> int:
     begin = time.perf_counter()
     from simulator.engine import cache_folder
 
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except ValueError as error:
+        raise UserError(sentence(error)) from error
     loaded = ""
     if args.bundle is not None or args.task is not None:
         bundle = args.bundle or shipped_bundle(args.task)
