@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import simulator
-from edge import cli
+from edge import careful, cli
 from firmware_bridge.power import recording
 from firmware_bridge.power.sensors import Found
 from simulator.analysis import analyse
 from simulator.bundle import write_bundle
 from simulator.graph import Graph, Node
-from simulator.network import Network
+from simulator.network import Network, Result
 from tests.edge.files import Run
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # as the command sets it; tests that store a video first come too early
@@ -60,10 +60,20 @@ def bundle(tmp_path_factory) -> Path:
     return path
 
 
+class Expected:
+    """What the command makes of a picture with a network."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def run(self, pixels: np.ndarray) -> Result:
+        return careful.restore(self.network.task, pixels, self.network.run)
+
+
 @pytest.fixture(scope="session")
-def network(bundle) -> Network:
+def network(bundle) -> Expected:
     """The network of `bundle`, to compare with."""
-    return simulator.load(bundle)
+    return Expected(simulator.load(bundle))
 
 
 @pytest.fixture(autouse=True)
