@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import simulator
 from edge import careful, cli
 from firmware_bridge.power import recording
 from firmware_bridge.power.sensors import Found
 from simulator.analysis import analyse
-from simulator.bundle import write_bundle
+from simulator.bundle import read_bundle, write_bundle
 from simulator.graph import Graph, Node
 from simulator.network import Network, Result
 from tests.edge.files import Run
@@ -60,20 +59,17 @@ def bundle(tmp_path_factory) -> Path:
     return path
 
 
-class Expected:
-    """What the command makes of a picture with a network."""
+class Expected(Network):
+    """A network whose `run` is what the command makes of a picture."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
-
-    def run(self, pixels: np.ndarray) -> Result:
-        return careful.restore(self.network.task, pixels, self.network.run)
+    def run(self, image: np.ndarray, tile: int | None = None) -> Result:
+        return careful.restore(self.task, image, super().run)
 
 
 @pytest.fixture(scope="session")
 def network(bundle) -> Expected:
     """The network of `bundle`, to compare with."""
-    return Expected(simulator.load(bundle))
+    return Expected(read_bundle(bundle))
 
 
 @pytest.fixture(autouse=True)
