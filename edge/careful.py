@@ -8,6 +8,7 @@ The thresholds, and how often they are wrong, are measured by `python -m tests.e
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,18 +59,22 @@ def calmed(task: str, came: Pixels, restored: Pixels) -> Pixels:
     """
     if task not in CALM_TASKS:
         return restored
-    colour = came if came.ndim == 2 else came[..., :3]
-    spread = cv2.subtract(cv2.dilate(colour, AROUND), cv2.erode(colour, AROUND))
-    spread = spread if spread.ndim == 2 else spread.max(2)
-    calm = np.nonzero(spread < LIVELY)
-    if not len(calm[0]):
+    height, width = came.shape[:2]
+    colours = came.reshape(height, width, -1)[..., :3]
+    spreads = cv2.split(cv2.subtract(cv2.dilate(colours, AROUND), cv2.erode(colours, AROUND)))
+    spread = functools.reduce(cv2.max, spreads)
+    calm = np.flatnonzero(spread < LIVELY)
+    if not len(calm):
         return restored
-    parts = LIVELY - FLAT
-    weight = np.maximum(spread[calm].astype(np.int32) - FLAT, 0)
-    before = came[calm].astype(np.int32)
-    weight = weight.reshape(-1, *(1,) * (before.ndim - 1))
     result = restored.copy()
-    result[calm] = before + (weight * (restored[calm] - before) + parts // 2) // parts
+    before, after = came.reshape(height * width, -1), result.reshape(height * width, -1)
+    weights = spread.ravel()[calm]
+    flat = calm[weights <= FLAT]
+    after[flat] = before[flat]
+    calm, weights = calm[weights > FLAT], weights[weights > FLAT].astype(np.int32)[:, None] - FLAT
+    parts = LIVELY - FLAT
+    change = after[calm].astype(np.int32) - before[calm]
+    after[calm] = before[calm] + (weights * change + parts // 2) // parts
     return result
 
 
