@@ -106,7 +106,8 @@ class KernelCache:
             self._folder = None
 
     def _key(self, signature: Any, codegen: Any) -> bytes:
-        versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version, sys.implementation.cache_tag)
+        python = (sys.implementation.cache_tag, getattr(sys, "abiflags", ""))
+        versions = (numba.__version__, llvmlite.__version__, np.__version__, python)
         parts = (self._name, self._sources, str(signature), codegen.magic_tuple(), versions)
         return hashlib.sha256(repr(parts).encode()).digest()
 

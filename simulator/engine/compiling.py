@@ -43,8 +43,8 @@ def compile_kernel(function: Callable[..., Any], signature: str, uncached: Calla
     """
     if getattr(config, "DISABLE_JIT"):  # noqa: B009 (Numba makes it when it starts)
         raise ValueError(
-            "NUMBA_DISABLE_JIT is set, and this engine is nothing but compiled kernels: unset it, or compute with the "
-            "backend 'reference', which has the same bits and is plain NumPy"
+            "NUMBA_DISABLE_JIT is set, and this engine is nothing but compiled kernels: unset it, or compute with "
+            "what is plain NumPy and has the same bits, slowly (backend='reference', --board reference)"
         )
     kernel = Kernel(function, sources(), uncached)
     kernel.compile(signature)
