@@ -17,7 +17,7 @@ from simulator.network import Result, as_given, as_rgb
 
 
 class BoardNetwork:
-    """A bundle on an open board; close it when done. task, bundle_hash: the bundle's; backend: the board's name."""
+    """A bundle on an open board; close it when done. task, bundle_hash, meta: of the bundle; backend: the board."""
 
     def __init__(self, bundle: Path, name: str):
         """Raises UserError for an unusable bundle or board."""
@@ -32,6 +32,7 @@ class BoardNetwork:
             self.board.close()
             raise UserError(sentence(error)) from error
         self.task, self.bundle_hash, self.backend = self._bundle.task, self._bundle.content_hash, name
+        self.meta = self._bundle.meta
         self._end_to_end_ms = array("d")
         self._ticks = self._synops = self._pixels = 0
         self._computed = 0.0

@@ -91,6 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--warmup", action="store_true", help="restore nothing: compile the kernels, so that the next start is quick"
     )
     parser.add_argument("--side-by-side", action="store_true", help="store input and result in one picture")
+    needed = parser.add_mutually_exclusive_group()
+    needed.add_argument(
+        "--check",
+        action="store_true",
+        help="of several images, too, say which need no restoring, and keep them as they are",
+    )
+    needed.add_argument("--force", action="store_true", help="restore also an image that needs no restoring")
     return parser
 
 
@@ -166,6 +173,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
                 tile=args.tile,
                 still=args.still or 0,
                 side_by_side=args.side_by_side,
+                check=isinstance(source, sources.Images) and not args.force and (args.check or source.count == 1),
             )
     finally:
         progress.close()
@@ -200,7 +208,10 @@ def _warm_up(args: argparse.Namespace) -> int:
     begin = time.perf_counter()
     from simulator.engine import cache_folder
 
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except ValueError as error:
+        raise UserError(sentence(error)) from error
     loaded = ""
     if args.bundle is not None or args.task is not None:
         bundle = args.bundle or shipped_bundle(args.task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge import terminal
+from edge import careful, terminal
 from edge.containers.record import Samples
 from edge.errors import UserError, sentence
 from edge.images import Pixels, UnfitError, carried
@@ -95,15 +96,18 @@ def restore(
     tile: int | None = None,
     still: int = 0,
     side_by_side: bool = False,
+    check: bool = False,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
     Of a video, camera or stream, only what changes from frame to frame is computed, and differences of up to `still`
     grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
-    each by itself. What goes wrong is said through `progress` and recorded, not raised.
+    each by itself. What goes wrong is said through `progress` and recorded, not raised. Around the network goes what
+    `edge.careful` does; check: also say of pictures that they need no restoring, and leave them as they came.
     """
     outcome = Outcome()
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
+    run = video.run if video else functools.partial(network.run, tile=tile)
     try:
         for item in frames(source, limit):
             if isinstance(item, Remark):
@@ -117,7 +121,7 @@ def restore(
             for note in item.notes:
                 progress.say(note)
             try:
-                result = video.run(item.pixels) if video else network.run(item.pixels, tile=tile)
+                result = careful.restore(network.task, item.pixels, run)
             except (ValueError, MemoryError) as error:
                 reason = _cannot_restore(item, error)
                 if not isinstance(source, Images):
@@ -126,8 +130,13 @@ def restore(
                 progress.say(reason)
                 progress.step()
                 continue
+            image = result.image
+            if check and (judgement := careful.judge(network.task, network.meta, item.pixels, image)):
+                image = item.pixels if judgement.keep else image
+                kept = ", so it comes back as it came; --force restores it all the same" if judgement.keep else ""
+                progress.say(f"{item.path or item.name} {judgement.reason}{kept}.")
             came: Samples = item.pixels if item.deep is None else item.deep
-            restored: Samples = result.image if item.deep is None else carried(item.deep, item.pixels, result.image)
+            restored: Samples = image if item.deep is None else carried(item.deep, item.pixels, image)
             with stop.unbroken():
                 try:
                     sink.write(item, np.concatenate([came, restored], axis=1) if side_by_side else restored)
@@ -136,7 +145,7 @@ def restore(
                     progress.say(str(error))
                 else:
                     outcome.statistics.add(result.stats)
-                    outcome.last = (item.pixels, result.image)
+                    outcome.last = (item.pixels, image)
             progress.step()
     except KeyboardInterrupt:
         outcome.interrupted = True

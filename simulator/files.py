@@ -14,15 +14,16 @@ def temporary_name(path: str | os.PathLike[str]) -> Path:
     return target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}{target.suffix}")
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0o666) -> None:
     """Write under a temporary name, then rename: a kill or a full disk leaves the old file or the new one, whole.
 
-    Raises OSError if the place cannot be written to; nothing is left behind then.
+    mode: the file's permissions, less the process's umask. Raises OSError if the place cannot be written to; nothing is
+    left behind then.
     """
     temporary = temporary_name(path)
     try:
         # O_EXCL: never through a file or link that someone else put there.
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -13,7 +13,8 @@ The way from a graph to its pixels: `plan.py` says what is fused with what, with
 (`records.py`) of row operations (`kernels/`); `program.py` keeps all of that for one size and runs it on the threads of
 `workers.py`; `whole.py` computes what has no row operation. `video.py` computes only what changed.
 
-Environment: SIMULATOR_TIMING=1 prints the milliseconds of each pass; NUMBA_CACHE_DIR places compiled kernels.
+Environment: SIMULATOR_TIMING=1 prints the milliseconds of each pass; NUMBA_CACHE_DIR places compiled
+kernels (`cache.py`).
 """
 
 from __future__ import annotations

@@ -50,7 +50,6 @@ def _fill(bits: Any, row: int, begin: int, end: int) -> None:
         bits[row + word] |= mask
 
 
-@inline
 def _find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
     """Take over the pixels of `frame` [h, w, 3] that differ from `used` by more than `still` grey levels.
 
@@ -98,7 +97,6 @@ def _find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bi
     return total
 
 
-@inline
 def _mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
     """Mark the positions of a pass that read a changed one, and list tasks that cover them.
 
@@ -180,7 +178,6 @@ def _mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: 
     return count, positions
 
 
-@inline
 def _save(
     tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, sums: Any, taps: Any, totals: Any
 ) -> None:  # fmt: skip
@@ -215,7 +212,6 @@ def _save(
                         totals[sums[s, SUM.total]] -= total * by_row
 
 
-@inline
 def _compare(
     tasks: Any, neurons: Any, words: Any, old_words: Any, differences: Any, bits: Any, alive: Any
 ) -> None:  # fmt: skip
@@ -255,47 +251,17 @@ def _compare(
                     bits[first + y * row_words + (at >> 6)] |= numba.int64(some != 0) << (at & 63)
 
 
-def _build_find_changes(sources: str) -> Any:
-    def find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bits: Any, cells: Any) -> int:
-        return _find_changes(frame, used, still, rows, columns, bits, cells) if sources != "" else 0
-
-    return find_changes
-
-
-def _build_mark(sources: str) -> Any:
-    def mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
-        return _mark(bits, alive, reads, target, template, tasks) if sources != "" else (0, 0)
-
-    return mark
-
-
-def _build_save(sources: str) -> Any:
-    def save(tasks: Any, neurons: Any, words: Any, counts: Any, old: Any, sums: Any, taps: Any, totals: Any) -> None:
-        if sources != "":
-            _save(tasks, neurons, words, counts, old, sums, taps, totals)
-
-    return save
-
-
-def _build_compare(sources: str) -> Any:
-    def compare(tasks: Any, neurons: Any, words: Any, old: Any, differences: Any, bits: Any, alive: Any) -> None:
-        if sources != "":
-            _compare(tasks, neurons, words, old, differences, bits, alive)
-
-    return compare
-
-
 # Compiled, or loaded, with this module: only video imports it.
 find_changes = compile_kernel(
-    _build_find_changes, "int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])"
+    _find_changes, "int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])"
 )
 mark = compile_kernel(
-    _build_mark, "UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1])"
+    _mark, "UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1])"
 )
 save = compile_kernel(
-    _build_save,
+    _save,
     "void(int64[:,::1], int64[:,::1], uint16[::1], int32[::1], uint16[:,::1], int64[:,::1], int64[::1], int64[::1])",
 )
 compare = compile_kernel(
-    _build_compare, "void(int64[:,::1], int64[:,::1], uint16[::1], uint16[:,::1], uint16[::1], int64[::1], uint8[::1])"
+    _compare, "void(int64[:,::1], int64[:,::1], uint16[::1], uint16[:,::1], uint16[::1], int64[::1], uint8[::1])"
 )

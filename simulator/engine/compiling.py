@@ -1,7 +1,6 @@
-"""Compiled once, then loaded from the cache on disk; without a cache where no folder is writable.
+"""Compiled once, then loaded from the cache on disk (`cache.py`); without a cache where no folder is writable.
 
-Numba looks at the file of the function it caches and at none that this one calls. So a function to be cached is made by
-a function of the hash of all of the engine's files, and holds it: that makes it part of the key.
+What is compiled follows from the engine's files alone: a hash of all of them is part of a kernel's key in the cache.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import event
+from numba.core import config, event
 
-from simulator.engine.kernels.loop import build
+from simulator.engine.cache import Kernel
+from simulator.engine.kernels.loop import run_tasks
 
 Rows = npt.NDArray[np.int64]
 Runner = Callable[[Rows, Rows, int, int, int], None]
@@ -37,38 +36,36 @@ def sources(folder: Path = FOLDER) -> str:
     return found.hexdigest()
 
 
-def compile_kernel(
-    build: Callable[[str], Callable[..., Any]], signature: str, uncached: Callable[[], None] = lambda: None
-) -> Any:
-    """The function `build(sources())`, compiled for a signature of Numba's. uncached: told where nothing keeps it."""
-    function = build(sources())
-    try:
-        kernel = numba.njit(nogil=True, cache=True)(function)
-        kernel.compile(signature)
-    except (RuntimeError, OSError) as error:
-        if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
-            raise
-        uncached()
-        kernel = numba.njit(nogil=True)(function)
-        kernel.compile(signature)
+def compile_kernel(function: Callable[..., Any], signature: str, uncached: Callable[[], None] = lambda: None) -> Any:
+    """`function`, compiled for a signature of Numba's, or loaded. uncached: told where nothing will keep it.
+
+    Raises ValueError, a sentence, where compiling is switched off.
+    """
+    if getattr(config, "DISABLE_JIT"):  # noqa: B009 (Numba makes it when it starts)
+        raise ValueError(
+            "NUMBA_DISABLE_JIT is set, and this engine is nothing but compiled kernels: unset it, or compute with "
+            "what is plain NumPy and has the same bits, slowly (backend='reference', --board reference)"
+        )
+    kernel = Kernel(function, sources(), uncached)
+    kernel.compile(signature)
     return kernel
 
 
 @functools.cache
 def compiled() -> Runner:
-    """`run_tasks` of `kernels/loop.py`, compiled or loaded."""
+    """`run_tasks` of `kernels/loop.py`, compiled or loaded. Raises ValueError as `compile_kernel` does."""
     announce = _Announce()
     with event.install_listener("numba:compile", announce):
         try:
             signature = "void(int64[:,::1], int64[:,::1], int64, int64, int64)"
-            runner: Runner = compile_kernel(build, signature, announce.uncached)
+            runner: Runner = compile_kernel(run_tasks, signature, announce.uncached)
         finally:
             announce.close()
     return runner
 
 
 def cache_folder() -> str | None:
-    """Where the compiled kernels are kept for the next start; None if no folder is writable."""
+    """Where the compiled kernels came from or are kept for the next start; None if no folder is writable."""
     statistics: Any = getattr(compiled(), "stats")  # noqa: B009 (a Runner has none; what Numba makes has)
     folder: str | None = statistics.cache_path
     return folder

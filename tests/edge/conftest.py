@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import simulator
-from edge import cli
+from edge import careful, cli
 from firmware_bridge.power import recording
 from firmware_bridge.power.sensors import Found
 from simulator.analysis import analyse
-from simulator.bundle import write_bundle
+from simulator.bundle import read_bundle, write_bundle
 from simulator.graph import Graph, Node
-from simulator.network import Network
+from simulator.network import Network, Result
 from tests.edge.files import Run
 
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # as the command sets it; tests that store a video first come too early
@@ -60,10 +59,17 @@ def bundle(tmp_path_factory) -> Path:
     return path
 
 
+class Expected(Network):
+    """A network whose `run` is what the command makes of a picture."""
+
+    def run(self, image: np.ndarray, tile: int | None = None) -> Result:
+        return careful.restore(self.task, image, super().run)
+
+
 @pytest.fixture(scope="session")
-def network(bundle) -> Network:
+def network(bundle) -> Expected:
     """The network of `bundle`, to compare with."""
-    return simulator.load(bundle)
+    return Expected(read_bundle(bundle))
 
 
 @pytest.fixture(autouse=True)

@@ -554,7 +554,7 @@ def test_warmup_needs_no_source_and_says_how_long_it_took_and_where_the_kernels_
     assert cli.main(["--warmup"]) == 0
     out = capsys.readouterr().out
     assert re.fullmatch(r"kernels are compiled: [\d.]+ s; they are kept in .+\n", out)
-    assert any(Path(out.rpartition("kept in ")[2].strip()).glob("*.nbc"))
+    assert any(Path(out.rpartition("kept in ")[2].strip()).glob("*.kernel"))
     assert cli.main(["--warmup", "--task", "denoise", "--bundle", str(bundle)]) == 0
     assert f"{bundle} is loaded" in capsys.readouterr().out
 

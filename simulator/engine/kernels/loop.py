@@ -128,27 +128,16 @@ def _share(records: Any, tasks: Any, thread: int, threads: int, done: int, claim
         _wait_for(done, first)
 
 
-def build(sources: str) -> Any:
-    """`run_tasks(records, tasks, thread, threads, counters)`, not yet compiled.
+def run_tasks(records: Any, tasks: Any, thread: int, threads: int, counters: int) -> None:
+    """Run `tasks` (rows of `records.Task`) in order, thread 0 until all of it is done, others as long as there is
+    something to begin.
 
-    `sources` (a hash of the engine's files) becomes part of the compiled function's key in Numba's cache on disk, which
-    otherwise looks at the file of the outermost function only.
+    records: the thread's own (int64 [n, FIELDS]), alike but for the addresses of scratch memory. counters: address
+    of COUNTERS int64 and one for each task, 0 at first, common to the threads.
     """
-
-    def run_tasks(records: Any, tasks: Any, thread: int, threads: int, counters: int) -> None:
-        """Run `tasks` (rows of `records.Task`) in order, thread 0 until all of it is done, others as long as there is
-        something to begin.
-
-        records: the thread's own (int64 [n, FIELDS]), alike but for the addresses of scratch memory. counters: address
-        of COUNTERS int64 and one for each task, 0 at first, common to the threads.
-        """
-        if sources == "":
-            return
-        if threads > 1:
-            _share(records, tasks, thread, threads, counters, counters + 8 * COUNTERS, thread == 0)
-            return
-        for i in range(tasks.shape[0]):
-            task = tasks[i]
-            _run(records, task, task[TASK.first_row], task[TASK.end_row])
-
-    return run_tasks
+    if threads > 1:
+        _share(records, tasks, thread, threads, counters, counters + 8 * COUNTERS, thread == 0)
+        return
+    for i in range(tasks.shape[0]):
+        task = tasks[i]
+        _run(records, task, task[TASK.first_row], task[TASK.end_row])

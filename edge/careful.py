@@ -1,0 +1,174 @@
+"""What `edge-restore` does around a network, so that a picture comes back better or as it came.
+
+A network sees mid-grey beyond a picture's border, and changes what needs no change by a level or two. So the picture is
+mirrored beyond its border first (`mirrored`, `inner`), and its flat areas keep what they were (`calmed`): integers, the
+same on every board. Whether there is anything to restore at all is estimated afterwards (`judge`), for single pictures.
+The thresholds, and how often they are wrong, are measured by `python -m tests.edge.alarms`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.images import Pixels
+from simulator.network import Result
+
+MARGIN = 4  # pixels on each side; 8 and 16 are no better
+CALM_TASKS = ("denoise", "derain", "deblur", "defocus")  # of which what is flat shows nothing; haze is flat itself
+FLAT, LIVELY = 1, 5  # range of grey levels around a pixel: up to FLAT it keeps its value, from LIVELY on it is restored
+AROUND = np.ones((5, 5), np.uint8)
+
+LEAST_SIDE = 64  # pixels: there is too little to see in smaller pictures
+BLOCK = 8  # pixels a side, for the estimate of noise
+WHITE = 0.83  # of the standard deviation of white noise is what the calmest tenth of the blocks shows
+LEAST_NOISE = 1.2  # grey levels; what `denoise` does pays from about 2.5 on
+LEAST_RAIN = 3.0  # grey levels by which a picture with rain is changed
+LEAST_HAZE = 40  # grey levels of the darkest channel, of a quarter of all neighbourhoods
+LEAST_BLUR = 0.22  # of the steps between pixels is left when a picture is blurred again
+
+
+def restore(task: str, pixels: Pixels, run: Callable[[Pixels], Result]) -> Result:
+    """`run(pixels)`, by a network for `task`, with that care; its statistics are of the mirrored picture."""
+    result = run(mirrored(pixels))
+    return Result(calmed(task, pixels, inner(result.image)), result.stats)
+
+
+def mirrored(pixels: Pixels) -> Pixels:
+    """The picture [H, W] or [H, W, C] with MARGIN more pixels on each side, which mirror those inside."""
+    margins = ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))[: pixels.ndim]
+    return np.pad(pixels, margins, mode="symmetric")
+
+
+def inner(pixels: Pixels) -> Pixels:
+    """What `mirrored` was given, of its result."""
+    return np.ascontiguousarray(pixels[MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+
+def calmed(task: str, came: Pixels, restored: Pixels) -> Pixels:
+    """`restored` with the pixels of `came` where that is flat; both uint8 of one shape.
+
+    With r the largest range of a colour channel in the 5x5 pixels around one, w = clip(r - FLAT, 0, LIVELY - FLAT) of
+    LIVELY - FLAT parts of the change are kept: came + floor((w (restored - came) + half) / (LIVELY - FLAT)).
+    """
+    if task not in CALM_TASKS:
+        return restored
+    height, width = came.shape[:2]
+    colours = came.reshape(height, width, -1)[..., :3]
+    spreads = cv2.split(cv2.subtract(cv2.dilate(colours, AROUND), cv2.erode(colours, AROUND)))
+    spread = functools.reduce(cv2.max, spreads)
+    calm = np.flatnonzero(spread < LIVELY)
+    if not len(calm):
+        return restored
+    result = restored.copy()
+    before, after = came.reshape(height * width, -1), result.reshape(height * width, -1)
+    weights = spread.ravel()[calm]
+    flat = calm[weights <= FLAT]
+    after[flat] = before[flat]
+    calm, weights = calm[weights > FLAT], weights[weights > FLAT].astype(np.int32)[:, None] - FLAT
+    parts = LIVELY - FLAT
+    change = after[calm].astype(np.int32) - before[calm]
+    after[calm] = before[calm] + (weights * change + parts // 2) // parts
+    return result
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """reason: why a picture needs no restoring, a part of a sentence. keep: it should be returned as it came."""
+
+    reason: str
+    keep: bool
+
+
+def judge(task: str, meta: Mapping[str, str], came: Pixels, restored: Pixels) -> Judgement | None:
+    """Why the picture `came` is plainly none that a network for `task` was made for; None where it may be one.
+
+    meta: of the bundle. Where it says that the network was trained on the noise of cameras, nothing is said of noise:
+    grain cannot be told from texture.
+    """
+    came = came if came.ndim == 3 else came[..., None]
+    restored = restored.reshape(came.shape)
+    came, restored = came[..., :3], restored[..., :3]
+    if min(came.shape[:2]) < LEAST_SIDE:
+        return None
+    if task == "denoise" and '"camera": true' not in meta.get("training.settings", ""):
+        level = noise(came)
+        if level is not None and level < LEAST_NOISE:
+            return Judgement(
+                f"has hardly any noise from pixel to pixel (about {level:.1f} grey levels), so little changes; for the "
+                "grain that cameras leave there is --bundle denoise-camera",
+                keep=False,
+            )
+    elif task == "derain":
+        change = math.sqrt(float(np.mean((restored.astype(np.int32) - came) ** 2)))
+        if change < LEAST_RAIN:
+            return Judgement(f"shows no rain (what would change are {change:.1f} grey levels)", keep=True)
+    elif task == "dehaze":
+        dark = darkness(came)
+        if dark < LEAST_HAZE:
+            return Judgement(f"shows no haze (a quarter of it is darker than {dark:.0f} in some channel)", keep=True)
+    elif task == "deblur":
+        blur = blurredness(came)
+        if blur < LEAST_BLUR:
+            return Judgement(f"is sharp (blurring it takes {1 - blur:.0%} of the steps between pixels)", keep=True)
+    return None
+
+
+def noise(pixels: Pixels) -> float | None:
+    """Standard deviation of white noise, grey levels, in the channel that has most; None if all is black or white.
+
+    The second differences along both axes (Immerkaer, Fast noise variance estimation, 1996) of the calmest tenth of all
+    blocks, without those near black or white, where noise is clipped.
+    """
+    kernel = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32) / 6
+    found = []
+    for c in range(pixels.shape[2]):
+        channel = np.ascontiguousarray(pixels[..., c], np.float32)
+        means = _blocks(channel)
+        energy = _blocks(
+            np.square(cv2.filter2D(channel, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT), dtype=np.float32)
+        )
+        seen = energy[(means >= 8) & (means <= 247)]
+        if len(seen):
+            found.append(math.sqrt(float(np.quantile(seen, 0.1))) / WHITE)
+    return max(found, default=None)
+
+
+def _blocks(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The means over whole blocks, flat."""
+    rows, columns = (side // BLOCK for side in channel.shape)
+    whole = channel[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
+    means: npt.NDArray[np.float32] = whole.mean((1, 3)).ravel()
+    return means
+
+
+def darkness(pixels: Pixels) -> float:
+    """The grey level below which the darkest channel of the 15x15 pixels around one lies for a quarter of all pixels.
+
+    Without haze some channel is dark nearly everywhere (He et al., Single image haze removal using dark channel prior,
+    2009).
+    """
+    darkest = cv2.erode(np.ascontiguousarray(pixels.min(2)), np.ones((15, 15), np.uint8))
+    return float(np.quantile(darkest, 0.25))
+
+
+def blurredness(pixels: Pixels) -> float:
+    """What is left of the steps between neighbours when a picture is blurred again, along the worse axis, 0 to 1.
+
+    Blurring hardly changes what is blurred (Crete et al., The blur effect, 2007).
+    """
+    grey = pixels.astype(np.float32).mean(2)
+    worst = 0.0
+    for axis, window in ((0, (1, 9)), (1, (9, 1))):
+        steps = np.abs(np.diff(grey, axis=axis))
+        after = np.abs(np.diff(cv2.blur(grey, window), axis=axis))
+        total = float(steps.sum(dtype=np.float64))
+        lost = float(np.maximum(steps - after, 0).sum(dtype=np.float64))
+        worst = max(worst, 1 - lost / total if total else 1.0)
+    return worst

@@ -1,0 +1,189 @@
+"""Around a network: borders, flat areas, and pictures that need no restoring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import simulator
+from edge import careful, cli
+from edge.images import read_image
+from simulator.network import Result
+from tests.edge.files import load, store
+
+CLEAN = cli.BUNDLES.parent / "samples/clean.png"
+NOISY = cli.BUNDLES.parent / "samples/noisy.png"
+
+
+def as_given(pixels: np.ndarray) -> Result:
+    return Result(pixels.copy(), None)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def clean() -> np.ndarray:
+    return read_image(CLEAN).pixels[:200, :240]
+
+
+# --- borders --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 2, 3), (40, 50, 4), (9, 9, 1)])
+def test_what_a_network_does_not_change_comes_back_as_it_was(shape: tuple[int, ...]) -> None:
+    pixels = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    seen: list[np.ndarray] = []
+
+    def run(wide: np.ndarray) -> Result:
+        seen.append(wide)
+        return as_given(wide)
+
+    assert np.array_equal(careful.restore("denoise", pixels, run).image, pixels)
+    assert seen[0].shape == (shape[0] + 8, shape[1] + 8, *shape[2:])
+
+
+def test_the_picture_is_mirrored_with_its_outermost_pixels_repeated() -> None:
+    wide = careful.mirrored(np.arange(30, dtype=np.uint8).reshape(5, 6))
+    assert wide[:, 4].tolist() == [18, 12, 6, 0, 0, 6, 12, 18, 24, 24, 18, 12, 6]
+    assert wide[4].tolist() == [3, 2, 1, 0, 0, 1, 2, 3, 4, 5, 5, 4, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["denoise", "denoise-window", "derain"])
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)])
+def test_noise_on_a_saturated_colour_leaves_no_frame(name: str, colour: tuple[int, int, int]) -> None:
+    """The network alone sees mid-grey beyond the border, and mixes it in: by more than 20 levels."""
+    network = simulator.load(cli.BUNDLES / f"{name}.safetensors")
+    noise = np.random.RandomState(0).normal(0, 6, (48, 48, 3))
+    pixels = np.clip(np.rint(np.array(colour) + noise), 0, 255).astype(np.uint8)
+    restored = careful.restore(network.task, pixels, network.run).image.astype(int)
+    ring = np.concatenate([restored[0], restored[-1], restored[:, 0], restored[:, -1]])
+    inside = restored[8:-8, 8:-8].reshape(-1, 3)
+    assert np.abs(ring.mean(0) - inside.mean(0)).max() < 4
+
+
+# --- flat areas -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", careful.CALM_TASKS)
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_flat_areas_come_back_as_they_came(task: str, channels: tuple[int, ...]) -> None:
+    came = np.full((20, 20, *channels), 200, np.uint8)
+    assert np.array_equal(careful.calmed(task, came, came - 9), came)
+
+
+def test_haze_may_be_flat() -> None:
+    came = np.full((20, 20, 3), 200, np.uint8)
+    for task in ("dehaze", "auto"):
+        assert (careful.calmed(task, came, came - 9) == 191).all()
+
+
+@pytest.mark.parametrize(("spread", "kept"), [(0, 0), (1, 0), (2, 2), (3, 4), (4, 6), (5, 8), (90, 8)])
+def test_the_livelier_the_surroundings_the_more_of_the_change_is_kept(spread: int, kept: int) -> None:
+    came = np.full((9, 9, 3), 100, np.uint8)
+    came[4, 4, 1] += spread
+    restored = came + np.uint8(8)
+    found = careful.calmed("denoise", came, restored).astype(int) - came
+    assert (found[2:7, 2:7] == kept).all()
+    assert (found[:2] == 0).all() and (found[:, 7:] == 0).all()
+
+
+def test_parts_of_a_change_are_floored_the_same_up_and_down() -> None:
+    came = np.full((5, 5), 100, np.uint8)
+    came[2, 2] = 102  # a quarter of each change
+    changes = [
+        careful.calmed("denoise", came, came + np.int8(change).astype(np.uint8))[0, 0] - 100.0
+        for change in range(-7, 8)
+    ]
+    assert changes == [np.floor((change + 2) / 4) for change in range(-7, 8)]
+
+
+def test_noise_is_restored_as_if_nothing_were_flat(clean: np.ndarray) -> None:
+    noisy = np.clip(np.rint(clean + np.random.RandomState(0).normal(0, 10, clean.shape)), 0, 255).astype(np.uint8)
+    restored = noisy // 2
+    assert np.array_equal(careful.calmed("denoise", noisy, restored), restored)
+
+
+# --- pictures that need no restoring --------------------------------------------------------------------------------
+
+
+def test_noise_is_estimated(clean: np.ndarray) -> None:
+    found = [
+        careful.noise(np.clip(clean + np.random.RandomState(0).normal(0, sigma, clean.shape), 0, 255).astype(np.uint8))
+        for sigma in (5, 15, 30)
+    ]
+    assert found == pytest.approx([5, 15, 30], rel=0.25)
+    assert careful.noise(np.zeros((80, 80, 3), np.uint8)) is None
+
+
+def judged(task: str, came: np.ndarray, restored: np.ndarray | None = None) -> careful.Judgement | None:
+    return careful.judge(task, {}, came, came if restored is None else restored)
+
+
+def test_a_clean_picture_is_none_for_these_networks(clean: np.ndarray) -> None:
+    haze = (clean // 2 + 110).astype(np.uint8)
+    assert judged("derain", clean, clean) == careful.Judgement(
+        "shows no rain (what would change are 0.0 grey levels)", True
+    )
+    assert judged("derain", clean, clean // 2) is None
+    found = judged("dehaze", clean)
+    assert found is not None and found.keep
+    assert judged("dehaze", haze) is None
+    soft = clean.copy()
+    for _ in range(4):
+        soft[1:-1, 1:-1] = (soft[1:-1, 1:-1].astype(int) + soft[:-2, 1:-1] + soft[2:, 1:-1] + soft[1:-1, 2:]) // 4
+    assert judged("deblur", soft) is None
+    assert judged("auto", clean) is None and judged("defocus", clean) is None
+
+
+def test_too_small_a_picture_is_not_judged() -> None:
+    assert judged("derain", np.zeros((63, 200, 3), np.uint8)) is None
+
+
+def test_a_network_that_knows_grain_is_not_told_about_noise() -> None:
+    came = np.full((80, 80, 3), 100, np.uint8)
+    assert careful.judge("denoise", {}, came, came) is not None
+    meta = simulator.load(cli.BUNDLES / "denoise-camera.safetensors").meta
+    assert careful.judge("denoise", meta, came, came) is None
+
+
+@pytest.fixture
+def hazeless(work: Path, clean: np.ndarray) -> Path:
+    (work / "in").mkdir()
+    return store(work / "in/a.png", clean)
+
+
+def dehaze(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    code = cli.main(["--task", "dehaze", *map(str, arguments)])
+    return code, capsys.readouterr().err
+
+
+def test_a_picture_without_haze_comes_back_as_it_came_and_that_is_said(work, hazeless, clean, capsys) -> None:
+    code, said = dehaze(capsys, hazeless, "--out", work / "b.png")
+    assert code == 0 and "a.png shows no haze" in said and "--force" in said
+    assert np.array_equal(load(work / "b.png"), clean)
+
+
+def test_force_restores_it_without_a_word(work, hazeless, clean, capsys) -> None:
+    code, said = dehaze(capsys, hazeless, "--out", work / "b.png", "--force")
+    assert code == 0 and not said
+    assert np.abs(load(work / "b.png").astype(int) - clean).mean() > 5
+
+
+def test_of_several_pictures_nothing_is_said_unless_asked_for(work, hazeless, clean, capsys) -> None:
+    store(work / "in/b.png", clean[::-1].copy())
+    code, said = dehaze(capsys, work / "in", "--out", work / "out")
+    assert code == 0 and "no haze" not in said and not np.array_equal(load(work / "out/a.png"), clean)
+    code, said = dehaze(capsys, work / "in", "--out", work / "out2", "--check")
+    assert code == 0 and said.count("shows no haze") == 2 and np.array_equal(load(work / "out2/a.png"), clean)
+
+
+def test_a_picture_with_hardly_any_noise_is_restored_and_that_is_said(work, capsys) -> None:
+    ramp = np.repeat(np.linspace(20, 230, 128).astype(np.uint8)[None, :, None], 128, 0).repeat(3, 2)
+    store(work / "a.png", ramp)
+    assert cli.main([str(work / "a.png"), "--task", "denoise", "--out", str(work / "b.png")]) == 0
+    assert "a.png has hardly any noise" in capsys.readouterr().err
+
+
+def test_the_noisy_sample_is_restored_without_a_word(capsys) -> None:
+    assert cli.main([str(NOISY), "--task", "denoise"]) == 0
+    assert not capsys.readouterr().err
