@@ -11,11 +11,12 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge import terminal
+from edge import options, terminal
 from edge.containers import MOST_PIXELS
 from edge.errors import UserError, sentence
 from edge.signals import Stop
@@ -25,7 +26,8 @@ from simulator.tasks import ALL_IN_ONE, TASKS
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
     from edge.pipeline import Outcome
-    from edge.sources import Images, Video
+    from edge.sinks import Pieces
+    from edge.sources import Source
     from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
@@ -33,13 +35,17 @@ SIMULATOR = "sim"
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
-SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), camera0,
-camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of images, a video, or an http/rtsp URL.
+SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), an image,
+a folder of images, a quoted 'glob*' of images, a video; camera0, camera1, ..., /dev/videoN, /dev/v4l/by-id/..., picam0
+(a Raspberry Pi's own); an http or rtsp URL (a video, Motion JPEG, or one JPEG, which is asked for again and again);
+exec:'COMMAND' (what it writes to its standard output) or - (standard input): JPEGs in a row, H.264, a container, or raw
+yuv420 with --size.
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
-and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
-folder, where images keep their names and video frames become frame_000001.png and so on. Transparency, 16 bits,
-colour profile, EXIF and XMP go along where the format has them; edge/FORMATS.md has all formats.
+and .mov (PNG) without loss, .mp4 (H.264) with loss; a name without a suffix, or with / at its end, is a folder, where
+images keep their names and video frames become frame_000001.png and so on; rtsp://... is a server that is pushed to,
+/dev/videoN a device that other programs take for a camera. Transparency, 16 bits, colour profile, EXIF and XMP go along
+where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
 same pixels.
@@ -91,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--warmup", action="store_true", help="restore nothing: compile the kernels, so that the next start is quick"
     )
     parser.add_argument("--side-by-side", action="store_true", help="store input and result in one picture")
+    options.add_live(parser)
     return parser
 
 
@@ -106,20 +113,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
-    if missing and not args.warmup:
+    if missing and not args.warmup and not args.list_cameras:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     stop = Stop()
     try:
-        return _warm_up(args) if args.warmup else _run(args, stop)
+        if args.list_cameras:
+            code = _list_cameras()
+        else:
+            code = _warm_up(args) if args.warmup else _run(args, stop)
     except UserError as error:
         terminal.say(str(error))
-        return 2
+        code = 2
     except KeyboardInterrupt:
-        return 130
+        code = 130
     finally:
         stop.no_more()
         if argv is not None:
             stop.restore()
+    if argv is None and threading.active_count() > 1:
+        terminal.leave(code)  # a thread that hangs in a driver or a server's answer would hold the process up
+    return code
 
 
 def _run(args: argparse.Namespace, stop: Stop) -> int:
@@ -130,10 +143,20 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    from edge import sources
+
+    pieces = options.pieces(args)
+    source = sources.open_source(args.source, args.task, options.settings(args))
+    try:
+        return _restore(args, stop, bundle, source, pieces)
+    finally:
+        source.close()
+
+
+def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source, pieces: Pieces | None) -> int:
     from edge import pipeline, sinks, sources
     from simulator.network import Network
 
-    source = sources.open_source(args.source, args.task)
     if isinstance(source, sources.Images):
         for note in source.notes:
             terminal.say(note)
@@ -141,14 +164,16 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
-    sink = sinks.open_sink(args.out, source, count, taken)
+    sink = sinks.open_sink(args.out, source, count, taken, pieces)
+    while sink.notes:
+        terminal.say(sink.notes.pop(0))
     if args.stats is not None:
         if terminal.is_url(str(args.stats)):
             raise UserError(f"--stats {args.stats} is an address; give the name of a file.")
         if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
-    with stop.leaving():
+    with stop.leaving(source.close):
         network = _network(args, bundle)
     progress = pipeline.Progress(count)
     try:
@@ -217,6 +242,16 @@ def _warm_up(args: argparse.Namespace) -> int:
         terminal.print_out([f"{compiled}; {kept}"])
     except OSError as error:
         raise UserError(f"{compiled}, but this cannot be printed: {reason(error)}.") from error
+    return 0
+
+
+def _list_cameras() -> int:
+    from edge.sources.camera import describe
+
+    try:
+        terminal.print_out(describe())
+    except OSError as error:
+        raise UserError(f"the cameras cannot be printed: {reason(error)}.") from error
     return 0
 
 
@@ -320,7 +355,7 @@ def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
         raise UserError(sentence(error)) from error
 
 
-def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:
+def _psnr_line(outcome: Outcome, source: Source) -> list[str]:
     """For the sample, whose clean picture is known: how much better it got."""
     from edge.images import read_image
     from edge.pipeline import psnr

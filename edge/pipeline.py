@@ -14,13 +14,15 @@ from edge.containers.record import Samples
 from edge.errors import UserError, sentence
 from edge.images import Pixels, UnfitError, carried
 from edge.signals import Stop
-from edge.sinks import Sink
-from edge.sources import Frame, Images, Remark, Source, Unreadable, frames
+from edge.sinks.sink import Sink
+from edge.sources.images import Images
+from edge.sources.record import Frame, Remark, Sound, Unreadable
 from simulator.network import Network
 from simulator.statistics import Tally
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
+    from edge.sources import Source
 
 
 @dataclass
@@ -105,9 +107,13 @@ def restore(
     outcome = Outcome()
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     try:
-        for item in frames(source, limit):
+        for item in source.frames(limit):
             if isinstance(item, Remark):
                 progress.say(item.text)
+                continue
+            if isinstance(item, Sound):
+                with stop.unbroken():
+                    sink.add_sound(item)
                 continue
             if isinstance(item, Unreadable):
                 outcome.failures.append(item.reason)
