@@ -23,6 +23,7 @@ from simulator import files
 
 # What OpenCV writes by itself: FFV1 and PNG keep every pixel, MPEG-4 Part 2 does not.
 _OPENCV = {".mkv": "FFV1", ".avi": "FFV1", ".mov": "png ", ".mp4": "mp4v"}
+_WITH_ASPECT = (".mp4", ".mov")
 _UNEVEN_S = 0.2  # how far frames may stray from even times without a word
 _ROOM = 1 << 20  # bytes of the disk that are left for closing a file
 
@@ -272,6 +273,8 @@ class _EncodedPart(_Part):
             raise UserError(f"{path} cannot be made: {error}") from error
         self._uneven = None if self._encoder.codec.own_times else _Uneven(self._encoder.fps)
         self._say_once(self._encoder.codec)
+        if facts.aspect != 1 and suffix not in _WITH_ASPECT:
+            notes.append(f"{path} cannot say that it has pixels that are not square: .mp4 and .mov can.")
         if self._encoder.lost:
             names = ", ".join(self._encoder.lost)
             notes.append(f"sound coded as {names} does not go into {path.suffix} and is left out; .mkv holds it.")
