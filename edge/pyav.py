@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +49,17 @@ def turn(frame: Any) -> tuple[int, bool]:
             angle = np.degrees(np.arctan2(float(b), float(a)))
             return int(round(-angle / 90)) % 4, bool(mirrored)
     return 0, False
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """In the block, whatever FFmpeg fails with is an OSError; of itself it has many, and some of them are none."""
+    av = library()
+    assert av is not None
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 def reason(error: Exception) -> str:

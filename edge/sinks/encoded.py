@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -53,7 +54,7 @@ _BT709, _LIMITED = 1, 1  # of ITU-T H.273, and of FFmpeg
 
 
 class Encoder:
-    """An open container. Errors of FFmpeg's come out as they are: they are OSErrors."""
+    """An open container. All of it raises OSError where FFmpeg fails, as at a full disk or a server that is gone."""
 
     def __init__(
         self,
@@ -85,17 +86,22 @@ class Encoder:
         self._last = -1  # time of the last frame, in ticks
         self._heard: dict[Any, int] = {}  # of each track, when its last packet is decoded
         given = {**_WRITING[suffix], "flush_packets": "1", **(options or {})}
-        self._container = av.open(place, "w", format=form, container_options=given, timeout=timeout_s)
+        with pyav.os_errors():
+            self._container = av.open(place, "w", format=form, container_options=given, timeout=timeout_s)
         try:
             self._video = self._stream(facts)
             self._tracks = self._sound(facts)
             self._container.metadata.update(dict(facts.metadata))
-            self._container.start_encoding()
-        except (av.FFmpegError, ValueError) as error:
-            self._close_quietly()
+            with pyav.os_errors():
+                self._container.start_encoding()
+        except (LookupError, ValueError) as error:
+            self.abandon()
             raise UserError(
                 f"no {self.codec.name} of {size[0]}x{size[1]} can be made: {pyav.reason(error)}."
             ) from error
+        except OSError:
+            self.abandon()
+            raise
 
     def takes(self, pixels: Pixels) -> bool:
         """Whether they have the size that it began with."""
@@ -110,7 +116,8 @@ class Encoder:
             pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
         frame = self._av_frame(pixels)
         frame.pts, frame.time_base = at, self._video.codec_context.time_base
-        self._container.mux(self._video.encode(frame))
+        with pyav.os_errors():
+            self._container.mux(self._video.encode(frame))
         self._last = at
         self.frames += 1
 
@@ -127,19 +134,22 @@ class Encoder:
                 continue
             self._heard[track] = packet.dts
             packet.stream = track
-            self._container.mux(packet)
+            with pyav.os_errors():
+                self._container.mux(packet)
 
     def close(self) -> None:
         """Writes what is still to come, and the index."""
-        try:
-            if self.frames:
-                self._container.mux(self._video.encode(None))
-        finally:
-            self._container.close()
+        with pyav.os_errors():
+            try:
+                if self.frames:
+                    self._container.mux(self._video.encode(None))
+            finally:
+                self._container.close()
 
     def abandon(self) -> None:
         """Closes a file that will be removed, or a connection that is lost."""
-        self._close_quietly()
+        with contextlib.suppress(OSError), pyav.os_errors():
+            self._container.close()
 
     def _tick(self, time: float | None) -> int:
         """When the next frame is shown, in units of the time base, behind the frame before it."""
@@ -189,11 +199,3 @@ class Encoder:
         if self.codec.lossless:
             return frame
         return frame.reformat(format=self.codec.pixels, dst_colorspace="ITU709", dst_color_range="MPEG")
-
-    def _close_quietly(self) -> None:
-        av = pyav.library()
-        assert av is not None
-        try:
-            self._container.close()
-        except av.FFmpegError:
-            pass  # it is given up in any case

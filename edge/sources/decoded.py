@@ -39,6 +39,7 @@ class Decoded:
         av = pyav.library()
         assert av is not None
         self._av, self._live = av, live
+        self._hangs_up = live and isinstance(place, str)  # a server has no other way to end
         given = dict(options or {})
         if live:
             given |= {"fflags": "nobuffer", "analyzeduration": "1000000"}
@@ -96,6 +97,8 @@ class Decoded:
             try:
                 packet = next(packets)
             except (StopIteration, av.EOFError):
+                if self._hangs_up:
+                    raise LostError("broke off") from None
                 return
             except av.InvalidDataError:
                 yield _BROKEN

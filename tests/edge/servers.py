@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.server
 import io
+import shutil
+import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -21,10 +26,12 @@ def numbered(number: int, width: int = 64, height: int = 48) -> np.ndarray:
     return pixels
 
 
-def number_of(pixels: np.ndarray) -> int:
-    """What `numbered` wrote."""
+def number_of(pixels: np.ndarray, bits: int = 8) -> int:
+    """What `numbered` wrote, or with 24 bits what tests/edge/rtsp_server.py did."""
     height, width = pixels.shape[:2]
-    rows = [pixels[height * bit // 8 + 2 : height * (bit + 1) // 8 - 2, 4 : width // 2 - 4] for bit in range(8)]
+    rows = [
+        pixels[height * bit // bits + 2 : height * (bit + 1) // bits - 2, 4 : width // 2 - 4] for bit in range(bits)
+    ]
     return sum(int(row.mean() > 128) << bit for bit, row in enumerate(rows))
 
 
@@ -96,3 +103,43 @@ def http_camera() -> Iterator[Camera]:
         finally:
             camera.ending.set()
             server.shutdown()
+
+
+SYSTEM_PYTHON = "/usr/bin/python3"  # the one that Debian's bindings of GStreamer are for
+
+
+def has_rtsp_server() -> bool:
+    """Whether GStreamer's RTSP server is installed: gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-*."""
+    if shutil.which(SYSTEM_PYTHON) is None:
+        return False
+    program = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer;"
+    program += "Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
+    return subprocess.run([SYSTEM_PYTHON, "-c", program], capture_output=True).returncode == 0
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class RtspCamera:
+    """GStreamer's RTSP server in a process of its own, whose pictures show the time: to be stopped in every way."""
+
+    def __init__(self, width: int = 96, height: int = 192, fps: int = 30):
+        self.port, self._size = free_port(), (width, height, fps)
+        self.address = f"rtsp://127.0.0.1:{self.port}/live"
+        self.start()
+
+    def start(self) -> None:
+        program = Path(__file__).with_name("rtsp_server.py")
+        arguments = [SYSTEM_PYTHON, str(program), str(self.port), *map(str, self._size)]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None and self.process.stdout.readline() == b"ready\n"
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
