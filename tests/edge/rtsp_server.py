@@ -35,7 +35,8 @@ def main() -> None:
     factory.set_launch(
         "( appsrc name=source is-live=true do-timestamp=true format=time"
         f" caps=video/x-raw,format=RGB,width={width},height={height},framerate={fps}/1"
-        " ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 bitrate=2000"
+        " ! videoconvert ! video/x-raw,format=I420"
+        " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 bitrate=2000"
         " ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
     )
     factory.set_shared(True)
