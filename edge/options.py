@@ -108,15 +108,13 @@ def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[str | Non
         raise UserError(f"--config {path} cannot be read: {reason(error)}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is no TOML: {error}.") from error
-    known = {
-        option.removeprefix("--") for option in parser.format_usage().replace("[", " ").split() if option[:2] == "--"
-    }
+    known = {name.replace("_", "-") for name in vars(parser.parse_args([]))}
     source, arguments = None, []
     for name, value in entries.items():
         if name == "source" and isinstance(value, str) and value:
             source = value
         elif name not in known - {"config", "source"}:
-            raise UserError(f"--config {path}: {name} is no option; see edge-restore --help.")
+            raise UserError(f"--config {path}: {name} is no option.")
         else:
             arguments += _arguments(path, name, value)
     return source, arguments
