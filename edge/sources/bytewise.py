@@ -135,5 +135,5 @@ def decoded(picture: bytes) -> Pixels:
             if image.width * image.height > MOST_PIXELS:
                 raise BrokenFrameError
             return np.array(image.convert("RGB"))
-    except BROKEN as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise BrokenFrameError from error

@@ -37,7 +37,7 @@ def open_command(line: str, settings: Settings) -> Video:
     try:
         words = shlex.split(line)
     except ValueError as error:
-        raise UserError(f"exec:{line} cannot be taken apart into words: {str(error).lower()}.") from error
+        raise UserError(f"the command of exec: cannot be taken apart into words: {str(error).lower()}.") from error
     if not words:
         raise UserError("exec: names no command; give one, such as exec:'rpicam-vid -t 0 --codec mjpeg -o -'.")
     return _open(words, f"the command {words[0]}", settings)

@@ -51,6 +51,9 @@ class Decoded:
             self._container.close()
             raise LostError("has no pictures in it")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise LostError("is coded in a way that is not known")
         if live:
             self._stream.codec_context.flags |= av.codec.context.Flags.low_delay
         tracks = tuple(self._container.streams.audio) if sound else ()
@@ -72,7 +75,10 @@ class Decoded:
             self._first = at if self._first is None else self._first
             self._last = at - self._first
             shown = float(at)
-        return Taken(pyav.rgb(frame), shown, self.rest())
+        try:
+            return Taken(pyav.rgb(frame), shown, self.rest())
+        except (self._av.FFmpegError, ValueError, MemoryError) as error:  # a format or a size that cannot be
+            raise BrokenFrameError from error
 
     def rest(self) -> tuple[tuple[int, Any], ...]:
         sound, self._sound = tuple(self._sound), []

@@ -137,7 +137,7 @@ def _controls(device: FileIO) -> Iterator[Control]:
         except OSError:
             return
         number, kind, name, low, high, _, default, flags = _CONTROL_INFO.unpack(answer)
-        if kind != _CONTROL_CLASS and not flags & (_DISABLED | _READ_ONLY):
+        if kind != _CONTROL_CLASS and low < high and not flags & (_DISABLED | _READ_ONLY):
             words = re.sub(r"[^a-z0-9]+", "_", _text(name).lower()).strip("_")
             yield Control(number, words, low, high, default)
 

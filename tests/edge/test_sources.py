@@ -235,6 +235,33 @@ def test_a_command_that_fails_is_named_with_its_last_words(restore):
     assert_refused(run, "exit code 1", "no cameras available")
 
 
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ("import time; time.sleep(60)", "has given no picture for 1 s after 8 frames"),
+        ("import os; os.kill(os.getpid(), 9)", "ended with exit code -9 after 8 frames"),
+        ("import os; sys.stdout.buffer.write(os.urandom(10**6))", ""),
+    ],
+    ids=["freezes", "is killed", "writes garbage"],
+)
+def test_a_command_that_freezes_is_killed_or_writes_garbage_loses_no_good_picture(
+    work, restore, monkeypatch, then, words
+):
+    monkeypatch.chdir(ROOT)
+    program = f"{WRITES_JPEGS}; sys.stdout.flush(); {then}"
+    run = restore(python(program), "--out", work / "b.mkv", "--drop", "none", "--timeout", "1")
+    assert run.code == (2 if words else 0) and words in run.err
+    assert [number_of(frame) for frame in load_video(work / "b.mkv")[0]] == list(range(8))
+
+
+def test_a_slow_server_is_no_lost_one(work, restore):
+    with http_camera() as camera:
+        camera.frames, camera.between_s = 4, 0.5
+        run = restore(f"{camera.address}/s.mjpg", "--out", work / "b.mkv", "--max-frames", "4", *QUICK)
+    assert run.code == 0
+    assert frame_times(work / "b.mkv")[3] == pytest.approx(1.5, abs=0.7)
+
+
 def test_a_command_that_is_not_there_is_named(restore):
     assert_refused(restore("exec:no-such-command --x"), "no-such-command is not there")
     assert_refused(restore("exec:"), "names no command")
