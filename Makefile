@@ -16,6 +16,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	@scripts/boards.sh $(VENV)
+	@scripts/live.sh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard simulator firmware_bridge edge export train)

@@ -11,11 +11,12 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge import terminal
+from edge import options, terminal
 from edge.containers import MOST_PIXELS
 from edge.errors import UserError, sentence
 from edge.signals import Stop
@@ -24,8 +25,10 @@ from simulator.tasks import ALL_IN_ONE, TASKS
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
-    from edge.pipeline import Outcome
-    from edge.sources import Images, Video
+    from edge.pipeline import Outcome, Progress
+    from edge.sinks import Pieces
+    from edge.sources import Source
+    from edge.watchers import Watchers
     from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
@@ -33,13 +36,17 @@ SIMULATOR = "sim"
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
-SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), camera0,
-camera1, ..., /dev/videoN, an image, a folder of images, a quoted 'glob*' of images, a video, or an http/rtsp URL.
+SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), an image,
+a folder of images, a quoted 'glob*' of images, a video; camera0, camera1, ..., /dev/videoN, /dev/v4l/by-id/..., picam0
+(a Raspberry Pi's own); an http or rtsp URL (a video, Motion JPEG, or one JPEG, which is asked for again and again);
+exec:'COMMAND' (what it writes to its standard output) or - (standard input): JPEGs in a row, H.264, a container, or raw
+yuv420 with --size.
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
-and .mov (PNG) without loss, .mp4 with loss, all without sound; a name without a suffix, or with / at its end, is a
-folder, where images keep their names and video frames become frame_000001.png and so on. Transparency, 16 bits,
-colour profile, EXIF and XMP go along where the format has them; edge/FORMATS.md has all formats.
+and .mov (PNG) without loss, .mp4 (H.264) with loss; a name without a suffix, or with / at its end, is a folder, where
+images keep their names and video frames become frame_000001.png and so on; rtsp://... is a server that is pushed to,
+/dev/videoN a device that other programs take for a camera. Transparency, 16 bits, colour profile, EXIF and XMP go along
+where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
 same pixels.
@@ -77,7 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
-    parser.add_argument("--stats", metavar="FILE.json", type=_path, help="write latency, spikes and energy there")
+    parser.add_argument(
+        "--stats",
+        metavar="FILE.json",
+        type=_path,
+        help="write latency, spikes and energy there; -: one line for each picture",
+    )
     parser.add_argument(
         "--power", metavar="NAME", type=_name, help="a sensor, a meter's FILE.csv, auto (default for --stats) or none"
     )
@@ -98,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of several images, too, say which need no restoring, and keep them as they are",
     )
     needed.add_argument("--force", action="store_true", help="restore also an image that needs no restoring")
+    options.add_live(parser)
     return parser
 
 
@@ -111,22 +124,30 @@ def main(argv: list[str] | None = None) -> int:
         terminal.open_streams()
     terminal.hide_urls(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = options.parsed(parser, argv)
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
-    if missing and not args.warmup:
+    if missing and not (args.warmup or args.list or args.list_cameras):
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     stop = Stop()
     try:
-        return _warm_up(args) if args.warmup else _run(args, stop)
+        if args.list_cameras:
+            code = _list_cameras()
+        elif args.list:
+            code = _list_networks()
+        else:
+            code = _warm_up(args) if args.warmup else _run(args, stop)
     except UserError as error:
         terminal.say(str(error))
-        return 2
+        code = 2
     except KeyboardInterrupt:
-        return 130
+        code = 130
     finally:
         stop.no_more()
         if argv is not None:
             stop.restore()
+    if argv is None and threading.active_count() > 1:
+        terminal.leave(code)  # a thread that hangs in a driver or a server's answer would hold the process up
+    return code
 
 
 def _run(args: argparse.Namespace, stop: Stop) -> int:
@@ -137,10 +158,20 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    from edge import pipeline, sinks, sources
+    from edge import sources
+
+    pieces = options.pieces(args)
+    source = sources.open_source(args.source, args.task, options.settings(args))
+    try:
+        return _restore(args, stop, bundle, source, pieces)
+    finally:
+        source.close()
+
+
+def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source, pieces: Pieces | None) -> int:
+    from edge import pipeline, sinks, sources, watchers
     from simulator.network import Network
 
-    source = sources.open_source(args.source, args.task)
     if isinstance(source, sources.Images):
         for note in source.notes:
             terminal.say(note)
@@ -148,21 +179,29 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
-    sink = sinks.open_sink(args.out, source, count, taken)
-    if args.stats is not None:
+    sink = sinks.open_sink(args.out, source, count, taken, pieces)
+    while sink.notes:
+        terminal.say(sink.notes.pop(0))
+    to_stdout = args.stats is not None and str(args.stats) == "-"
+    if args.stats is not None and not to_stdout:
         if terminal.is_url(str(args.stats)):
             raise UserError(f"--stats {args.stats} is an address; give the name of a file.")
         if args.out is not None and os.path.realpath(args.stats) == os.path.realpath(args.out):
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
-    with stop.leaving():
+    with stop.leaving(source.close):
         network = _network(args, bundle)
-    progress = pipeline.Progress(count)
+    progress = pipeline.Progress(count, quiet=args.quiet)
+    if args.verbose:
+        progress.say(_described(source, network, bundle))
+    choice = _Choice(args, network, bundle)
     try:
-        recording = open_recording(args.power or ("none" if args.stats is None else "auto"), network)
+        power = "none" if args.stats is None and args.view is None else "auto"
+        recording = open_recording(args.power or power, network)
         if recording.source:
             progress.say(f"the power of doing nothing is measured first, for {recording.idle_s:.1f} s")
-        with recording.run():
+        with recording.run(), watchers.opened(args, source, choice.networks, recording.sensor) as seeing:
+            choice.begin(seeing, progress)
             outcome = pipeline.restore(
                 source,
                 network,
@@ -174,17 +213,22 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
                 still=args.still or 0,
                 side_by_side=args.side_by_side,
                 check=isinstance(source, sources.Images) and not args.force and (args.check or source.count == 1),
+                watchers=seeing,
+                other=choice.other,
             )
+        network = choice.network
     finally:
         progress.close()
         sink.discard()
         if not isinstance(network, Network):
             network.close()
     if outcome.statistics:
-        figures = _report(outcome, network, recording)
-        if args.stats is not None:
+        figures = _report(outcome, network, recording, source)
+        if args.stats is not None and not to_stdout:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
         lines = [summary(figures), *_psnr_line(outcome, source)]
+        if "live" in figures:
+            lines.append(live_line(figures["live"]))
         if "latency_clock" in figures:
             lines.insert(1, board_line(figures))
         if figures["power"] is not None:
@@ -196,7 +240,11 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         elif args.out is None:
             lines.append("nothing was stored: give --out PATH to keep the result")
         try:
-            terminal.print_out(lines)
+            if to_stdout and not args.quiet:  # standard output is for programs then
+                for text in lines:
+                    terminal.say(text)
+            elif not args.quiet:
+                terminal.print_out(lines)
         except OSError as error:
             kept = f"; {outcome.written} was written" if outcome.written else ""
             raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
@@ -228,6 +276,26 @@ def _warm_up(args: argparse.Namespace) -> int:
         terminal.print_out([f"{compiled}; {kept}"])
     except OSError as error:
         raise UserError(f"{compiled}, but this cannot be printed: {reason(error)}.") from error
+    return 0
+
+
+def _list_cameras() -> int:
+    from edge.sources.camera import describe
+
+    try:
+        terminal.print_out(describe())
+    except OSError as error:
+        raise UserError(f"the cameras cannot be printed: {reason(error)}.") from error
+    return 0
+
+
+def _list_networks() -> int:
+    from edge.networks import describe
+
+    try:
+        terminal.print_out(describe(BUNDLES))
+    except OSError as error:
+        raise UserError(f"the networks cannot be printed: {reason(error)}.") from error
     return 0
 
 
@@ -274,6 +342,44 @@ def _network(args: argparse.Namespace, bundle: Path) -> Network | BoardNetwork:
     return network
 
 
+class _Choice:
+    """The network that restores, and those that somebody who looks on may choose instead."""
+
+    def __init__(self, args: argparse.Namespace, network: Network | BoardNetwork, bundle: Path) -> None:
+        self.network = network
+        self._args, self._name = args, bundle.stem
+        on_board = args.board != SIMULATOR
+        # A bundle's file begins with its task.
+        self.networks = {} if on_board else {name: name.partition("-")[0] for name in _shipped()}
+
+    def begin(self, seeing: Watchers, progress: Progress) -> None:
+        self._seeing, self._progress = seeing, progress
+        seeing.named(self.network.task, self._name)
+
+    def other(self) -> Network | None:
+        """The network that has been chosen since this was last asked, loaded."""
+        name = self._seeing.chosen()
+        if name is None or name == self._name:
+            return None
+        try:
+            network = load_network(BUNDLES / f"{name}.safetensors", None, self._args.threads, self._args.tile)
+        except UserError as error:
+            self._progress.say(str(error))
+            return None
+        self._progress.say(f"from here on with {name}")
+        self.network, self._name = network, name
+        self._seeing.named(network.task, name)
+        return network
+
+
+def _described(source: Source, network: Network | BoardNetwork, bundle: Path) -> str:
+    """What -v says before the run."""
+    from edge.sources.images import Images
+
+    what = f"{source.count} images" if isinstance(source, Images) else f"{source.label}, {source.facts.fps or '?'} fps"
+    return f"{what}; {bundle.name}, {network.bundle_hash[:12]}, on {network.backend}"
+
+
 def _check_task(bundle: Path, network: Network | BoardNetwork, task: str | None) -> None:
     if task is not None and network.task not in (task, ALL_IN_ONE):
         raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
@@ -309,12 +415,24 @@ def power_line(power: dict[str, Any]) -> str:
     )
 
 
-def _report(outcome: Outcome, network: Network | BoardNetwork, recording: Recording) -> dict[str, Any]:
+def live_line(live: dict[str, Any]) -> str:
+    """What became of the pictures of a live source, from the figures that --stats stores."""
+    delay = live["delay_ms"]
+    age = f"; {delay['median']:.0f} ms from arrival until restored, {delay['p95']:.0f} ms p95" if delay else ""
+    dropped, broken, again = live["dropped"], live["broken"], live["reconnects"]
+    return f"live: {dropped} pictures dropped for newer ones, {broken} broken, connected again {again} times{age}"
+
+
+def _report(outcome: Outcome, network: Network | BoardNetwork, recording: Recording, source: Source) -> dict[str, Any]:
+    from edge.sources.images import Images
     from simulator.network import Network
 
     statistics = outcome.statistics
     figures = statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
     figures |= recording.report(len(statistics))
+    if not isinstance(source, Images) and source.live:
+        counts = {"dropped": source.dropped, "broken": source.broken, "reconnects": source.reconnects}
+        figures["live"] = {**counts, "delay_ms": outcome.delays.report()}
     return figures if isinstance(network, Network) else figures | network.report()
 
 
@@ -331,7 +449,7 @@ def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
         raise UserError(sentence(error)) from error
 
 
-def _psnr_line(outcome: Outcome, source: Images | Video) -> list[str]:
+def _psnr_line(outcome: Outcome, source: Source) -> list[str]:
     """For the sample, whose clean picture is known: how much better it got."""
     from edge.images import read_image
     from edge.pipeline import psnr

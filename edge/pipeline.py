@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,46 @@ from edge import careful, terminal
 from edge.containers.record import Samples
 from edge.errors import UserError, sentence
 from edge.images import Pixels, UnfitError, carried
+from edge.live import Step
 from edge.signals import Stop
-from edge.sinks import Sink
-from edge.sources import Frame, Images, Remark, Source, Unreadable, frames
+from edge.sinks.sink import Sink
+from edge.sources.images import Images
+from edge.sources.record import Frame, Remark, Sound, Unreadable
 from simulator.network import Network
 from simulator.statistics import Tally
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
+    from edge.sources import Source
+    from edge.watchers import Watchers
+
+
+class Delays:
+    """How old the pictures of a live source were when they were restored: their median and 95th percentile.
+
+    Of a run without end a sample is kept, drawn from all that has been with equal chance.
+    """
+
+    MOST = 10_000
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sample: list[float] = []
+        self._random = random.Random(0)
+
+    def add(self, seconds: float) -> None:
+        self._count += 1
+        if len(self._sample) < self.MOST:
+            self._sample.append(seconds)
+        elif (at := self._random.randrange(self._count)) < self.MOST:
+            self._sample[at] = seconds
+
+    def report(self) -> dict[str, float] | None:
+        """{median, p95} in milliseconds; None without any."""
+        if not self._sample:
+            return None
+        median, p95 = np.percentile(self._sample, [50, 95]) * 1e3
+        return {"median": float(median), "p95": float(p95)}
 
 
 @dataclass
@@ -34,6 +68,7 @@ class Outcome:
     interrupted: bool = False
     written: str = ""
     last: tuple[Pixels, Pixels] | None = None  # the last picture before and after
+    delays: Delays = field(default_factory=Delays)
 
     def exit_code(self, source: Source) -> int:
         """0 all went well, 1 some images of several are missing, 2 bad input or output, 130 interrupted."""
@@ -52,12 +87,12 @@ class Progress:
 
     SECONDS_BETWEEN_LINES = 5.0
 
-    def __init__(self, total: int | None) -> None:
-        self.total = total
+    def __init__(self, total: int | None, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
         self.done = 0
         self.told = time.monotonic()
         self.bar: Any = None
-        if total != 1 and sys.stderr.isatty():
+        if total != 1 and not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, unit="frame", file=sys.stderr, dynamic_ncols=True, leave=False)
@@ -67,7 +102,7 @@ class Progress:
         self.done += 1
         if self.bar is not None:
             self.bar.update()
-        elif self.total != 1 and time.monotonic() - self.told >= self.SECONDS_BETWEEN_LINES:
+        elif self.total != 1 and not self.quiet and time.monotonic() - self.told >= self.SECONDS_BETWEEN_LINES:
             self.told = time.monotonic()
             self.say(f"{self.done} of {self.total} frames" if self.total else f"{self.done} frames")
 
@@ -97,21 +132,30 @@ def restore(
     still: int = 0,
     side_by_side: bool = False,
     check: bool = False,
+    watchers: Watchers | None = None,
+    other: Callable[[], Network | None] = lambda: None,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
     Of a video, camera or stream, only what changes from frame to frame is computed, and differences of up to `still`
     grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
-    each by itself. What goes wrong is said through `progress` and recorded, not raised. Around the network goes what
-    `edge.careful` does; check: also say of pictures that they need no restoring, and leave them as they came.
+    each by itself. Around the network goes what `edge.careful` does; check: also say of pictures that they need no
+    restoring, and leave them as they came. `watchers` see every picture; `other` is asked before each for a network to
+    go on with, whose figures are then those of the run. What goes wrong is said through `progress` and recorded, not
+    raised.
     """
     outcome = Outcome()
+    number = 0
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     run = video.run if video else functools.partial(network.run, tile=tile)
     try:
-        for item in frames(source, limit):
+        for item in source.frames(limit):
             if isinstance(item, Remark):
                 progress.say(item.text)
+                continue
+            if isinstance(item, Sound):
+                with stop.unbroken():
+                    sink.add_sound(item)
                 continue
             if isinstance(item, Unreadable):
                 outcome.failures.append(item.reason)
@@ -120,6 +164,12 @@ def restore(
                 continue
             for note in item.notes:
                 progress.say(note)
+            with stop.unbroken():
+                new = other()
+            if new is not None:
+                network, outcome.statistics = new, Tally()
+                video = network.video(still, tile)
+                run = video.run
             try:
                 result = careful.restore(network.task, item.pixels, run)
             except (ValueError, MemoryError) as error:
@@ -146,6 +196,12 @@ def restore(
                 else:
                     outcome.statistics.add(result.stats)
                     outcome.last = (item.pixels, image)
+                    number += 1
+                    delay_s = None if item.taken is None else time.monotonic() - item.taken
+                    if delay_s is not None:
+                        outcome.delays.add(delay_s)
+                    if watchers is not None:
+                        watchers.seen(Step(number, item, image, result.stats, delay_s))
             progress.step()
     except KeyboardInterrupt:
         outcome.interrupted = True

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self._held = False
-        self._leave = False
+        self._leave: Callable[[], None] | None = None
         self._last = -math.inf
         self._before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -35,7 +35,10 @@ class Stop:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self._leave:
-            os._exit(130)
+            try:
+                self._leave()
+            finally:
+                os._exit(130)
         self.requested = True
         again = time.monotonic() - self._last < _SAME_SIGNAL_S
         self._last = time.monotonic()
@@ -57,16 +60,16 @@ class Stop:
             raise KeyboardInterrupt
 
     @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """In the block, which has nothing to put in order, a signal ends the process on the spot with exit code 130.
+    def leaving(self, clean_up: Callable[[], None]) -> Iterator[None]:
+        """In the block a signal ends the process on the spot, after `clean_up`, with exit code 130.
 
         For loading the network: an exception in the middle of LLVM's work can bring the process down later.
         """
-        self._leave = True
+        self._leave = clean_up
         try:
             yield
         finally:
-            self._leave = False
+            self._leave = None
 
     def no_more(self) -> None:
         """From here on there is nothing to stop: only a moment of putting things in order is left."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 _SCHEME = r"\b(?!serial:)([a-z][a-z0-9+.-]+):/+"  # a serial port's address is the name of a device
 _URL = _SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)"
@@ -89,6 +90,14 @@ def without_secrets(text: str) -> str:
 
 def _host(url: re.Match[str]) -> str:
     return f"{url[1]}://{url[2]}{'/...' if url[3].strip('/') else ''}"
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process here and now, with what was printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def silence(stream: TextIO, number: int) -> None:

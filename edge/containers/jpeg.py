@@ -17,7 +17,7 @@ _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFIL
 _LONGEST = 65533  # bytes of a segment's content
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that say size, depth and components
-_END, _SCAN = 0xD9, 0xDA
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _TRAILER = 64  # shorter ones are padding
 
@@ -95,7 +95,22 @@ def is_sequence(data: bytes | mmap.mmap) -> bool:
     return False
 
 
-def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, int]]:
+def extent(data: bytes | bytearray) -> tuple[int, bool]:
+    """(where the picture at the beginning of `data` ends, True), or (how far it could be followed, False).
+
+    At the second place it goes on when there are more bytes, or it is broken: where another picture begins, it is.
+    """
+    reached = 2
+    for marker, start, stop in _segments(data):
+        if marker == _END:
+            return stop, True
+        if marker == _START:
+            return start, False
+        reached = min(stop, len(data))
+    return reached, False
+
+
+def _segments(data: bytes | bytearray | mmap.mmap) -> Iterator[tuple[int, int, int]]:
     """(marker, start and stop of its content) up to the end of the picture, whose stop is where the file goes on."""
     at = 2
     while at + 2 <= len(data):
@@ -107,7 +122,10 @@ def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, int]]:
         elif marker == _END:
             yield marker, at + 2, at + 2
             return
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
+        elif marker == _START:  # of another picture, where this one has no end
+            yield marker, at, at
+            at += 2
+        elif marker == 0x01 or 0xD0 <= marker < _START:
             at += 2
         else:
             if at + 4 > len(data):

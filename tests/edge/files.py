@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -68,6 +69,12 @@ def load_video(path: Path) -> tuple[list[np.ndarray], float]:
         if not more:
             return frames, capture.get(cv2.CAP_PROP_FPS)
         frames.append(frame[..., ::-1])
+
+
+def frame_times(path: Path) -> list[float]:
+    """When each frame of a video is shown, in seconds."""
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0)]
 
 
 def names(folder: Path) -> list[str]:

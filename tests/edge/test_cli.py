@@ -406,7 +406,8 @@ def test_no_space_for_the_output_leaves_nothing_half_written(work, bundle, out):
         options += ["--max-frames", "1"]
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 2, done
-    assert len(done.stderr.splitlines()) == 1 and out in done.stderr and "Traceback" not in done.stderr
+    said = [line for line in done.stderr.splitlines() if " of 12 frames" not in line]  # how far a slow machine is
+    assert len(said) == 1 and out in said[0] and "Traceback" not in done.stderr
     assert [path for path in work.rglob("*") if path.is_file()] == [work / "a.mkv"]
 
 

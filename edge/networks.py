@@ -1,0 +1,45 @@
+"""The networks that ship, for --list."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from simulator.bundle import quality
+from simulator.engine import cache_folder
+from simulator.network import Network, load
+
+_SIDE = 256  # pixels of the picture that is timed
+_RUNS = 3
+
+
+def describe(folder: Path) -> list[str]:
+    """A table: name, task, size of the file, parameters, PSNR as the bundle says it, and milliseconds here.
+
+    The time is that of a picture of 256x256 on this machine; it is there once the kernels are compiled (--warmup).
+    """
+    kernels = cache_folder()
+    compiled = kernels is not None and any(Path(kernels).glob("*.nbc"))
+    rows = [("name", "task", "KB", "parameters", "PSNR, dB", f"ms for {_SIDE}x{_SIDE}")]
+    for path in sorted(folder.glob("*.safetensors")):
+        network = load(path)
+        psnr = ", ".join(f"{name} {value:.2f}" for name, value in quality(network.meta).items())
+        milliseconds = f"{_milliseconds(network):.1f}" if compiled else "after --warmup"
+        size = f"{path.stat().st_size / 1024:.0f}"
+        rows.append((path.stem, network.task, size, f"{network.params:,}", psnr or "-", milliseconds))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _milliseconds(network: Network) -> float:
+    """The median of a few pictures of noise, after one that is not counted."""
+    picture = np.random.RandomState(0).randint(0, 256, (_SIDE, _SIDE, 3)).astype(np.uint8)
+    times = []
+    for _ in range(_RUNS + 1):
+        begin = time.perf_counter()
+        network.run(picture)
+        times.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(times[1:])

@@ -1,0 +1,225 @@
+"""The options of cameras, streams and recordings: how they are written, and what comes of them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from edge import terminal
+from edge.errors import UserError
+from simulator.files import reason
+
+if TYPE_CHECKING:
+    from edge.sinks import Pieces
+    from edge.sources.record import Settings
+
+VIEW = ("127.0.0.1", 8765)
+RECORDINGS = (".mkv", ".mov", ".mp4")  # which can hold sound
+
+
+def add_live(parser: argparse.ArgumentParser) -> None:
+    """Adds them to the command's parser."""
+    source = parser.add_argument_group("cameras and streams")
+    source.add_argument(
+        "--drop",
+        choices=("latest", "none"),
+        help="while the network is busy, drop all but the newest picture (default for what is live) or none",
+    )
+    source.add_argument("--size", metavar="WxH", type=_size, help="of the pictures, such as 640x480")
+    source.add_argument("--fps", metavar="N", type=_number, help="pictures a second to ask for")
+    source.add_argument("--format", metavar="NAME", help="a camera's: mjpg, yuyv; a command's: yuv420, mjpeg, h264")
+    source.add_argument(
+        "--control",
+        metavar="NAME=VALUE",
+        type=_control,
+        action="append",
+        default=[],
+        help="set exposure, gain",
+    )
+    source.add_argument("--transport", choices=("tcp", "udp"), help="of RTSP; default: tcp")
+    source.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_number,
+        help="without a picture until a source is lost; default: 10",
+    )
+    source.add_argument(
+        "--reconnect", metavar="N|forever", type=_attempts, help="connect again so often; default: 5 for streams"
+    )
+    source.add_argument("--list-cameras", action="store_true", help="print what this machine has, and what can be set")
+    recording = parser.add_argument_group("long recordings")
+    recording.add_argument(
+        "--segment",
+        metavar="SECONDS",
+        type=_number,
+        help="a new video file so often, named after the time",
+    )
+    recording.add_argument("--keep", metavar="N", type=_count, help="of these files: only the newest N")
+    service = parser.add_argument_group("looking on, and running as a service")
+    service.add_argument(
+        "--view",
+        metavar="HOST:PORT",
+        type=_address,
+        nargs="?",
+        const=VIEW,
+        help=f"a page with before and after; default: {VIEW[0]}:{VIEW[1]}",
+    )
+    service.add_argument(
+        "--mqtt", metavar="URL", type=_mqtt, help="publish at mqtt://[USER:PASSWORD@]HOST[:PORT][/TOPIC]"
+    )
+    service.add_argument(
+        "--config", metavar="FILE.toml", help="options from a file, by the same names; those given here win"
+    )
+    service.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
+    service.add_argument("-v", "--verbose", action="store_true", help="say what is read and what computes")
+    service.add_argument("--list", action="store_true", help="print the networks that ship")
+    service.add_argument("--version", action=_Version, nargs=0, help="print the version")
+
+
+def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with those of --config in front; `argv` None: the process's own. A mistake ends the process."""
+    given = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(given)
+    if args.config is None:
+        return args
+    try:
+        source, from_file = _read_config(Path(args.config), parser)
+    except UserError as error:
+        parser.error(str(error).rstrip("."))
+    terminal.hide_urls([*given, *from_file, *([source] if source else [])])
+    args = parser.parse_args([*from_file, *given])
+    args.source = args.source or source
+    return args
+
+
+def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[str | None, list[str]]:
+    """(SOURCE, arguments) of a TOML file. Raises UserError."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        entries = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read: {reason(error)}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is no TOML: {error}.") from error
+    known = {name.replace("_", "-") for name in vars(parser.parse_args([]))}
+    source, arguments = None, []
+    for name, value in entries.items():
+        if name == "source" and isinstance(value, str) and value:
+            source = value
+        elif name not in known - {"config", "source"}:
+            raise UserError(f"--config {path}: {name} is no option.")
+        else:
+            arguments += _arguments(path, name, value)
+    return source, arguments
+
+
+def _arguments(path: Path, name: str, value: object) -> list[str]:
+    if value is True:
+        return [f"--{name}"]
+    if value is False:
+        return []
+    if isinstance(value, list):
+        return [argument for each in value for argument in _arguments(path, name, each)]
+    if isinstance(value, str | int | float):
+        return [f"--{name}={value}"]
+    raise UserError(f"--config {path}: {name} is neither text, a number, true, false nor a list of these.")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that takes as long as all the rest of starting."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("spikerir-edge")
+        except metadata.PackageNotFoundError:
+            version = "of a folder that is not installed"
+        print(f"edge-restore {version}")
+        parser.exit()
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """What the options say of the source."""
+    from edge.sources.record import Settings
+
+    return Settings(
+        size=args.size,
+        fps=args.fps,
+        format=args.format,
+        controls=tuple(args.control),
+        transport=args.transport,
+        timeout_s=args.timeout,
+        reconnect=args.reconnect,
+        drop=args.drop,
+        sound=args.out is not None and args.out.lower().endswith(RECORDINGS),
+    )
+
+
+def pieces(args: argparse.Namespace) -> Pieces | None:
+    """How the recording is cut. Raises UserError."""
+    from edge.sinks import Pieces
+
+    if args.segment is None:
+        if args.keep is not None:
+            raise UserError("--keep says how many files of --segment SECONDS stay; give both.")
+        return None
+    return Pieces(args.segment, args.keep)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text} is not a size such as 640x480")
+    return int(match[1]), int(match[2])
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _attempts(text: str) -> float:
+    if text == "forever":
+        return math.inf
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is neither a whole number nor forever")
+    return float(int(text))
+
+
+def _control(text: str) -> tuple[str, int]:
+    match = re.fullmatch(r"([a-z0-9_]+)=(-?\d{1,10})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE with a whole number, such as gain=10")
+    return match[1], int(match[2])
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text} is not HOST:PORT")
+    return host.strip("[]") or VIEW[0], int(port)
+
+
+def _mqtt(text: str) -> str:
+    if not text.startswith(("mqtt://", "mqtts://")):
+        raise argparse.ArgumentTypeError(f"{text} is not mqtt://HOST[:PORT][/TOPIC]")
+    return text

@@ -1,0 +1,166 @@
+"""Videos and streams through PyAV: frames with their times, turned as the video says, and its sound to be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, Protocol
+
+from edge import pyav
+from edge.sources.record import BrokenFrameError, Facts, LostError, Taken
+
+# What a player would show otherwise, and what comes out instead.
+_HIGH_RANGE = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
+_LEFT_OUT = {"subtitle": "subtitles", "data": "data", "attachment": "attachments"}
+_NO_MEANING = {"encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "duration"}
+
+
+class Readable(Protocol):
+    def read(self, count: int, /) -> bytes: ...
+
+
+class Decoded:
+    """A reader (`edge.sources.record.Reader`) for everything that FFmpeg can demux."""
+
+    def __init__(
+        self,
+        place: str | Readable,
+        *,
+        form: str | None = None,
+        options: dict[str, str] | None = None,
+        timeout_s: float | None = None,
+        live: bool = False,
+        sound: bool = False,
+    ):
+        """place: an address, "file:" and a path, or an object to read from; form: FFmpeg's name of the container.
+
+        Raises LostError where it cannot be opened or holds no video.
+        """
+        av = pyav.library()
+        assert av is not None
+        self._av, self._live = av, live
+        self._hangs_up = live and isinstance(place, str)  # a server has no other way to end
+        given = dict(options or {})
+        if live:
+            given |= {"fflags": "nobuffer", "analyzeduration": "1000000"}
+        try:
+            self._container = av.open(place, format=form, options=given, timeout=timeout_s, metadata_errors="replace")
+        except (av.FFmpegError, ValueError, EOFError) as error:
+            raise LostError(f"cannot be opened: {pyav.reason(error)}") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise LostError("has no pictures in it")
+        self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise LostError("is coded in a way that is not known")
+        if live:
+            self._stream.codec_context.flags |= av.codec.context.Flags.low_delay
+        tracks = tuple(self._container.streams.audio) if sound else ()
+        self._sound: list[tuple[int, Any]] = []
+        self._first: Fraction | None = None  # when the first frame is shown, in seconds
+        self._last = Fraction(0)  # the last, from then on
+        self.facts = self._facts(tracks)
+        self._frames = self._decode(tracks)
+
+    def read(self) -> Taken | None:
+        frame = next(self._frames, None)
+        if frame is None:
+            return None
+        if frame.is_corrupt:
+            raise BrokenFrameError
+        shown = None
+        if frame.pts is not None:
+            at = frame.pts * frame.time_base
+            self._first = at if self._first is None else self._first
+            self._last = at - self._first
+            shown = float(at)
+        try:
+            return Taken(pyav.rgb(frame), shown, self.rest())
+        except (self._av.FFmpegError, ValueError, MemoryError) as error:  # a format or a size that cannot be
+            raise BrokenFrameError from error
+
+    def rest(self) -> tuple[tuple[int, Any], ...]:
+        sound, self._sound = tuple(self._sound), []
+        return sound
+
+    def ends_early(self, passed: int) -> bool:
+        """Whether the end of the last frame falls short of the announced end by more than half a frame.
+
+        The count alone would not do: where frames come at uneven times it is only an estimate.
+        """
+        fps, count = self.facts.fps, self.facts.count
+        return fps is not None and count is not None and passed < count and count / fps - self._last > 1.5 / fps
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decode(self, tracks: tuple[Any, ...]) -> Iterator[Any]:
+        """Decoded frames; the generator survives errors by being one that catches them itself."""
+        av = self._av
+        packets = self._container.demux(self._stream, *tracks)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.EOFError):
+                if self._hangs_up:
+                    raise LostError("broke off") from None
+                return
+            except av.InvalidDataError:
+                yield _BROKEN
+                continue
+            except av.FFmpegError as error:
+                raise LostError(f"broke off: {pyav.reason(error)}") from error
+            if packet.stream is not self._stream:
+                if packet.dts is not None:
+                    self._sound.append((packet.stream.index, packet))
+                continue
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:
+                yield _BROKEN
+
+    def _facts(self, tracks: tuple[Any, ...]) -> Facts:
+        stream = self._stream
+        rate = stream.average_rate or stream.guessed_rate
+        fps = float(rate) if rate and 0 < rate <= 1000 else None
+        count = stream.frames or None
+        if count is None and not self._live and fps is not None:
+            if stream.duration is not None:
+                count = round(stream.duration * stream.time_base * rate)
+            elif self._container.duration is not None:
+                count = round(Fraction(self._container.duration, self._av.time_base) * rate)
+        metadata = {**self._container.metadata, **stream.metadata}
+        kept = tuple((name, text) for name, text in metadata.items() if name.lower() not in _NO_MEANING)
+        aspect = stream.sample_aspect_ratio
+        return Facts(fps, count or None, tracks, aspect or Fraction(1), kept, tuple(self._notes()), self._live)
+
+    def _notes(self) -> Iterator[str]:
+        """What of the file does not survive."""
+        if self._live:
+            return
+        context = self._stream.codec_context
+        if context.color_trc in _HIGH_RANGE:
+            yield (
+                f"its brightness is coded for displays of high range ({_HIGH_RANGE[context.color_trc]}), and taken for"
+                " that of ordinary ones: colours will look pale."
+            )
+        elif context.format is not None and any(component.bits > 8 for component in context.format.components):
+            yield "its frames have more than 8 bits per channel, and are restored with 8."
+        others = self._container.streams
+        left_out = [
+            f"{len(found)} of {name}" for kind, name in _LEFT_OUT.items() if (found := getattr(others, kind, ()))
+        ]
+        if len(others.video) > 1:
+            left_out.append(f"{len(others.video) - 1} of pictures")
+        if left_out:
+            yield f"of its streams are left out: {', '.join(left_out)}."
+
+
+class _Broken:
+    """Stands for a frame that could not be decoded."""
+
+    is_corrupt = True
+
+
+_BROKEN = _Broken()

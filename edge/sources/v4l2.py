@@ -1,0 +1,146 @@
+"""Video4Linux: which cameras there are, what they are called, and what can be set on them.
+
+Structures and request numbers are those of linux/videodev2.h, the same on all 64-bit and, but for nothing that is used
+here, on 32-bit systems.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+_READ, _BOTH = 2, 3
+_CAPTURE = 1  # the type of buffers that a camera fills
+_CAN_CAPTURE, _DEVICE_CAPS = 0x00000001, 0x80000000
+_NEXT_CONTROL = 0x80000000
+_DISABLED, _READ_ONLY = 0x0001, 0x0004
+_CONTROL_CLASS = 6  # the type of an entry that is a heading
+_DISCRETE = 1
+_MOST = 1000  # entries of any list; a driver that has no end shall not hold us up
+
+
+def _request(direction: int, number: int, size: int) -> int:
+    return direction << 30 | size << 16 | ord("V") << 8 | number
+
+
+_CAPABILITY = struct.Struct("16s32s32sIII12x")
+_FORMAT = struct.Struct("III32sI16x")
+_FRAME_SIZE = struct.Struct("IIIIIIIII8x")
+_CONTROL_INFO = struct.Struct("II32siiiiI8x")
+_CONTROL = struct.Struct("Ii")
+_QUERY_CAPABILITY = _request(_READ, 0, _CAPABILITY.size)
+_LIST_FORMATS = _request(_BOTH, 2, _FORMAT.size)
+_LIST_SIZES = _request(_BOTH, 74, _FRAME_SIZE.size)
+_QUERY_CONTROL = _request(_BOTH, 36, _CONTROL_INFO.size)
+_SET_CONTROL = _request(_BOTH, 28, _CONTROL.size)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A capture device. formats: (four letters, sizes such as "640x480") in the driver's order."""
+
+    path: Path
+    name: str
+    by_id: Path | None
+    formats: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Something that can be set: exposure, gain, focus. name: as `v4l2-ctl` writes it."""
+
+    number: int
+    name: str
+    low: int
+    high: int
+    default: int
+
+
+def cameras(devices: Path = Path("/dev")) -> list[Camera]:
+    """The capture devices that this user may open, by number."""
+    found = []
+    by_id = {os.path.realpath(link): link for link in sorted((devices / "v4l" / "by-id").glob("*"))}
+    numbered = sorted((int(m[1]), n) for n in devices.iterdir() if (m := re.fullmatch(r"video(\d+)", n.name)))
+    for _, path in numbered:
+        try:
+            with _opened(path) as device:
+                name = _name(device)
+                if name is not None:
+                    found.append(Camera(path, name, by_id.get(os.path.realpath(path)), tuple(_formats(device))))
+        except OSError:
+            continue
+    return found
+
+
+def controls(path: Path) -> list[Control]:
+    """What can be set on the camera `path`. Raises OSError."""
+    with _opened(path) as device:
+        return list(_controls(device))
+
+
+def set_control(path: Path, control: Control, value: int) -> None:
+    """Raises OSError where the camera refuses."""
+    with _opened(path) as device:
+        fcntl.ioctl(device, _SET_CONTROL, bytearray(_CONTROL.pack(control.number, value)))
+
+
+def _opened(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), "r+")
+
+
+def _name(device: FileIO) -> str | None:
+    """What the device is called; None where it is none that gives pictures."""
+    answer = bytearray(_CAPABILITY.size)
+    fcntl.ioctl(device, _QUERY_CAPABILITY, answer)
+    _, card, _, _, everything, own = _CAPABILITY.unpack(answer)
+    able = own if everything & _DEVICE_CAPS else everything
+    return _text(card) if able & _CAN_CAPTURE else None
+
+
+def _formats(device: FileIO) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for index in range(_MOST):
+        answer = bytearray(_FORMAT.pack(index, _CAPTURE, 0, b"", 0))
+        try:
+            fcntl.ioctl(device, _LIST_FORMATS, answer)
+        except OSError:  # there are no more
+            return
+        letters = _FORMAT.unpack(answer)[4]
+        yield _text(letters.to_bytes(4, "little")), tuple(_sizes(device, letters))
+
+
+def _sizes(device: FileIO, letters: int) -> Iterator[str]:
+    for index in range(_MOST):
+        answer = bytearray(_FRAME_SIZE.pack(index, letters, *[0] * 7))
+        try:
+            fcntl.ioctl(device, _LIST_SIZES, answer)
+        except OSError:
+            return
+        _, _, kind, *sides = _FRAME_SIZE.unpack(answer)
+        if kind != _DISCRETE:
+            yield f"{sides[0]}x{sides[3]} to {sides[1]}x{sides[4]}"
+            return
+        yield f"{sides[0]}x{sides[1]}"
+
+
+def _controls(device: FileIO) -> Iterator[Control]:
+    number = 0
+    for _ in range(_MOST):
+        answer = bytearray(_CONTROL_INFO.pack(number | _NEXT_CONTROL, 0, b"", 0, 0, 0, 0, 0))
+        try:
+            fcntl.ioctl(device, _QUERY_CONTROL, answer)
+        except OSError:
+            return
+        number, kind, name, low, high, _, default, flags = _CONTROL_INFO.unpack(answer)
+        if kind != _CONTROL_CLASS and low < high and not flags & (_DISABLED | _READ_ONLY):
+            words = re.sub(r"[^a-z0-9]+", "_", _text(name).lower()).strip("_")
+            yield Control(number, words, low, high, default)
+
+
+def _text(padded: bytes) -> str:
+    return padded.split(b"\0")[0].decode("utf-8", "replace").strip()

@@ -1,0 +1,150 @@
+"""Streams of a real RTSP server (GStreamer's), killed, frozen and restarted; pictures pushed to one (FFmpeg's)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import av
+import pytest
+
+from edge.sources import Settings, open_source
+from edge.sources.record import Frame, Remark, Unreadable
+from tests.edge.files import load_video, store_frames
+from tests.edge.servers import RtspCamera, free_port, has_rtsp_server, number_of, numbered
+
+pytestmark = pytest.mark.skipif(not has_rtsp_server(), reason="GStreamer's RTSP server is not installed")
+
+
+@pytest.fixture
+def camera() -> Iterator[RtspCamera]:
+    camera = RtspCamera()
+    yield camera
+    camera.kill()
+
+
+def milliseconds(frame: Frame) -> int:
+    """When the picture was made, from what it shows; modulo 2^24."""
+    return number_of(frame.pixels, 24)
+
+
+@pytest.mark.parametrize(("transport", "installed"), [("tcp", True), ("udp", True), ("tcp", False)])
+def test_what_is_shown_is_new_even_if_each_picture_takes_long(camera, monkeypatch, transport, installed):
+    if not installed:
+        library = av
+        monkeypatch.setattr("edge.pyav.library", lambda: None)
+        assert library
+    video = open_source(camera.address, None, Settings(transport=transport))
+    ages = []
+    for item in video.frames(8):
+        if isinstance(item, Frame):
+            ages.append((int(time.monotonic() * 1000) - milliseconds(item)) % 2**24)
+            time.sleep(0.2)
+    video.close()
+    # Without a capture thread the age would grow by 0.17 s a picture; how old one is depends on the machine.
+    assert ages[-1] < ages[1] + 600, ages
+    assert video.dropped > 8
+
+
+@pytest.mark.parametrize("what", ["kill", "freeze"])
+def test_a_server_that_dies_or_freezes_ends_the_run_in_time(camera, what):
+    video = open_source(camera.address, None, Settings(timeout_s=1.5, reconnect=0))
+    done, said, stopped = 0, [], 0.0
+    for item in video.frames():
+        if isinstance(item, Frame):
+            done += 1
+            if done == 10:
+                camera.kill() if what == "kill" else camera.freeze()
+                stopped = time.monotonic()
+        elif isinstance(item, Unreadable):
+            said.append(item.reason)
+    assert time.monotonic() - stopped < 1.5 + 3
+    assert done >= 10 and len(said) == 1 and "what was restored is kept" in said[0]
+    video.close()
+
+
+def test_a_server_that_is_restarted_is_connected_to_again(camera):
+    video = open_source(camera.address, None, Settings(timeout_s=2, reconnect=10))
+    done = after = 0
+    for item in video.frames():
+        if isinstance(item, Frame):
+            done += 1
+            after += video.reconnects > 0
+            if done == 5:
+                camera.kill()
+                camera.start()
+            if after == 5:
+                break
+        assert isinstance(item, Frame | Remark)
+    video.close()
+    assert after == 5
+
+
+@contextlib.contextmanager
+def garbling(port: int) -> Iterator[int]:
+    """A port that leads to `port`, but of what comes back every 500th byte is another, after the first 5000."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def carry(source: socket.socket, target: socket.socket, garbled: bool) -> None:
+            passed = 0
+            with contextlib.suppress(OSError):
+                while chunk := bytearray(source.recv(4096)):
+                    for at in range(-passed % 500, len(chunk), 500):
+                        if garbled and passed + at > 5000:
+                            chunk[at] ^= 0xFF
+                    passed += len(chunk)
+                    target.sendall(chunk)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listener.accept()
+                    far = socket.create_connection(("127.0.0.1", port))
+                    threading.Thread(target=carry, args=(near, far, False), daemon=True).start()
+                    threading.Thread(target=carry, args=(far, near, True), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def test_garbage_on_the_way_is_passed_over_or_ends_the_run_in_time(camera):
+    with garbling(camera.port) as port:
+        settings = Settings(timeout_s=1.5, reconnect=1, transport="tcp")
+        video = open_source(f"rtsp://127.0.0.1:{port}/live", None, settings)
+        begin, done = time.monotonic(), 0
+        for item in video.frames():
+            done += isinstance(item, Frame)
+            if time.monotonic() - begin > 8:
+                break
+        assert done > 0 and time.monotonic() - begin < 8 + 1.5 + 3
+        video.close()
+
+
+def test_restored_pictures_are_pushed_to_a_server_that_records(work, restore):
+    frames = [numbered(number) for number in range(20)]
+    store_frames(work / "a.mkv", frames, 10.0)
+    address = f"rtsp://127.0.0.1:{free_port()}/live"
+    arrived: list[int] = []
+
+    def record() -> None:
+        with av.open(address, options={"rtsp_flags": "listen", "listen_timeout": "30"}) as container:
+            for frame in container.decode(video=0):
+                arrived.append(number_of(frame.to_ndarray(format="rgb24")))
+
+    server = threading.Thread(target=record, daemon=True)
+    server.start()
+    time.sleep(0.5)
+    run = restore(work / "a.mkv", "--out", address)
+    server.join(20)
+    assert run.code == 0 and "frames to rtsp://127.0.0.1" in run.out
+    assert arrived and arrived == sorted(arrived) and arrived[-1] == 19
+
+
+def test_a_server_that_is_not_there_is_said(work, restore):
+    store_frames(work / "a.mkv", [numbered(number) for number in range(3)], 10.0)
+    run = restore(work / "a.mkv", "--out", f"rtsp://user:secret@127.0.0.1:{free_port()}/live")
+    assert run.code == 2 and "took no picture" in run.err and "secret" not in run.err
+    assert len(load_video(work / "a.mkv")[0]) == 3

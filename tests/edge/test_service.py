@@ -1,0 +1,179 @@
+"""The command as a service: its configuration, what it says to whom, and what the service manager learns."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge import cli
+from tests.edge.files import assert_refused, load, names, picture, store, store_video
+from tests.edge.servers import free_port, http_camera
+
+ROOT = Path(__file__).parents[2]
+
+
+# --- a file of options ----------------------------------------------------------------------------------------------
+
+
+def test_options_come_from_a_file_and_those_of_the_command_line_win(work, restore):
+    store(work / "a.png", picture())
+    (work / "c.toml").write_text(f"source = '{work}/a.png'\nout = '{work}/b.png'\nside-by-side = true\nthreads = 1\n")
+    assert restore("--config", work / "c.toml").code == 0
+    assert load(work / "b.png").shape == (24, 64, 3)
+    assert restore("--config", work / "c.toml", "--out", work / "d.png").code == 0
+    assert names(work) == ["a.png", "b.png", "c.toml", "d.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("sauce = 'x'", ["sauce is no option"]),
+        ("config = 'x'", ["config is no option"]),
+        ("source = 'sample'\nthreads = 'two'", ["two"]),
+        ("source = 'sample'\nout = {a = 1}", ["out is neither"]),
+        ("source = ", ["is no TOML"]),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_sentence(work, restore, content, words):
+    (work / "c.toml").write_text(content)
+    assert_refused(restore("--config", work / "c.toml"), *words)
+
+
+def test_passwords_of_the_file_are_not_printed(work, restore):
+    (work / "c.toml").write_text('source = "http://user:hunter2 hunter2@127.0.0.1:9/x"\nreconnect = 0')
+    run = restore("--config", work / "c.toml")
+    assert run.code == 2 and "hunter2" not in run.err
+    assert_refused(restore("--config", work / "none.toml"), "cannot be read")
+
+
+def test_the_files_that_are_packaged_name_options_that_there_are(work):
+    from edge import options
+
+    args = options.parsed(cli.build_parser(), ["--config", str(ROOT / "packaging" / "edge-restore.toml")])
+    assert (args.source, args.segment, args.keep, args.view) == ("camera0", 600, 144, ("127.0.0.1", 8765))
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(ROOT / "packaging" / "edge-restore.service")
+    assert unit["Service"]["Type"] == "notify" and int(unit["Service"]["WatchdogSec"]) > 15
+
+
+# --- what is said ---------------------------------------------------------------------------------------------------
+
+
+def test_one_line_of_json_for_each_picture(work, restore):
+    store_video(work / "a.mkv", 5)
+    run = restore(work / "a.mkv", "--stats", "-")
+    assert run.code == 0 and "5 frames" in run.err
+    lines = [json.loads(line) for line in run.out.splitlines()]
+    assert [line["frame"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[0]["layers"][0]["spike_rate"] > 0 and lines[4]["time"] == pytest.approx(4 / 24, abs=2e-3)
+    assert names(work) == ["a.mkv"]
+
+
+def test_quiet_says_nothing_but_what_went_wrong_and_verbose_says_more(work, restore):
+    store(work / "a.png", picture())
+    run = restore(work / "a.png", "-q", "--out", work / "b.png")
+    assert (run.code, run.out, run.err) == (0, "", "")
+    assert_refused(restore(work / "x.png", "-q"), "does not exist")
+    assert "1 images; denoise.safetensors" in restore(work / "a.png", "-v").err
+
+
+def test_the_version_and_the_networks_that_ship(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out.startswith("edge-restore ")
+    assert cli.main(["--list"]) == 0
+    table = capsys.readouterr().out
+    for path in cli.BUNDLES.glob("*.safetensors"):
+        assert path.stem in table
+    assert "69,452" in table and "PSNR" in table
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and done.stdout.startswith("edge-restore ")
+
+
+@pytest.mark.skipif(not shutil.which("shtab") or not shutil.which("argparse-manpage"), reason="they are not installed")
+def test_the_man_page_and_completions_are_made_from_the_parser(work):
+    subprocess.run([ROOT / "packaging" / "manual.sh", work], check=True, capture_output=True, timeout=120)
+    assert r"\-\-segment" in (work / "edge-restore.1").read_text()
+    assert "--reconnect" in (work / "edge-restore.bash").read_text()
+
+
+# --- the service manager and the broker -----------------------------------------------------------------------------
+
+
+def test_systemd_learns_that_it_is_ready_and_alive_only_while_pictures_come(work, restore, monkeypatch):
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(work / "notify"))
+    manager.settimeout(0.2)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(work / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    with http_camera() as camera:
+        camera.freezes, camera.frames, camera.between_s = True, 10, 0.06
+        restore(f"{camera.address}/s.mjpg", "--timeout", "2", "--reconnect", "0")
+    told = []
+    while True:
+        try:
+            told.append(manager.recv(4096).decode())
+        except TimeoutError:
+            break
+    manager.close()
+    assert told[0].startswith("READY=1") and told[-1] == "STOPPING=1"
+    alive = sum("WATCHDOG=1" in message for message in told)
+    assert 2 <= alive <= 10  # of the 2.6 s in which pictures came or did not, 0.6 with pictures
+
+
+@pytest.mark.skipif(not Path("/usr/sbin/mosquitto").exists(), reason="mosquitto is not installed")
+def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, restore):
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    port = free_port()
+    (work / "m.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", work / "m.conf"], stderr=subprocess.DEVNULL)
+    got: dict[str, list[bytes]] = {}
+    listener = paho.Client(CallbackAPIVersion.VERSION2)
+    listener.on_message = lambda client, data, message: got.setdefault(message.topic, []).append(message.payload)
+    listener.on_connect = lambda client, *_: client.subscribe("#", 1)
+    try:
+        for _ in range(100):
+            try:
+                listener.connect("127.0.0.1", port)
+                break
+            except OSError:
+                time.sleep(0.1)
+        listener.loop_start()
+        store_video(work / "a.mkv", 5)
+        run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{port}/yard")
+        until = time.monotonic() + 10
+        while got.get("yard/availability", [b""])[-1] != b"offline" and time.monotonic() < until:
+            time.sleep(0.05)
+    finally:
+        listener.loop_stop()
+        broker.kill()
+        broker.wait()
+    assert run.code == 0 and "secret" not in run.err
+    assert got["yard/availability"] == [b"online", b"offline"]
+    assert json.loads(got["yard/state"][-1])["frames"] == 5 and got["yard/picture"][0].startswith(b"\xff\xd8")
+    camera = json.loads(got["homeassistant/camera/yard/config"][0])
+    assert camera["topic"] == "yard/picture"
+    assert json.loads(got["homeassistant/sensor/yard/fps/config"][0])["state_topic"] == "yard/state"
+
+
+def test_a_broker_that_is_not_there_is_one_sentence(work, restore):
+    store_video(work / "a.mkv", 2)
+    run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{free_port()}")
+    assert_refused(run, "cannot be reached")
+    assert "secret" not in run.err
