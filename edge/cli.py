@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge import options, terminal
+from edge import options, shipped, terminal
 from edge.containers import MOST_PIXELS
 from edge.errors import UserError, sentence
 from edge.signals import Stop
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from simulator.network import Network
 
 SIMULATOR = "sim"
-BUNDLES = Path(__file__).resolve().parent / "bundles"
 
 _EPILOG = """\
 SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), an image,
@@ -80,7 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--bundle",
         metavar="FILE",
         type=_bundle,
-        help=f"the network, or a shipped one by name ({', '.join(_shipped())}); default: that of the task",
+        help=f"the network, or a shipped one by name ({', '.join(shipped.names())}); default: that of the task",
+    )
+    parser.add_argument(
+        "--quality",
+        choices=shipped.QUALITIES,
+        help="which of the task's networks: the small one or, where there is one, the large one; "
+        "default: best for images, fast for videos, what is live, and boards",
     )
     parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
@@ -151,7 +156,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, stop: Stop) -> int:
-    bundle = args.bundle or shipped_bundle(args.task)
+    if args.bundle is not None and args.quality is not None:
+        raise UserError("--quality chooses among the networks of a task, and --bundle names one: give one of the two.")
+    if args.bundle is None:
+        shipped.of_task(args.task, shipped.FAST)  # a task without a network is said before anything is opened
     # OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by the first image
@@ -163,7 +171,9 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     pieces = options.pieces(args)
     source = sources.open_source(args.source, args.task, options.settings(args))
     try:
-        return _restore(args, stop, bundle, source, pieces)
+        best = isinstance(source, sources.Images) and args.board == SIMULATOR
+        quality = args.quality or (shipped.BEST if best else shipped.FAST)
+        return _restore(args, stop, args.bundle or shipped.of_task(args.task, quality), source, pieces)
     finally:
         source.close()
 
@@ -223,7 +233,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         if not isinstance(network, Network):
             network.close()
     if outcome.statistics:
-        figures = _report(outcome, network, recording, source)
+        figures = _report(outcome, network, choice.name, recording, source)
         if args.stats is not None and not to_stdout:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
         lines = [summary(figures), *_psnr_line(outcome, source)]
@@ -262,7 +272,7 @@ def _warm_up(args: argparse.Namespace) -> int:
         raise UserError(sentence(error)) from error
     loaded = ""
     if args.bundle is not None or args.task is not None:
-        bundle = args.bundle or shipped_bundle(args.task)
+        bundle = args.bundle or shipped.of_task(args.task, args.quality or shipped.BEST)
         load_network(bundle, args.task, args.threads, args.tile)
         loaded = f", {bundle} is loaded"
     seconds = time.perf_counter() - begin
@@ -293,19 +303,10 @@ def _list_networks() -> int:
     from edge.networks import describe
 
     try:
-        terminal.print_out(describe(BUNDLES))
+        terminal.print_out(describe(shipped.BUNDLES))
     except OSError as error:
         raise UserError(f"the networks cannot be printed: {reason(error)}.") from error
     return 0
-
-
-def shipped_bundle(task: str) -> Path:
-    """The bundle that ships for `task`. Raises UserError if there is none."""
-    path = BUNDLES / f"{task}.safetensors"
-    if not path.is_file():
-        names = ", ".join(_shipped()) or "none yet"
-        raise UserError(f"no bundle ships for {task} (those that do: {names}); give one with --bundle.")
-    return path
 
 
 def load_network(bundle: Path, task: str | None, threads: int | None, tile: int | None) -> Network:
@@ -346,28 +347,28 @@ class _Choice:
     """The network that restores, and those that somebody who looks on may choose instead."""
 
     def __init__(self, args: argparse.Namespace, network: Network | BoardNetwork, bundle: Path) -> None:
-        self.network = network
-        self._args, self._name = args, bundle.stem
+        self.network, self.name = network, bundle.stem
+        self._args = args
         on_board = args.board != SIMULATOR
         # A bundle's file begins with its task.
-        self.networks = {} if on_board else {name: name.partition("-")[0] for name in _shipped()}
+        self.networks = {} if on_board else {name: name.partition("-")[0] for name in shipped.names()}
 
     def begin(self, seeing: Watchers, progress: Progress) -> None:
         self._seeing, self._progress = seeing, progress
-        seeing.named(self.network.task, self._name)
+        seeing.named(self.network.task, self.name)
 
     def other(self) -> Network | None:
         """The network that has been chosen since this was last asked, loaded."""
         name = self._seeing.chosen()
-        if name is None or name == self._name:
+        if name is None or name == self.name:
             return None
         try:
-            network = load_network(BUNDLES / f"{name}.safetensors", None, self._args.threads, self._args.tile)
+            network = load_network(shipped.named(name), None, self._args.threads, self._args.tile)
         except UserError as error:
             self._progress.say(str(error))
             return None
         self._progress.say(f"from here on with {name}")
-        self.network, self._name = network, name
+        self.network, self.name = network, name
         self._seeing.named(network.task, name)
         return network
 
@@ -390,7 +391,7 @@ def summary(figures: dict[str, Any]) -> str:
     frames = figures["frames"]
     latency = figures["latency_ms"]
     return (
-        f"{figures['task']}: {frames} frame{'s' * (frames != 1)},"
+        f"{figures['task']} ({figures['network']}): {frames} frame{'s' * (frames != 1)},"
         f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95,"
         f" spike rate {figures['totals']['spike_rate']:.4f},"
         f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
@@ -423,12 +424,15 @@ def live_line(live: dict[str, Any]) -> str:
     return f"live: {dropped} pictures dropped for newer ones, {broken} broken, connected again {again} times{age}"
 
 
-def _report(outcome: Outcome, network: Network | BoardNetwork, recording: Recording, source: Source) -> dict[str, Any]:
+def _report(
+    outcome: Outcome, network: Network | BoardNetwork, name: str, recording: Recording, source: Source
+) -> dict[str, Any]:
     from edge.sources.images import Images
     from simulator.network import Network
 
     statistics = outcome.statistics
     figures = statistics.report(task=network.task, bundle_hash=network.bundle_hash, backend=network.backend)
+    figures["network"] = name
     figures |= recording.report(len(statistics))
     if not isinstance(source, Images) and source.live:
         counts = {"dropped": source.dropped, "broken": source.broken, "reconnects": source.reconnects}
@@ -468,14 +472,10 @@ def _name(text: str) -> str:
     return text
 
 
-def _shipped() -> list[str]:
-    return sorted(bundle.stem for bundle in BUNDLES.glob("*.safetensors"))
-
-
 def _bundle(text: str) -> Path:
     """A file, or else a shipped bundle's name."""
     path = _path(text)
-    return BUNDLES / f"{text}.safetensors" if text in _shipped() and not path.exists() else path
+    return shipped.named(text) if text in shipped.names() and not path.exists() else path
 
 
 def _path(text: str) -> Path:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import simulator
-from edge import careful, cli
+from edge import careful, cli, shipped
 from edge.images import read_image
 from simulator.network import Result
 from tests.edge.files import load, store
 
-CLEAN = cli.BUNDLES.parent / "samples/clean.png"
-NOISY = cli.BUNDLES.parent / "samples/noisy.png"
+CLEAN = shipped.BUNDLES.parent / "samples/clean.png"
+NOISY = shipped.BUNDLES.parent / "samples/noisy.png"
 
 
 def as_given(pixels: np.ndarray) -> Result:
@@ -52,7 +52,7 @@ def test_the_picture_is_mirrored_with_its_outermost_pixels_repeated() -> None:
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)])
 def test_noise_on_a_saturated_colour_leaves_no_frame(name: str, colour: tuple[int, int, int]) -> None:
     """The network alone sees mid-grey beyond the border, and mixes it in: by more than 20 levels."""
-    network = simulator.load(cli.BUNDLES / f"{name}.safetensors")
+    network = simulator.load(shipped.BUNDLES / f"{name}.safetensors")
     noise = np.random.RandomState(0).normal(0, 6, (48, 48, 3))
     pixels = np.clip(np.rint(np.array(colour) + noise), 0, 255).astype(np.uint8)
     restored = careful.restore(network.task, pixels, network.run).image.astype(int)
@@ -142,7 +142,7 @@ def test_too_small_a_picture_is_not_judged() -> None:
 def test_a_network_that_knows_grain_is_not_told_about_noise() -> None:
     came = np.full((80, 80, 3), 100, np.uint8)
     assert careful.judge("denoise", {}, came, came) is not None
-    meta = simulator.load(cli.BUNDLES / "denoise-camera.safetensors").meta
+    meta = simulator.load(shipped.BUNDLES / "denoise-camera.safetensors").meta
     assert careful.judge("denoise", meta, came, came) is None
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import simulator
-from edge import cli
+from edge import cli, shipped
 from tests.edge.files import Run, assert_refused, load, load_video, names, picture, store, store_video
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_an_image_is_restored_with_its_channels(work, restore, network, channels
 def test_the_summary_says_frames_latency_spike_rate_and_estimated_energy(work, restore):
     run = restore(store(work / "a.png", picture()), "--out", work / "b.png")
     summary, written = run.out.splitlines()
-    for word in ("denoise: 1 frame,", "ms median", "ms p95", "spike rate", "energy", "estimated"):
+    for word in ("denoise (", "): 1 frame,", "ms median", "ms p95", "spike rate", "energy", "estimated"):
         assert word in summary
     assert written == f"wrote {work / 'b.png'}"
 
@@ -78,9 +78,34 @@ def test_every_task_has_a_bundle_that_makes_its_own_sample_better(task, capfd):
 
 
 def test_every_shipped_bundle_is_for_the_task_in_its_name_and_within_the_budget_of_parameters():
-    bundles = list(cli.BUNDLES.glob("*.safetensors"))
-    assert all(simulator.load(path).params <= 70_000 and path.with_suffix(".md").exists() for path in bundles)
-    assert all(path.stem.split("-")[0] == simulator.load(path).task for path in bundles)
+    for path in shipped.BUNDLES.glob("*.safetensors"):
+        network = simulator.load(path)
+        assert network.params <= (1_000_000 if path.stem.endswith("-large") else 70_000), path
+        assert path.with_suffix(".md").exists() and path.stem.split("-")[0] == network.task
+
+
+def test_quality_names_the_small_or_the_large_network_of_a_task(work, monkeypatch, capfd):
+    def ran(*arguments: object) -> str:
+        capfd.readouterr()
+        assert cli.main(["--task", "denoise", *map(str, arguments)]) == 0
+        return capfd.readouterr().out
+
+    small, large = shipped.named("denoise-lean"), shipped.named("denoise-window")
+    monkeypatch.setattr(shipped, "BUNDLES", work / "bundles")
+    shipped.BUNDLES.mkdir()
+    shutil.copy(small, shipped.named("denoise"))
+    image, out = store(work / "a.png", picture()), ("--out", work / "b.png")
+    assert "denoise (denoise):" in ran(image, *out)  # no large one yet
+    shutil.copy(large, shipped.named("denoise-large"))
+    assert "denoise (denoise-large):" in ran(image, *out)
+    assert "denoise (denoise-large):" in ran(image, *out, "--quality", "best")
+    assert "denoise (denoise):" in ran(image, *out, "--quality", "fast")
+    store_video(work / "a.avi", 2)
+    assert "denoise (denoise):" in ran(work / "a.avi", "--out", work / "b.mkv")
+
+
+def test_quality_and_a_bundle_are_not_given_together(restore):
+    assert_refused(restore("sample", "--quality", "best"), "--quality", "--bundle", "one of the two")
 
 
 def test_missing_output_folders_are_made(work, restore):
@@ -322,7 +347,7 @@ def test_a_tile_that_is_too_small(work, restore, network):
 
 def test_a_task_without_a_shipped_bundle(tmp_path, monkeypatch, capfd):
     (tmp_path / "derain.safetensors").touch()
-    monkeypatch.setattr(cli, "BUNDLES", tmp_path)
+    monkeypatch.setattr(shipped, "BUNDLES", tmp_path)
     code = cli.main(["sample", "--task", "defocus"])
     out, err = capfd.readouterr()
     assert_refused(Run(code, out, err), "no bundle ships for defocus", "derain", "--bundle")
@@ -424,7 +449,7 @@ def test_a_nearly_full_disk_ends_a_video_while_it_can_still_be_closed(work, rest
 def test_a_shipped_bundle_goes_by_its_name_unless_a_file_is_called_so(work, restore, monkeypatch):
     monkeypatch.chdir(work)
     assert restore("sample", "--bundle", "denoise-lean", "--stats", work / "s.json").code == 0
-    assert simulator.load(cli.BUNDLES / "denoise-lean.safetensors").bundle_hash in (work / "s.json").read_text()
+    assert simulator.load(shipped.BUNDLES / "denoise-lean.safetensors").bundle_hash in (work / "s.json").read_text()
     (work / "denoise-lean").write_bytes(b"no bundle")
     assert_refused(restore("sample", "--bundle", "denoise-lean", "--out", work / "b.png"), "denoise-lean")
 
@@ -503,7 +528,7 @@ def test_a_run_stopped_before_its_first_picture_leaves_nothing(work, restore, mo
 )
 def test_help_and_mistakes_need_no_heavy_import(arguments):
     code = (
-        "import pathlib, sys\nfrom edge import cli\ncli.BUNDLES = pathlib.Path('nowhere')\n"
+        "import pathlib, sys\nfrom edge import cli, shipped\nshipped.BUNDLES = pathlib.Path('nowhere')\n"
         "try: cli.main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print(sorted({'cv2', 'numpy', 'numba', 'tqdm'} & set(sys.modules)))"
     )

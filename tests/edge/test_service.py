@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import cli
+from edge import cli, shipped
 from tests.edge.files import assert_refused, load, names, picture, store, store_video
 from tests.edge.servers import free_port, http_camera
 
@@ -92,7 +92,7 @@ def test_the_version_and_the_networks_that_ship(capsys):
     assert stop.value.code == 0 and capsys.readouterr().out.startswith("edge-restore ")
     assert cli.main(["--list"]) == 0
     table = capsys.readouterr().out
-    for path in cli.BUNDLES.glob("*.safetensors"):
+    for path in shipped.BUNDLES.glob("*.safetensors"):
         assert path.stem in table
     assert "69,452" in table and "PSNR" in table
 

@@ -1,0 +1,29 @@
+"""The bundles that ship, by name, and which of them a task runs with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.errors import UserError
+
+BUNDLES = Path(__file__).resolve().parent / "bundles"
+FAST, BEST = QUALITIES = ("fast", "best")  # the small network of a task, or its large one where there is one
+
+
+def names() -> list[str]:
+    return sorted(bundle.stem for bundle in BUNDLES.glob("*.safetensors"))
+
+
+def named(name: str) -> Path:
+    return BUNDLES / f"{name}.safetensors"
+
+
+def of_task(task: str, quality: str) -> Path:
+    """The bundle that `task` runs with; `quality` is FAST or BEST. Raises UserError if none ships for it."""
+    shipped = names()
+    wanted = (f"{task}-large", task) if quality == BEST else (task, f"{task}-large")
+    for name in wanted:
+        if name in shipped:
+            return named(name)
+    known = ", ".join(shipped) or "none yet"
+    raise UserError(f"no bundle ships for {task} (those that do: {known}); give one with --bundle.")
