@@ -45,6 +45,7 @@ class _VectorModel(models.PrimitiveModel):
 
 I16X16, I16X32 = Vector(16, 16), Vector(16, 32)
 I32X16, I32X32 = Vector(32, 16), Vector(32, 32)
+I64X16 = Vector(64, 16)
 
 
 def x86_features() -> frozenset[str]:
@@ -228,8 +229,8 @@ def widen(typingctx: Any, a: Any) -> Any:
 
 @intrinsic
 def narrow(typingctx: Any, a: Any) -> Any:
-    """The low 16 bits of each lane."""
-    slim = Vector(16, a.lanes)
+    """The lower half of the bits of each lane."""
+    slim = Vector(a.bits // 2, a.lanes)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.trunc(args[0], slim.ir)
