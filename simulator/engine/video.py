@@ -42,7 +42,7 @@ from simulator.statistics import Counter, Population
 Integers = npt.NDArray[np.int64]
 
 REACH_LIMIT = 0.7  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
-OTHER_BYTES = 14  # per pixel of a state, beside values, counts and copies of spikes: pictures, maps, tasks
+OTHER_BYTES = 10  # per pixel of a state, beside values, counts and copies of spikes: pictures, maps, tasks
 LEAST_SHARE = 2048  # positions per thread below which a pass is not worth waking another one
 
 
