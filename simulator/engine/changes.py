@@ -182,26 +182,29 @@ def _save(
     tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, sums: Any, taps: Any, totals: Any
 ) -> None:  # fmt: skip
     """Copy the spikes that the tasks are about to overwrite, one row of a task after another, and take what they count
-    for off the totals, to which the new ones will be added."""
+    for off the totals, to which the new ones will be added. counts: room for those of a row."""
     for n in range(neurons.shape[0]):
         layer = neurons[n]
-        columns, base = layer[NEURONS.map + MAP.columns], layer[NEURONS.first]
+        base = layer[NEURONS.first]
         step, row = layer[NEURONS.step], layer[NEURONS.row]
-        size, steps, count = layer[NEURONS.position], layer[NEURONS.steps], layer[NEURONS.counts]
+        size, steps = layer[NEURONS.position], layer[NEURONS.steps]
         to = 0
         for k in range(tasks.shape[0]):
             task = tasks[k]
             left, width = task[TASK.first_column], task[TASK.end_column] - task[TASK.first_column]
+            spikes = counts[:width]
             for y in range(task[TASK.first_row], task[TASK.end_row]):
+                spikes[:] = 0
                 for t in range(steps):
                     at = base + t * step + y * row + left * size
                     # Views: an index that counts up from 0 is known not to count from the end, which would be slow.
                     old, new = old_words[n, to : to + width * size], words[at : at + width * size]
                     for i in range(width * size):
                         old[i] = new[i]
+                    for x in range(width):
+                        for i in range(x * size, x * size + size):
+                            spikes[x] += count_ones(numba.int64(new[i]))
                     to += width * size
-                at = count + y * columns + left
-                spikes = counts[at : at + width]
                 for s in range(layer[NEURONS.first_sum], layer[NEURONS.end_sum]):
                     by_row = taps[sums[s, SUM.rows] + y]
                     if by_row:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.engine.plan import Pass, Plan, neurons_of
+from simulator.engine.plan import Pass, Plan, fires_by_rows, neurons_of
 from simulator.engine.records import SLACK, Place
 from simulator.engine.tables import ALIGNMENT, INDEX_LIMIT, LANES, LEAST_BLOCK, padded
 from simulator.graph import Node
@@ -75,7 +75,8 @@ class Layout:
     Without `banded` each pass computes all of its rows at once. With `keep`, all rows of every stored value stay where
     they are, beside one another, so that parts of them can be computed anew (`simulator.engine.video`).
 
-    maps: {layer of neurons: (offset in int32, h, w)} of spike counts, `map_size` int32 in all. Of each pass: domains,
+    maps: {layer of neurons: (offset in int32, h, w)} of spike counts, `map_size` int32 in all; with `keep`, those that
+    row operations write are only there until the next pass. Of each pass: domains,
     rows and columns; blocks, rows and columns that go through its records together; reads, what it reads of stored
     values. order: the steps. rows_kept, offsets (bytes): of each stored value. arena_size: bytes for all of them and,
     from zero_offset on, a row of zeros, which stands for spikes beyond the border.
@@ -84,12 +85,15 @@ class Layout:
     def __init__(self, plan: Plan, height: int, width: int, threads: int, banded: bool = True, keep: bool = False):
         self.plan, self.height, self.width, self.threads = plan, height, width, threads
         self.graph = plan.analysis.graph
+        extents = {name: self.extent(name) for name in neurons_of(self.graph)}
+        sizes = {name: padded(h * w, LANES) for name, (h, w) in extents.items()}
+        # With `keep` nobody asks for the counts again where row operations count: they take turns in one place.
+        passing = [name for name in sizes if keep and fires_by_rows(self.graph.node(name))]
+        self.map_size = max((sizes[name] for name in passing), default=0)
         self.maps: dict[str, tuple[int, int, int]] = {}
-        self.map_size = 0
-        for name in neurons_of(self.graph):
-            h, w = self.extent(name)
-            self.maps[name] = (self.map_size, h, w)
-            self.map_size += padded(h * w, LANES)
+        for name, (h, w) in extents.items():
+            self.maps[name] = (0 if name in passing else self.map_size, h, w)
+            self.map_size += 0 if name in passing else sizes[name]
         self.domains = [self.extent(self.domain(step.root)) for step in plan.passes]
         self.blocks = [self._block(step, self.domains[i][1]) for i, step in enumerate(plan.passes)]
         self.reads = [tuple(self._reads(step.root)) for step in plan.passes]

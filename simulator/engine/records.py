@@ -377,7 +377,6 @@ class Neurons(NamedTuple):
     row: int  # from row to row
     position: int  # from position to position
     steps: int
-    counts: int  # its first entry among the spike counts
     first_sum: int  # of the sums that it counts for, and one past the last
     end_sum: int
 

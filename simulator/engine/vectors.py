@@ -45,6 +45,7 @@ class _VectorModel(models.PrimitiveModel):
 
 I16X16, I16X32 = Vector(16, 16), Vector(16, 32)
 I32X16, I32X32 = Vector(32, 16), Vector(32, 32)
+I64X16 = Vector(64, 16)
 
 
 def x86_features() -> frozenset[str]:
@@ -228,8 +229,8 @@ def widen(typingctx: Any, a: Any) -> Any:
 
 @intrinsic
 def narrow(typingctx: Any, a: Any) -> Any:
-    """The low 16 bits of each lane."""
-    slim = Vector(16, a.lanes)
+    """The lower half of the bits of each lane."""
+    slim = Vector(a.bits // 2, a.lanes)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.trunc(args[0], slim.ir)
@@ -386,11 +387,11 @@ def sum_of_lanes(typingctx: Any, a: Any) -> Any:
 def count_ones(typingctx: Any, bits: Any) -> Any:
     """How many bits of an int64 are set, or of each lane of a vector."""
 
+    name = f"llvm.ctpop.v{bits.lanes}i{bits.bits}" if isinstance(bits, Vector) else "llvm.ctpop.i64"
+
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = args[0].type
-        suffix = f"v{kind.count}i{kind.element.width}" if isinstance(bits, Vector) else "i64"
-        signature = ir.FunctionType(kind, [kind])
-        return builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.ctpop.{suffix}"), args)
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
     return bits(bits) if isinstance(bits, Vector) else types.int64(types.int64), generate
 
@@ -418,12 +419,11 @@ def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> 
         kind = ir.VectorType(I16, 8)
         total = ir.Constant(I64, 0)
         for first in range(0, 64, 8):
-            byte = builder.and_(builder.lshr(bits, ir.Constant(I64, first)), ir.Constant(I64, 255))
+            byte = builder.and_(builder.lshr(bits, I64(first)), I64(255))
             row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
-            start = builder.add(base, builder.mul(unit, ir.Constant(I64, first)))
+            start = builder.add(base, builder.mul(unit, I64(first)))
             places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
-            to = builder.add(address, builder.shl(total, ir.Constant(I64, 1)))
-            builder.store(places, _at(builder, to, kind), align=2)
+            builder.store(places, _at(builder, builder.add(address, builder.shl(total, I64(1))), kind), align=2)
             total = builder.add(total, builder.ctpop(byte))
         return total
 

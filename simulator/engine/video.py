@@ -42,7 +42,7 @@ from simulator.statistics import Counter, Population
 Integers = npt.NDArray[np.int64]
 
 REACH_LIMIT = 0.7  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
-OTHER_BYTES = 14  # per pixel of a state, beside values, counts and copies of spikes: pictures, maps, tasks
+OTHER_BYTES = 10  # per pixel of a state, beside values, counts and copies of spikes: pictures, maps, tasks
 LEAST_SHARE = 2048  # positions per thread below which a pass is not worth waking another one
 
 
@@ -157,7 +157,7 @@ class VideoState:
             computed += work.weight * positions
             if len(work.neurons):
                 changes.save(
-                    tasks, work.neurons, self._words, self._counts, self._old_words, self._sums, self._taps,
+                    tasks, work.neurons, self._words, self._row_counts, self._old_words, self._sums, self._taps,
                     self._program.totals[0],
                 )  # fmt: skip
                 self._run(tasks, positions)
@@ -260,6 +260,7 @@ class VideoState:
         ]
         saved = max((int(row * n[NEURONS.steps] * n[NEURONS.rows]) for row, n in words), default=0)
         self._old_words = np.zeros((several, saved), np.uint16)
+        self._row_counts = np.zeros(max(work.columns for work in self._works), np.int32)
         self._differences = np.zeros(max((int(row) for row, _ in words), default=0), np.uint16)
 
     def _add_map(self, rows: int, columns: int) -> int:
@@ -288,7 +289,7 @@ class VideoState:
         return Neurons(
             map=spikes, rows=rows, first=(place.address - self._arena.ctypes.data) // 2, step=place.step // 2,
             row=place.row // 2, position=place.column // 2, steps=self.layout.plan.forms[name].steps,
-            counts=self.layout.maps[name][0], first_sum=first_sum, end_sum=end_sum,
+            first_sum=first_sum, end_sum=end_sum,
         )  # fmt: skip
 
 

@@ -220,7 +220,7 @@ def test_sums_of_16_bits_are_widened_before_they_could_overflow(
     weights = np.full((channels, 64, kernel, kernel), sign * 2048)
     graph, tensors = over_a_window(4, weights, stride=stride, rate=1)
     analysis = analyse(graph, tensors)
-    assert all(table.most == 12 for table in build_plan(analysis, tensors).spike_tables["conv"])
+    assert all(table.most == 4 for table in build_plan(analysis, tensors).spike_tables["conv"])
     assert_same(analysis, tensors, picture(4 * stride, 9 * stride))
 
 

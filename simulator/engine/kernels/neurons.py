@@ -10,12 +10,14 @@ from simulator.engine.vectors import (
     I16X32,
     I32X16,
     I32X32,
+    I64X16,
     at_least,
     count_ones,
     load,
     load_i32,
     load_i64,
     load_u16,
+    narrow,
     select,
     splat,
     store,
@@ -122,11 +124,15 @@ _window16, _window32 = _integrator(I16X32), _integrator(I32X32)
 @inline
 def _count(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
     """Write down how many spikes each of n positions has, int32, from bits in `words` words of 16 each."""
-    whole = n // 16 * 16 if words == 2 else 0
+    whole = n // 16 * 16 if words == 2 or words == 4 else 0
     for p in range(0, whole, 16):
         several = splat(I32X16, 0)
         for t in range(steps):
-            several = several + count_ones(load(I32X16, out + t * step + 4 * p))
+            at = out + t * step + 2 * words * p
+            if words == 2:
+                several = several + count_ones(load(I32X16, at))
+            else:
+                several = several + narrow(count_ones(load(I64X16, at)))
         store(counts + 4 * p, several)
     for p in range(whole, n):
         spikes = 0
