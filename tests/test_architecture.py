@@ -205,7 +205,7 @@ def defined(tree: ast.AST) -> set[str]:
     """Names that a file gives to something: functions, classes, arguments, variables, and attributes of `self`."""
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)

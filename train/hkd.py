@@ -35,6 +35,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from simulator.kinds import kind_of
+from train import prepare
 from train.architectures import PAPER_UNIT, STUDENTS
 from train.awake import keep_awake
 from train.calibrate import calibrate
@@ -360,6 +361,20 @@ def newest_teacher(task: str, name: str) -> Path:
     )
 
 
+def _teacher(options: argparse.Namespace, data: list[Path], world: World) -> Path:
+    """The newest teacher, or one that is trained now. Raises TrainingError, or Ended where that training is stopped."""
+    try:
+        return newest_teacher(options.task, options.teacher)
+    except TrainingError:
+        if world.size > 1:
+            raise
+        minutes, device, threads = options.teacher_minutes, options.device, options.threads
+        weights = prepare.own_teacher(options.task, options.teacher, data, minutes, device, threads)
+        if weights is None:
+            raise
+        return weights
+
+
 def load_teacher(name: str, weights: Path) -> UNet:
     """The teacher in a file. Raises TeacherError, or TrainingError if it takes no RGB images, as the student does."""
     teacher = build_teacher(name, weights=weights)
@@ -379,6 +394,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--task", choices=tuple(TASKS), required=True, help="auto: one network for several of them")
     add("--teacher", choices=TEACHERS, default="restormer")
     add("--teacher-weights", type=Path, metavar="FILE", help="default: the newest of --teacher in runs/teacher_<task>*")
+    add(
+        "--teacher-minutes", type=float, default=prepare.TEACHER_MINUTES, metavar="N",
+        help="where there is none, train a narrow one for so long (default: %(default)g)",
+    )  # fmt: skip
     add("--student", choices=tuple(STUDENTS), default="edge")
     add("--channels", type=int, nargs=4, metavar="N", help="channels of the four levels, if not the student's own")
     add(
@@ -388,15 +407,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--ann", action="store_true", help="train the equivalent ANN (ReLU, one pass) as an upper mark")
     add("--stages", choices=tuple(HINT_STAGES), default="4-7", help="where the hints are (default: 4-7)")
     add(
-        "--data", type=Path, nargs="+", default=[Path("data/bsds500/train")], metavar="DIR",
-        help="folders of clean images (default: data/bsds500/train)",
+        "--data", type=Path, nargs="+", metavar="DIR",
+        help="folders of clean images (default: data/bsds500/train, or where else BSDS500 is found)",
     )  # fmt: skip
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int)
     length.add_argument("--epochs", type=int)
     length.add_argument("--minutes", type=float)
     add("--out", type=Path, help="folder of the run (default: runs/<task>)")
-    add("--resume", action="store_true", help="continue the run in --out")
+    add("--resume", action="store_true", help="continue the run in --out, as is done with an interrupted one unasked")
     add("--init", type=str, default="", metavar="RUN", help="start from the weights of this run, with a new schedule")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--threads", type=int, help="CPU threads (default: PyTorch's)")
@@ -458,7 +477,18 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     for name, value in {**NEURONS[options.student], **asdict(task.losses), **recipe}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    for name in ("steps", "epochs", "minutes", "patch", "batch", "rate", "threads", "validate_every", "save_every"):
+    for name in (
+        "steps",
+        "epochs",
+        "minutes",
+        "patch",
+        "batch",
+        "rate",
+        "threads",
+        "validate_every",
+        "save_every",
+        "teacher_minutes",
+    ):
         value = getattr(options, name)
         if value is not None and not value > 0:
             parser.error(f"--{name.replace('_', '-')} must be above zero, not {value}")
@@ -507,22 +537,26 @@ def main(arguments: list[str] | None = None) -> int:
         if options.threads:
             torch.set_num_threads(options.threads)
         world = join(options.device)
+        data = options.data or prepare.photographs()
+        resume = options.resume or prepare.interrupted(out)
         teacher = None
         if HINT_STAGES[options.stages]:
-            weights = options.teacher_weights or newest_teacher(options.task, options.teacher)
+            weights = options.teacher_weights or _teacher(options, data, world)
             teacher = load_teacher(options.teacher, weights).to(world.device).channels_last()
         finished = train(
             settings_of(options),
-            load_images(*options.data),
+            load_images(*data),
             teacher,
             out,
             Budget(options.steps, options.minutes * 60 if options.minutes else None),
             options.epochs,
             world,
-            options.resume,
+            resume,
             options.validate_every,
             options.save_every,
         )
+    except prepare.Ended as ended:
+        return ended.code
     except (DataError, TeacherError, TrainingError, ValueError) as error:
         print(f"train.hkd: {error}", file=sys.stderr)
         return 2

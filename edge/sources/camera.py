@@ -67,7 +67,8 @@ class _Camera:
         if not self._capture.isOpened():
             self._capture.release()
             raise LostError("gives no pictures")
-        self.facts = Facts(_rate(self._capture.get(cv2.CAP_PROP_FPS)), notes=tuple(self._set(settings)), live=True)
+        notes = tuple(self._set(settings))
+        self.facts = Facts(_rate(self._capture.get(cv2.CAP_PROP_FPS)), notes=notes, live=True)
 
     def read(self) -> Taken | None:
         more, bgr = self._capture.read()
