@@ -82,112 +82,100 @@ def _gather(op: Any, sources: int, rows: int, planes: int, masks: int, pitch: in
         masks += (planes // 2 + 1) * pitch
 
 
-def _listing(many: bool) -> Any:
-    """`events_of` for one plane of spikes, or as many as there are: a loop around one costs as much as its list."""
-
-    @inline
-    def events_of(op: Any, t: int, y: int, x: int, blocks: int) -> int:
-        """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
-
-        The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1].
-        All planes of all input rows under the kernel follow one another there, so the taps of a block of output pixels
-        are one run. Offset: (candidate within the column, row by row, plus, for blocks, candidates per column * c) *
-        bytes of a table row / 8, which x86 multiplies for free. Returns the length of the list.
-
-        Where sums slide, each column is filled up to a multiple of four by 1 to 4 times the offset of the table's last
-        row, also outside the image.
-        """
-        words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
-        planes, plane = op[CONV.planes] if many else 1, op[CONV.plane]
-        events, starts = op[CONV.events], op[CONV.starts]
-        first = x * stride - op[CONV.padding]
-        columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
-        rows = (op[CONV.rows] - 1) * stride + op[CONV.kernel]
-        left = min(max(-first, 0), columns)  # columns left of the image
-        right = max(min(op[CONV.width] - first, columns), left)  # and where those right of it start
-        sources = starts + 8 * (columns + 1)  # addresses of the input rows, ...
-        ahead = sources + 8 * rows  # ... and bytes from plane to plane
-        unit = 8 * op[CONV.vectors] * max(op[CONV.slides], 1)
-        per_column = 0 if op[CONV.slides] else rows * words * 16 * unit
-        for k in range(rows):
-            row = y * stride - op[CONV.padding] + k
-            inside = 0 <= row < op[CONV.height]
-            address = place(op, CONV.spikes, row, 0) + t * op[CONV.spikes + PLACE.step]
-            store_64(sources + 8 * k, (address if inside else op[CONV.zeros]) + first * step)
-            store_64(ahead + 8 * k, plane if inside else 0)
-        row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
-        plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
-        # The table: a row for each candidate (in blocks of all columns), the same for twice the weight, zeros.
-        twice = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
-        fill = (2 * twice if many else twice) * 0x0001000100010001
-        room = ROOM if op[CONV.slides] else 0
-        count = 0
-        for c in range(left):
-            store_64(starts + 8 * c, count)
-            count = _fill_up(events, count, fill, room)
-        if words == 2 or (words == 1 and rows == 4):
-            masks, pitch = ahead + 8 * rows, 8 * (columns + 16)
-            _gather(op, sources, rows, planes, masks, pitch, left, right)
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
-                at, base = masks + 8 * c, c * per_column
-                for _ in range(0, rows * words, 4):
-                    for _ in range(planes // 2):
-                        count += list_ones(events + 2 * count, base + twice, unit, load_i64(at))
-                        at += pitch
-                    count += list_ones(events + 2 * count, base, unit, load_i64(at))
-                    at, base = at + pitch, base + 64 * unit
-                count = _fill_up(events, count, fill, room)
-        elif words == 4 and rows == 3:
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
-                base, over0, over1, over2 = c * per_column, 0, 0, 0
-                at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
-                for p in range(planes):
-                    mask0, mask1, mask2 = load_i64(at0), load_i64(at1), load_i64(at2)
-                    at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
-                    over0, over1, over2 = over0 ^ mask0, over1 ^ mask1, over2 ^ mask2
-                    if p & 1:
-                        count += list_ones(events + 2 * count, base + twice, unit, mask0)
-                        count += list_ones(events + 2 * count, base + twice + 64 * unit, unit, mask1)
-                        count += list_ones(events + 2 * count, base + twice + 128 * unit, unit, mask2)
-                count += list_ones(events + 2 * count, base, unit, over0)
-                count += list_ones(events + 2 * count, base + 64 * unit, unit, over1)
-                count += list_ones(events + 2 * count, base + 128 * unit, unit, over2)
-                count = _fill_up(events, count, fill, room)
-        else:
-            rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
-            for c in range(left, right):
-                store_64(starts + 8 * c, count)
-                base = c * per_column
-                for k in range(rows):
-                    row, ahead_of = load_i64(sources + 8 * k) + c * step, load_i64(ahead + 8 * k)
-                    for w in range(0, words, 4):
-                        at, mine, left_over = row + 2 * w, rest if w + 4 >= words else -1, 0
-                        for p in range(planes):
-                            mask = load_i64(at) & mine
-                            at += ahead_of
-                            left_over ^= mask
-                            if p & 1:
-                                count += list_ones(events + 2 * count, base + twice, unit, mask)
-                        count += list_ones(events + 2 * count, base, unit, left_over)
-                        base += min(words - w, 4) * 16 * unit
-                count = _fill_up(events, count, fill, room)
-        for c in range(right, columns):
-            store_64(starts + 8 * c, count)
-            count = _fill_up(events, count, fill, room)
-        store_64(starts + 8 * columns, count)
-        return count
-
-    return events_of
-
-
-_events_of_one, _events_of_planes = _listing(many=False), _listing(many=True)
-
-
 @inline
-def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> Any:
-    """What `_listing` says."""
-    if op[CONV.planes] == 1:
-        return _events_of_one(op, t, y, x, blocks)
-    return _events_of_planes(op, t, y, x, blocks)
+def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
+    """List the spikes under the kernel for the output rows of a block: uint16 offsets into the weight table.
+
+    The list goes column by column (0 = x * stride - padding); a column's spikes are starts[c] .. starts[c + 1].
+    All planes of all input rows under the kernel follow one another there, so the taps of a block of output pixels
+    are one run. Offset: (candidate within the column, row by row, plus, for blocks, candidates per column * c) *
+    bytes of a table row / 8, which x86 multiplies for free. Returns the length of the list.
+
+    A neuron that integrates before it fires and does so at step 2 did at step 1, and so on. So the spikes in each
+    second plane stand for two, and enter once, with the offset of twice the weight; one more is left where their
+    number is odd.
+
+    Where sums slide, each column is filled up to a multiple of four by 1 to 4 times the offset of the table's last
+    row, also outside the image.
+    """
+    words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
+    planes, plane = op[CONV.planes], op[CONV.plane]
+    events, starts = op[CONV.events], op[CONV.starts]
+    first = x * stride - op[CONV.padding]
+    columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
+    rows = (op[CONV.rows] - 1) * stride + op[CONV.kernel]
+    left = min(max(-first, 0), columns)  # columns left of the image
+    right = max(min(op[CONV.width] - first, columns), left)  # and where those right of it start
+    sources = starts + 8 * (columns + 1)  # addresses of the input rows, ...
+    ahead = sources + 8 * rows  # ... and bytes from plane to plane
+    unit = 8 * op[CONV.vectors] * max(op[CONV.slides], 1)
+    per_column = 0 if op[CONV.slides] else rows * words * 16 * unit
+    for k in range(rows):
+        row = y * stride - op[CONV.padding] + k
+        inside = 0 <= row < op[CONV.height]
+        address = place(op, CONV.spikes, row, 0) + t * op[CONV.spikes + PLACE.step]
+        store_64(sources + 8 * k, (address if inside else op[CONV.zeros]) + first * step)
+        store_64(ahead + 8 * k, plane if inside else 0)
+    row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
+    plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
+    # The table: a row for each candidate (in blocks of all columns), the same for twice the weight, zeros.
+    twice = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
+    fill = (2 * twice if planes > 1 else twice) * 0x0001000100010001
+    room = ROOM if op[CONV.slides] else 0
+    count = 0
+    for c in range(left):
+        store_64(starts + 8 * c, count)
+        count = _fill_up(events, count, fill, room)
+    if words == 2 or (words == 1 and rows == 4):
+        masks, pitch = ahead + 8 * rows, 8 * (columns + 16)
+        _gather(op, sources, rows, planes, masks, pitch, left, right)
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            at, base = masks + 8 * c, c * per_column
+            for _ in range(0, rows * words, 4):
+                for _ in range(planes // 2):
+                    count += list_ones(events + 2 * count, base + twice, unit, load_i64(at))
+                    at += pitch
+                count += list_ones(events + 2 * count, base, unit, load_i64(at))
+                at, base = at + pitch, base + 64 * unit
+            count = _fill_up(events, count, fill, room)
+    elif words == 4 and rows == 3:
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base, over0, over1, over2 = c * per_column, 0, 0, 0
+            at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
+            for p in range(planes):
+                mask0, mask1, mask2 = load_i64(at0), load_i64(at1), load_i64(at2)
+                at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
+                over0, over1, over2 = over0 ^ mask0, over1 ^ mask1, over2 ^ mask2
+                if p & 1:
+                    count += list_ones(events + 2 * count, base + twice, unit, mask0)
+                    count += list_ones(events + 2 * count, base + twice + 64 * unit, unit, mask1)
+                    count += list_ones(events + 2 * count, base + twice + 128 * unit, unit, mask2)
+            count += list_ones(events + 2 * count, base, unit, over0)
+            count += list_ones(events + 2 * count, base + 64 * unit, unit, over1)
+            count += list_ones(events + 2 * count, base + 128 * unit, unit, over2)
+            count = _fill_up(events, count, fill, room)
+    else:
+        rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
+        for c in range(left, right):
+            store_64(starts + 8 * c, count)
+            base = c * per_column
+            for k in range(rows):
+                row, ahead_of = load_i64(sources + 8 * k) + c * step, load_i64(ahead + 8 * k)
+                for w in range(0, words, 4):
+                    at, mine, left_over = row + 2 * w, rest if w + 4 >= words else -1, 0
+                    for p in range(planes):
+                        mask = load_i64(at) & mine
+                        at += ahead_of
+                        left_over ^= mask
+                        if p & 1:
+                            count += list_ones(events + 2 * count, base + twice, unit, mask)
+                    count += list_ones(events + 2 * count, base, unit, left_over)
+                    base += min(words - w, 4) * 16 * unit
+            count = _fill_up(events, count, fill, room)
+    for c in range(right, columns):
+        store_64(starts + 8 * c, count)
+        count = _fill_up(events, count, fill, room)
+    store_64(starts + 8 * columns, count)
+    return count
