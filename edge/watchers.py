@@ -137,5 +137,6 @@ class Service:
 
     def _notify(self, *lines: str) -> None:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.setblocking(False)  # a manager that does not listen holds nothing up
             manager.connect(self._address)
             manager.sendall("\n".join(lines).encode())
