@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 
@@ -18,6 +19,7 @@ from train.degradations.pictures import Picture
 from train.tasks import TASKS, foreign_to, parts_of
 
 FOREIGN_NOISE = (0.0, 30.0)  # of white Gaussian noise that a network is to leave alone, 8-bit levels
+SOFT = 0.5  # share of the patches that are softened first where the noise is a camera's
 EXTENT = 400  # rows that a photograph is taken to have when depth is drawn for a patch of it
 
 
@@ -160,6 +162,10 @@ class PatchSampler:
             for patch in clean:
                 if rng.uniform() < self.colour:
                     patch[:] = recoloured(patch, rng)
+        if self.camera:
+            for patch in clean:
+                if rng.uniform() < SOFT:
+                    patch[:] = softened(patch, rng)
         degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT, self.camera)
         if self.clean:  # drawn last, so that the other patches are those of a run without
             spared = rng.uniform(size=self.size) < self.clean
@@ -188,6 +194,20 @@ def recoloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         x = 255 * (np.clip(x, 0, 255) / 255) ** rng.uniform(0.6, 1.6)
     changed: np.ndarray = np.clip(np.rint(x), 0, 255).astype(np.uint8)
     return changed
+
+
+def softened(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8 [H, W, 3] as cameras often deliver: out of focus a little, or enlarged up to twice.
+
+    Photographs for training were made small and are sharp from pixel to pixel; a network that knows no others takes
+    a camera's fine noise for detail and leaves it.
+    """
+    height, width = picture.shape[:2]
+    if rng.integers(2):
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.8)), np.uint8)
+    scale = rng.uniform(1, 2)
+    part = picture[: max(1, round(height / scale)), : max(1, round(width / scale))]
+    return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _at_least(image: np.ndarray, side: int) -> np.ndarray:

@@ -192,6 +192,15 @@ def test_a_share_of_the_patches_can_stay_clean_and_the_others_are_those_of_a_run
     assert torch.equal(some[~alone], noisy[~alone])
 
 
+def test_half_of_what_gets_a_cameras_noise_is_softer_than_the_photographs():
+    checks = np.kron(np.indices((48, 48)).sum(0) % 2, np.ones((2, 2)))[..., None] * np.full(3, 200) + 20
+    sampler = PatchSampler([checks.astype(np.uint8)], 32, 64, camera=True)
+    _, clean = sampler.batch(0)
+    values = [len(torch.unique(patch)) for patch in clean]  # a sharp one has two
+    assert 20 <= sum(count > 2 for count in values) <= 44
+    assert all(torch.equal(a, b) for a, b in zip(sampler.batch(0), sampler.batch(0), strict=True))
+
+
 def test_with_a_cameras_noise_most_patches_are_photographs_and_some_have_white_noise():
     grey = np.full((64, 32, 32, 3), 128, np.uint8)
     noisy = degrade("denoise", grey, np.random.default_rng(0), sigma=(20, 20), camera=True).astype(float)
