@@ -153,7 +153,9 @@ def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, 
     got: dict[str, list[bytes]] = {}
     listener = paho.Client(CallbackAPIVersion.VERSION2)
     listener.on_message = lambda client, data, message: got.setdefault(message.topic, []).append(message.payload)
+    subscribed = threading.Event()
     listener.on_connect = lambda client, *_: client.subscribe("#", 1)
+    listener.on_subscribe = lambda *_: subscribed.set()
     try:
         for _ in range(100):
             try:
@@ -162,6 +164,7 @@ def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, 
             except OSError:
                 time.sleep(0.1)
         listener.loop_start()
+        assert subscribed.wait(10)
         store_video(work / "a.mkv", 5)
         run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{port}/yard")
         until = time.monotonic() + 10
