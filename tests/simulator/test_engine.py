@@ -12,7 +12,7 @@ import pytest
 import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.builder import Builder
-from simulator.engine import Engine, available_threads, compiled, vectors
+from simulator.engine import Engine, available_threads, vectors
 from simulator.engine import plan as engine_plan
 from simulator.engine.layout import Layout
 from simulator.engine.plan import build_plan
@@ -314,32 +314,6 @@ def test_random_networks_have_every_kind_and_attribute() -> None:
     assert kinds == set(USUAL)
     assert words == {"shift", "decay", "zero", "subtract", "nearest", "depth_to_space", "time", "channel", "space"}
     assert kernels >= {1, 2, 3, 4, 5, 7} and strides == {1, 2, 3, 4}
-
-
-def test_without_a_writable_place_for_the_cache_kernels_are_compiled_anyway_and_that_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = []
-
-    class Function:
-        def compile(self, signature: str) -> None:
-            with numba.core.event.trigger_event("numba:compile"):
-                pass
-
-    def njit(**options: bool) -> object:
-        asked.append(bool(options.get("cache")))
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function 'run_tasks': no locator available for file 'kernels.py'")
-        return lambda function: Function()
-
-    monkeypatch.setattr(numba, "njit", njit)
-    compiled.cache_clear()
-    try:
-        assert isinstance(compiled(), Function)
-    finally:
-        compiled.cache_clear()
-    assert asked == [True, False]
-    assert "at every start" in capsys.readouterr().err
 
 
 def test_a_1x1_dense_convolution_reads_its_input_in_place_at_every_width() -> None:
