@@ -17,6 +17,7 @@ from typing import IO
 
 from edge import pyav
 from edge.containers import kinds
+from edge.containers import MOST_PIXELS
 from edge.errors import UserError
 from edge.sources.bytewise import Jpegs, Raw
 from edge.sources.capture import Video
@@ -107,6 +108,8 @@ def _reader(pipe: _Pipe, settings: Settings, live: bool) -> Reader:
             raise UserError("raw frames do not say their size; give it with --size WIDTHxHEIGHT.")
         if settings.size[0] % 2 or settings.size[1] % 2:
             raise UserError(f"--size {settings.size[0]}x{settings.size[1]}: raw frames have even sides.")
+        if settings.size[0] * settings.size[1] > MOST_PIXELS:
+            raise UserError(f"--size {settings.size[0]}x{settings.size[1]} is over {MOST_PIXELS // 10**6} million pixels.")
         return Raw(pipe.read, pipe.close, settings.size, settings.fps, live)
     head = pipe.head(kinds.HEAD) if form is None else b""
     if form == "mjpeg" or head.startswith(b"\xff\xd8\xff"):
