@@ -22,7 +22,7 @@ def describe(folder: Path) -> list[str]:
     The time is that of a picture of 256x256 on this machine; it is there once the kernels are compiled (--warmup).
     """
     kernels = cache_folder()
-    compiled = kernels is not None and any(Path(kernels).glob("*.nbc"))
+    compiled = kernels is not None and any(Path(kernels).glob("*.kernel"))
     rows = [("name", "task", "KB", "parameters", "PSNR, dB", f"ms for {_SIDE}x{_SIDE}")]
     for path in sorted(folder.glob("*.safetensors")):
         network = load(path)

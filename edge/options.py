@@ -108,12 +108,16 @@ def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[str | Non
         raise UserError(f"--config {path} cannot be read: {reason(error)}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is no TOML: {error}.") from error
+    except RecursionError as error:
+        raise UserError(f"--config {path} has too many brackets within one another.") from error
     known = {name.replace("_", "-") for name in vars(parser.parse_args([]))}
     source, arguments = None, []
     for name, value in entries.items():
-        if name == "source" and isinstance(value, str) and value:
+        if name == "source":
+            if not isinstance(value, str) or not value:
+                raise UserError(f"--config {path}: source is not text that says what to restore.")
             source = value
-        elif name not in known - {"config", "source"}:
+        elif name not in known - {"config"}:
             raise UserError(f"--config {path}: {name} is no option.")
         else:
             arguments += _arguments(path, name, value)
@@ -142,7 +146,11 @@ class _Version(argparse.Action):
             version = metadata.version("spikerir-edge")
         except metadata.PackageNotFoundError:
             version = "of a folder that is not installed"
-        print(f"edge-restore {version}")
+        try:
+            terminal.print_out([f"edge-restore {version}"])
+        except OSError as error:
+            terminal.say(f"the version cannot be printed: {reason(error)}.")
+            parser.exit(2)
         parser.exit()
 
 
@@ -221,5 +229,5 @@ def _address(text: str) -> tuple[str, int]:
 
 def _mqtt(text: str) -> str:
     if not text.startswith(("mqtt://", "mqtts://")):
-        raise argparse.ArgumentTypeError(f"{text} is not mqtt://HOST[:PORT][/TOPIC]")
+        raise argparse.ArgumentTypeError(f"{text} does not begin with mqtt:// or mqtts://")
     return text

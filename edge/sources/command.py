@@ -16,7 +16,7 @@ import threading
 from typing import IO
 
 from edge import pyav
-from edge.containers import kinds
+from edge.containers import MOST_PIXELS, kinds
 from edge.errors import UserError
 from edge.sources.bytewise import Jpegs, Raw
 from edge.sources.capture import Video
@@ -107,6 +107,9 @@ def _reader(pipe: _Pipe, settings: Settings, live: bool) -> Reader:
             raise UserError("raw frames do not say their size; give it with --size WIDTHxHEIGHT.")
         if settings.size[0] % 2 or settings.size[1] % 2:
             raise UserError(f"--size {settings.size[0]}x{settings.size[1]}: raw frames have even sides.")
+        if settings.size[0] * settings.size[1] > MOST_PIXELS:
+            most = MOST_PIXELS // 10**6
+            raise UserError(f"--size {settings.size[0]}x{settings.size[1]}: that is over {most} million pixels.")
         return Raw(pipe.read, pipe.close, settings.size, settings.fps, live)
     head = pipe.head(kinds.HEAD) if form is None else b""
     if form == "mjpeg" or head.startswith(b"\xff\xd8\xff"):

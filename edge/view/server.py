@@ -17,6 +17,7 @@ import contextlib
 import hmac
 import ipaddress
 import json
+import logging
 import secrets
 import threading
 import time
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
+from aiohttp.http import HttpProcessingError
 
 from edge.errors import UserError
 from edge.live import Figures, Step
@@ -39,6 +41,7 @@ _STARTS_S = 10.0
 _ENDS_S = 1.0
 _IDLE_S = 1.0  # after which a viewer gets numbers without a new picture: a source may have stalled
 _BOUNDARY = "picture"
+_LOG = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -113,7 +116,8 @@ class View:
                 web.post("/network", self._choose),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        _LOG.addFilter(_is_ours)
+        runner = web.AppRunner(app, access_log=None, logger=_LOG, shutdown_timeout=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port).start()
@@ -147,7 +151,9 @@ class View:
 
     def _is_token(self, given: str | None) -> bool:
         assert self.token is not None
-        return given is not None and hmac.compare_digest(given.encode(), self.token.encode())
+        return given is not None and hmac.compare_digest(
+            given.encode(errors="surrogateescape"), self.token.encode(errors="surrogateescape")
+        )
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text=_PAGE.read_text(), content_type="text/html", headers={"Cache-Control": "no-store"})
@@ -200,9 +206,9 @@ class View:
     async def _choose(self, request: web.Request) -> web.StreamResponse:
         try:
             name = (await request.json())["name"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise web.HTTPBadRequest(text='{"name": ...} was expected\n') from error
-        if name not in self._networks:
+        if not isinstance(name, str) or name not in self._networks:
             raise web.HTTPNotFound(text="no network of that name can be chosen; see /networks\n")
         self.wanted = name
         return web.json_response({"name": name})
@@ -251,6 +257,11 @@ class _Watts:
             self._watts = round((joules - self._before[1]) / (at - self._before[0]), 3)
             self._before = at, joules
         return self._watts
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a mistake is this server's: with requests that are none, anybody could fill the log."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _is_local(host: str) -> bool:

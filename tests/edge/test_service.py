@@ -42,6 +42,8 @@ def test_options_come_from_a_file_and_those_of_the_command_line_win(work, restor
         ("source = 'sample'\nthreads = 'two'", ["two"]),
         ("source = 'sample'\nout = {a = 1}", ["out is neither"]),
         ("source = ", ["is no TOML"]),
+        ("source = 3", ["source is not text"]),
+        ("threads = " + "[" * 3000, ["brackets"]),
     ],
 )
 def test_a_mistake_in_the_file_is_one_sentence(work, restore, content, words):
@@ -92,11 +94,12 @@ def test_the_version_and_the_networks_that_ship(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert stop.value.code == 0 and capsys.readouterr().out.startswith("edge-restore ")
+    assert cli.main(["--warmup"]) == 0 and capsys.readouterr()
     assert cli.main(["--list"]) == 0
     table = capsys.readouterr().out
     for path in shipped.BUNDLES.glob("*.safetensors"):
         assert path.stem in table
-    assert "69,452" in table and "PSNR" in table
+    assert "69,452" in table and "PSNR" in table and "after --warmup" not in table
 
 
 def test_the_package_runs_as_a_module():

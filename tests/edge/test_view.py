@@ -121,6 +121,8 @@ def test_a_network_can_be_chosen_among_those_that_ship(run):
     assert run.status("/network", b'{"name": "derain"}') == 200 and run.view.wanted == "derain"
     assert run.status("/network", b'{"name": "../etc"}') == 404
     assert run.status("/network", b"nonsense") == 400
+    assert run.status("/network", b'{"name": ["derain"]}') == 404
+    assert run.status("/network", b"[" * 4000) == 400
 
 
 def test_another_page_may_neither_read_nor_choose(run):
@@ -134,6 +136,7 @@ def test_from_elsewhere_the_token_is_needed_once(network):
     try:
         for path in ("/", "/stats", "/metrics", "/live", "/?token=wrong"):
             assert run.status(path) == 401
+        assert run.status("/", Authorization="Bearer \xff") == 401
         assert run.status("/stats", Authorization="Bearer secret-token") == 200
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         assert opener.open(f"{run.address}/?token=secret-token").url == f"{run.address}/"
