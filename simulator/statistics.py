@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -218,9 +218,7 @@ class Population:
                 count = spikes[most.name]
                 layers.append(LayerStatistics(most.name, most.kind, most.neurons, count, count / most.spikes))
             elif most.name in synops:
-                layers.append(
-                    LayerStatistics(most.name, most.kind, synops=synops[most.name], synops_max=most.synops_max)
-                )
+                layers.append(replace(most, synops=synops[most.name]))
             else:
                 layers.append(most)
         return tuple(layers)

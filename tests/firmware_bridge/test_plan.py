@@ -24,7 +24,7 @@ from tests.simulator.networks import small_network
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "edge" / "bundles").glob("*.safetensors"))
 # Those at full resolution are for larger machines.
-SMALL = [path for path in SHIPPED if not path.stem.endswith("-fine")]
+SMALL = [path for path in SHIPPED if not path.stem.endswith(("-fine", "-large"))]
 
 
 def plan_of(seed: int, fuse: bool = True) -> Plan:
