@@ -25,5 +25,5 @@ def of_task(task: str, quality: str) -> Path:
     for name in wanted:
         if name in shipped:
             return named(name)
-    known = ", ".join(shipped) or "none yet"
-    raise UserError(f"no bundle ships for {task} (those that do: {known}); give one with --bundle.")
+    tasks = ", ".join(sorted({name.partition("-")[0] for name in shipped})) or "none yet"
+    raise UserError(f"no bundle ships for {task} (there are some for: {tasks}); give one with --bundle.")

@@ -52,7 +52,7 @@ class VideoFile(Sink):
             return ""
         frames = self._part.finish()
         self._part = None
-        return f"{self.path} ({frames} frames)" if frames else ""
+        return f"{self.path} ({_frames(frames)})" if frames else ""
 
     def discard(self) -> None:
         if self._part is not None:
@@ -91,7 +91,7 @@ class Segments(Sink):
         self._end()
         if not self._done:
             return ""
-        return f"{self._done} segment{'s' * (self._done != 1)} {pattern(self.path)} ({self._frames} frames)"
+        return f"{self._done} segment{'s' * (self._done != 1)} {pattern(self.path)} ({_frames(self._frames)})"
 
     def discard(self) -> None:
         if self._part is not None:
@@ -125,6 +125,10 @@ def segments(path: Path) -> list[Path]:
     """The whole segments beside `path`, the oldest first."""
     named = re.compile(rf"{re.escape(path.stem)}_\d{{8}}T\d{{6}}Z(-\d{{3,}})?{re.escape(path.suffix)}")
     return sorted(entry for entry in Path(os.path.realpath(path)).parent.iterdir() if named.fullmatch(entry.name))
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
 
 
 def pattern(path: Path) -> Path:

@@ -141,7 +141,9 @@ class View:
                 raise web.HTTPForbidden(text="this is for the machine itself: localhost\n")
             return await handler(request)
         if self._is_token(request.query.get("token")):
-            answer = web.HTTPSeeOther(request.path)
+            asked = {name: value for name, value in request.query.items() if name != "token"}
+            # One slash: "//host" would lead elsewhere.
+            answer = web.HTTPSeeOther(request.rel_url.with_path("/" + request.path.lstrip("/")).with_query(asked))
             answer.set_cookie(_COOKIE, self.token, httponly=True, samesite="Strict")
             raise answer
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
