@@ -140,6 +140,8 @@ def test_from_elsewhere_the_token_is_needed_once(network):
         assert run.status("/stats", Authorization="Bearer secret-token") == 200
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         assert opener.open(f"{run.address}/?token=secret-token").url == f"{run.address}/"
+        kept = opener.open(f"{run.address}/stats?of=all&token=secret-token")
+        assert kept.url == f"{run.address}/stats?of=all"
         assert opener.open(f"{run.address}/stats").status == 200
     finally:
         run.view.close()
