@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from pathlib import Path
@@ -14,24 +15,65 @@ from simulator.network import Network, load
 
 _SIDE = 256  # pixels of the picture that is timed
 _RUNS = 3
+_OWN = {  # what a task removes, as the table of harm names it
+    "denoise": "noise", "derain": "rain", "dejpeg": "JPEG", "dehaze": "haze", "deblur": "shake", "defocus": "defocus",
+}  # fmt: skip
 
 
 def describe(folder: Path) -> list[str]:
-    """A table: name, task, size of the file, parameters, PSNR as the bundle says it, and milliseconds here.
+    """A table: name, task, size of the file, parameters, PSNR as the bundle says it, harm, and milliseconds here.
 
+    Harm, from bundles/HARM.md: at how many dB clean pictures come back, the worst in brackets, and what is lost at
+    most, on average, on pictures with what other tasks remove.
     The time is that of a picture of 256x256 on this machine; it is there once the kernels are compiled (--warmup).
     """
     kernels = cache_folder()
     compiled = kernels is not None and any(Path(kernels).glob("*.kernel"))
-    rows = [("name", "task", "KB", "parameters", "PSNR, dB", f"ms for {_SIDE}x{_SIDE}")]
+    rows = [
+        (
+            "name",
+            "task",
+            "KB",
+            "parameters",
+            "PSNR, dB",
+            "clean pictures, dB",
+            "others lose, dB",
+            f"ms for {_SIDE}x{_SIDE}",
+        )
+    ]
+    harm = _harm(folder)
     for path in sorted(folder.glob("*.safetensors")):
         network = load(path)
         psnr = ", ".join(f"{name} {value:.2f}" for name, value in quality(network.meta).items())
         milliseconds = f"{_milliseconds(network):.1f}" if compiled else "after --warmup"
         size = f"{path.stat().st_size / 1024:.0f}"
-        rows.append((path.stem, network.task, size, f"{network.params:,}", psnr or "-", milliseconds))
+        rows.append(
+            (
+                path.stem,
+                network.task,
+                size,
+                f"{network.params:,}",
+                psnr or "-",
+                *harm.get(path.stem, ("-", "-")),
+                milliseconds,
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _harm(folder: Path) -> dict[str, tuple[str, str]]:
+    """Of each network: clean pictures and the worst of them, and the largest mean loss where it has nothing to do."""
+    table = folder / "harm.json"
+    if not table.is_file():
+        return {}
+    found = {}
+    for name, cases in json.loads(table.read_text()).items():
+        mean, worst = cases.pop("clean")
+        own = _OWN[name.partition("-")[0]]
+        lost = max(0.0, -min(change for case, change in cases.items() if not case.startswith(own)))
+        found[name] = (f"{mean:.1f} ({worst:.1f})", f"{lost:.1f}")
+    return found
 
 
 def _milliseconds(network: Network) -> float:

@@ -1,9 +1,11 @@
 """The bundles that ship: one for each task's small and large network, and how `--quality` chooses."""
 
+import json
 import shutil
 
 import simulator
 from edge import cli, shipped
+from edge.networks import describe
 from tests.edge.files import assert_refused, picture, store, store_video
 
 
@@ -12,6 +14,19 @@ def test_every_shipped_bundle_is_for_the_task_in_its_name_and_within_the_budget_
         network = simulator.load(path)
         assert network.params <= (1_000_000 if path.stem.endswith("-large") else 70_000), path
         assert path.with_suffix(".md").exists() and path.stem.split("-")[0] == network.task
+
+
+def test_the_page_and_the_list_say_the_same_of_what_each_network_does_to_other_pictures():
+    harm = json.loads((shipped.BUNDLES / "harm.json").read_text())
+    lines = (shipped.BUNDLES / "HARM.md").read_text().splitlines()
+    rows = {row[0]: row[1:] for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+    assert sorted(harm) == shipped.names()
+    for name, cases in harm.items():
+        stated = [float(cell.strip("*").split(" ")[0]) for cell in rows[f"[{name}]({name}.md)"]]
+        mean, worst = cases["clean"]
+        assert stated == [mean, *(change for case, change in cases.items() if case != "clean")] and worst <= mean
+    clean = {name: f"{cases['clean'][0]:.1f}" for name, cases in harm.items()}
+    assert all(clean[line.split()[0]] in line for line in describe(shipped.BUNDLES)[1:])
 
 
 def test_quality_names_the_small_or_the_large_network_of_a_task(work, monkeypatch, capfd):
