@@ -121,7 +121,7 @@ def test_ctrl_c_saves_the_run_and_exits_130(photos, tmp_path):
     [
         (["--data", "no/such/folder", "--stages", "none"], "does not exist"),
         (["--teacher-weights", "no/such/file"], "do not exist"),
-        (["--teacher", "promptir"], "There is no promptir teacher for denoise"),
+        (["--task", "auto"], "There is no restormer teacher for auto"),
         (["--channels", "7", "8", "8", "8", "--stages", "none"], "groups"),
     ],
 )
