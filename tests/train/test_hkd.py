@@ -134,12 +134,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(photos, tmp_path, capsys, mon
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_without_a_teacher_the_command_says_how_to_get_one(photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert hkd.main([*SHORT, "--data", str(photos), "--steps", "5"]) == 2
-    assert "train.teacher" in capsys.readouterr().err
-
-
 def test_a_run_is_not_started_over_by_accident_or_resumed_with_other_settings(photos, tmp_path, capsys):
     arguments = [*SHORT, "--data", str(photos), "--out", str(tmp_path), "--steps", "2", "--stages", "none"]
     assert hkd.main(arguments) == 0
