@@ -24,7 +24,7 @@ def test_a_difference_is_counted_and_its_layer_and_step_are_named(bundle_file, p
 
     def broken(self, analysis, tensors, threads=None):
         tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
-        tensors["latent.1.lif1.threshold"] //= 2
+        tensors["decoder1.1.lif1.threshold"] //= 4
         thaw(self, analysis, tensors, threads)
 
     monkeypatch.setattr(TorchBackend, "__init__", broken)
@@ -32,7 +32,7 @@ def test_a_difference_is_counted_and_its_layer_and_step_are_named(bundle_file, p
     assert main([str(bundle_file), "--data", str(photos), *backends]) == 1
     _, _, numba, torch, onnx = capsys.readouterr().out.splitlines()
     assert numba.startswith("sigma 25  numba: 2193 pixels in ")
-    assert "first at layer 'latent.1.lif1', step " in torch and " 0 of 2193 pixels differ" not in torch
+    assert "first at layer 'decoder1.1.lif1', step " in torch and " 0 of 2193 pixels differ" not in torch
     assert "onnx: 0 of 2193 pixels differ from numba" in onnx
 
 
