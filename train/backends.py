@@ -152,26 +152,38 @@ BACKENDS: dict[str, Callable[[Bundle, int | None], Restorer]] = {
 }
 
 
+def onnx_session(file: Path, threads: int | None, *, what: str, absent: str) -> Any:
+    """`file` opened by ONNX Runtime on the CPU. threads: None for as many as it likes.
+
+    Raises BackendError: `what` needs a package that is missing, `absent` if there is no such file, or what the runtime
+    says of it.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(f"{what} needs a package that is missing ({error.name}): install .[export].") from error
+    if not file.is_file():
+        raise BackendError(absent)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    try:
+        return onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises kinds of its own
+        raise BackendError(f"{file} is not a model that ONNX Runtime opens: {error}.") from error
+
+
 def onnx_file(file: Path, bundle: Bundle, threads: int | None) -> Restorer:
     """The ONNX file that `python -m export.onnx` wrote of this bundle, in ONNX Runtime on the CPU.
 
     Raises BackendError if it is not there or of another bundle, or if the package is missing.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError(
-            f"The onnx backend needs a package that is missing ({error.name}): install .[export]."
-        ) from error
-    if not file.is_file():
-        raise BackendError(f"The onnx backend runs {file}; write it with `python -m export.onnx BUNDLE --out {file}`.")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises kinds of its own
-        raise BackendError(f"{file} is not a model that ONNX Runtime opens: {error}.") from error
+    session = onnx_session(
+        file,
+        threads,
+        what="The onnx backend",
+        absent=f"The onnx backend runs {file}; write it with `python -m export.onnx BUNDLE --out {file}`.",
+    )
     if session.get_modelmeta().custom_metadata_map.get("bundle.content_hash") != bundle.content_hash:
         raise BackendError(f"{file} was not written of this bundle; write it anew with `python -m export.onnx`.")
 

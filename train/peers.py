@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from simulator.statistics import BITS_32
-from train.backends import BackendError
+from train.backends import BackendError, onnx_session
 from train.operations import counts
 
 Picture = np.ndarray  # uint8 RGB [H, W, 3]
@@ -100,21 +100,8 @@ def _file_and_name(word: str) -> tuple[Path, str]:
 
 
 def _onnx(file: Path, name: str, threads: int | None) -> Peer:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError(
-            f"--peer {file} needs a package that is missing ({error.name}): install .[export]."
-        ) from error
-    if not file.is_file():
-        raise BackendError(f"--peer {file}: there is no such file; expected nlm, bm3d, or an ONNX file as FILE[:NAME].")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises kinds of its own
-        raise BackendError(f"{file} is not a model that ONNX Runtime opens: {error}.") from error
+    absent = f"--peer {file}: there is no such file; expected nlm, bm3d, or an ONNX file as FILE[:NAME]."
+    session = onnx_session(file, threads, what=f"--peer {file}", absent=absent)
     picture, level = _inputs(file, session.get_inputs())
     (target, *more) = session.get_outputs()
     planes = _planes(picture.shape)

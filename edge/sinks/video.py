@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+from abc import ABC, abstractmethod
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def _size(pixels: Pixels) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-class _Part:
+class _Part(ABC):
     """A file that is being written, under a temporary name that is locked for as long as this process lives.
 
     `write`, `add_sound`, then `finish`; `discard` removes what is not whole. notes: of the sink.
@@ -191,7 +192,7 @@ class _Part:
         self._add(pixels, frame.time if time is None else time)
         self.done += 1
 
-    def add_sound(self, sound: Sound) -> None:
+    def add_sound(self, sound: Sound) -> None:  # noqa: B027  without PyAV there is no room for sound
         """Nothing, where there is no room for it."""
 
     def finish(self) -> int:
@@ -216,14 +217,14 @@ class _Part:
             os.close(self._lock)
             self._lock = -1
 
-    def _add(self, pixels: Pixels, time: float | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _add(self, pixels: Pixels, time: float | None) -> None: ...
 
-    def _close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _close(self) -> None: ...
 
-    def _abandon(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _abandon(self) -> None: ...
 
     def _incomplete(self, stored: str) -> UserError:
         self._failed = True

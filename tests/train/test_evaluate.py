@@ -24,16 +24,6 @@ BUNDLE = Path(__file__).parents[1] / "golden" / "edge.safetensors"
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i, size in enumerate([(40, 56), (33, 47)]):
-        coarse = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
-        cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def with_onnx(tmp_path_factory) -> Path:
     """The bundle with its ONNX file beside it."""
     bundle = tmp_path_factory.mktemp("bundle") / BUNDLE.name

@@ -28,16 +28,6 @@ BUNDLE = Path(__file__).parents[1] / "golden" / "edge.safetensors"
 FREE = [1, 3, "H", "W"]
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i, size in enumerate([(40, 56), (33, 47)]):
-        coarse = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
-        cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
-    return folder
-
-
 def model(path: Path, nodes: list, inputs: dict, outputs: dict, weights: dict | None = None) -> Path:
     """Write an ONNX file; inputs, outputs: {name: (type, shape)}."""
     ends = [[helper.make_tensor_value_info(name, *about) for name, about in part.items()] for part in (inputs, outputs)]
