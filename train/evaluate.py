@@ -439,8 +439,10 @@ def _harm(options: argparse.Namespace) -> tuple[dict[str, Any], list[Table], dic
     everybody = [*networks, *(peer for peer in peers if not peer.needs_level)]
     images = [load_image(sample.clean) for sample in samples]
     found = harm.measure(everybody, images, [sample.name for sample in samples], options.seed)
-    content = {"dataset": name, "images": len(images), "seed": options.seed, "networks": found}
-    return content, harm.tables(found, name, options.seed), missing
+    figures = {one: {case: harm.summary(rows) for case, rows in cases.items()} for one, cases in found.items()}
+    content = {"dataset": name, "images": len(images), "seed": options.seed, "networks": figures}
+    tables = [*harm.tables(found, name, options.seed), harm.overview(found, name, options.seed)]
+    return content, tables, missing
 
 
 def _contenders(options: argparse.Namespace) -> tuple[list[Contender], list[Contender], dict[str, str]]:

@@ -114,3 +114,21 @@ def tables(found: dict[str, Any], dataset: str, seed: int) -> list[Table]:
         columns = ["input", "comes back", "change", "worst picture", "got worse"]
         made.append(Table(f"What {network} does to pictures of every sort", caption, columns, lines))
     return made
+
+
+def overview(found: dict[str, Any], dataset: str, seed: int) -> Table:
+    """One row for each network, one column for each case: mean change; of clean pictures mean and worst."""
+    lines = []
+    for network, cases in found.items():
+        own = {case: summary(rows) for case, rows in cases.items()}
+        cells = [
+            f"{one['back']:.2f} ({one['worst']['back']:.2f})" if case == CLEAN else f"{one['change']:+.2f}"
+            for case, one in own.items()
+        ]
+        lines.append((network, cells))
+    images = len(next(iter(next(iter(found.values())).values())))
+    caption = (
+        f"{dataset}, {images} images, seed {seed}: mean gain or loss in RGB PSNR [dB]; of clean pictures at what they "
+        f"come back, the worst in brackets, capped at {MOST_DB:g}."
+    )
+    return Table("All networks", caption, list(CASES), lines)

@@ -294,6 +294,9 @@ def test_the_command_writes_a_table_for_each_network(photos, tmp_path, capsys):
     assert "cbsd68, 2 images, whole" in text and "rain, haze, shake and defocus synthetic; seed 0" in text
     content = json.loads(out.read_text())
     assert set(content["networks"]["edge"]) == set(harm.CASES) and content["images"] == 2
+    (row,) = (line for line in text.splitlines() if line.startswith("| edge |"))
+    changes = [own["change"] for case, own in content["networks"]["edge"].items() if case != harm.CLEAN]
+    assert [cell.strip() for cell in row.split("|")[3:-1]] == [f"{change:+.2f}" for change in changes]
     assert "What edge does to pictures of every sort" in capsys.readouterr().out
 
 
