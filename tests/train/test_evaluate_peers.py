@@ -290,7 +290,7 @@ def test_the_command_writes_a_table_for_each_network(photos, tmp_path, capsys):
     arguments = ["--bundle", str(BUNDLE), "--data", str(photos), "--harm", "--markdown", str(page), "--json", str(out)]
     assert evaluate.main([*arguments, "--peer", "nlm"]) == 0
     text = page.read_text()
-    assert text.count("### What ") == 2 and text.count("| shake, strong |") == 2 and "0.png" not in text
+    assert text.count("### What ") == 2 and text.count("\n| shake, strong |") == 2 and "0.png" not in text
     assert "cbsd68, 2 images, whole" in text and "rain, haze, shake and defocus synthetic; seed 0" in text
     content = json.loads(out.read_text())
     assert set(content["networks"]["edge"]) == set(harm.CASES) and content["images"] == 2
