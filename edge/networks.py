@@ -68,11 +68,11 @@ def _harm(folder: Path) -> dict[str, tuple[str, str]]:
     if not table.is_file():
         return {}
     found = {}
-    for name, cases in json.loads(table.read_text()).items():
-        mean, worst = cases.pop("clean")
+    for name, cases in json.loads(table.read_text())["networks"].items():
+        clean = cases.pop("clean")
         own = _OWN[name.partition("-")[0]]
-        lost = max(0.0, -min(change for case, change in cases.items() if not case.startswith(own)))
-        found[name] = (f"{mean:.1f} ({worst:.1f})", f"{lost:.1f}")
+        lost = max(0.0, -min(figures["change"] for case, figures in cases.items() if not case.startswith(own)))
+        found[name] = (f"{clean['back']:.1f} ({clean['worst']['back']:.1f})", f"{lost:.1f}")
     return found
 
 
