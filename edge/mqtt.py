@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import threading
 import time
 import urllib.parse
 
@@ -16,6 +18,7 @@ from edge.terminal import without_secrets
 from edge.view.shown import Shown
 
 _NUMBERS_S, _PICTURES_S = 1.0, 5.0  # between two of each
+_ANSWER_S = 1.0  # that the end of a run waits at most for the broker, twice
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _TOPIC = "edge-restore"
 # What Home Assistant shows as sensors: name in `Figures.report`, name for people, unit.
@@ -55,6 +58,7 @@ class Mqtt:
             self._client.tls_set()
         self._client.will_set(f"{self._topic}/availability", "offline", qos=1, retain=True)
         self._client.on_connect = self._connected
+        self._announced = threading.Event()
         try:
             self._client.connect(parts.hostname, port or _PORTS[parts.scheme], keepalive=15)
         except OSError as error:
@@ -72,8 +76,11 @@ class Mqtt:
             self._client.publish(f"{self._topic}/picture", self._shown.jpeg("both")[1])
 
     def close(self) -> None:
-        self._client.publish(f"{self._topic}/availability", "offline", qos=1, retain=True)
+        self._announced.wait(_ANSWER_S)  # a run may end before the broker has answered, and "offline" comes last
         self._client.publish(f"{self._topic}/state", json.dumps(self._figures.report()))
+        goodbye = self._client.publish(f"{self._topic}/availability", "offline", qos=1, retain=True)
+        with contextlib.suppress(RuntimeError):  # of a broker that is gone, which then says "offline" by itself
+            goodbye.wait_for_publish(_ANSWER_S)
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -97,3 +104,4 @@ class Mqtt:
             }
             client.publish(f"homeassistant/sensor/{name}/{key}/config", json.dumps(sensor), qos=1, retain=True)
         client.publish(f"{self._topic}/availability", "online", qos=1, retain=True)
+        self._announced.set()

@@ -145,14 +145,17 @@ def test_systemd_learns_that_it_is_ready_and_alive_only_while_pictures_come(work
     assert 2 <= alive <= 10  # of the 2.6 s in which pictures came or did not, 0.6 with pictures
 
 
-@pytest.mark.skipif(not Path("/usr/sbin/mosquitto").exists(), reason="mosquitto is not installed")
-def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, restore):
+@pytest.fixture
+def broker(work):
+    """(port, {topic: what came there}) of a broker that is listened to."""
+    if not Path("/usr/sbin/mosquitto").exists():
+        pytest.skip("mosquitto is not installed")
     import paho.mqtt.client as paho
     from paho.mqtt.enums import CallbackAPIVersion
 
     port = free_port()
     (work / "m.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", work / "m.conf"], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(["/usr/sbin/mosquitto", "-c", work / "m.conf"], stderr=subprocess.DEVNULL)
     got: dict[str, list[bytes]] = {}
     listener = paho.Client(CallbackAPIVersion.VERSION2)
     listener.on_message = lambda client, data, message: got.setdefault(message.topic, []).append(message.payload)
@@ -168,21 +171,47 @@ def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, 
                 time.sleep(0.1)
         listener.loop_start()
         assert subscribed.wait(10)
-        store_video(work / "a.mkv", 5)
-        run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{port}/yard")
-        until = time.monotonic() + 10
-        while got.get("yard/availability", [b""])[-1] != b"offline" and time.monotonic() < until:
-            time.sleep(0.05)
+        yield port, got
     finally:
         listener.loop_stop()
-        broker.kill()
-        broker.wait()
+        server.kill()
+        server.wait()
+
+
+def came(got: dict[str, list[bytes]], topic: str, count: int) -> list[bytes]:
+    """What came to a topic, once there are `count` messages or ten seconds have gone."""
+    until = time.monotonic() + 10
+    while len(got.get(topic, [])) < count and time.monotonic() < until:
+        time.sleep(0.05)
+    return got.get(topic, [])
+
+
+def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, restore, broker):
+    port, got = broker
+    store_video(work / "a.mkv", 5)
+    run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{port}/yard")
     assert run.code == 0 and "secret" not in run.err
-    assert got["yard/availability"] == [b"online", b"offline"]
-    assert json.loads(got["yard/state"][-1])["frames"] == 5 and got["yard/picture"][0].startswith(b"\xff\xd8")
+    assert came(got, "yard/availability", 2) == [b"online", b"offline"]
+    assert json.loads(came(got, "yard/state", 2)[-1])["frames"] == 5
+    assert got["yard/picture"][0].startswith(b"\xff\xd8")
     camera = json.loads(got["homeassistant/camera/yard/config"][0])
     assert camera["topic"] == "yard/picture"
     assert json.loads(got["homeassistant/sensor/yard/fps/config"][0])["state_topic"] == "yard/state"
+
+
+def test_who_ends_before_the_broker_has_answered_is_offline_in_the_end(work, broker):
+    from edge.live import Figures
+    from edge.mqtt import Mqtt
+    from edge.sources import open_source
+    from edge.sources.record import Settings
+
+    port, got = broker
+    store_video(work / "a.mkv", 1)
+    source = open_source(str(work / "a.mkv"), "denoise", Settings())
+    for _ in range(5):
+        Mqtt(f"mqtt://127.0.0.1:{port}/yard", Figures(source)).close()
+    source.close()
+    assert came(got, "yard/availability", 10) == [b"online", b"offline"] * 5
 
 
 def test_a_broker_that_is_not_there_is_one_sentence(work, restore):
