@@ -109,6 +109,11 @@ def optimizers(student: Student, settings: Settings) -> list[tuple[torch.optim.O
     return [(Muon(matrices, settings.rate), settings.rate), (adamw, settings.other_rate)]
 
 
+def softness(progress: float, begin: float, end: float) -> float:
+    """How soft window neurons are at a part of the run: 1 up to `begin`, 0 from `end` on, a line between."""
+    return 0.0 if progress >= end else min(1.0, (end - progress) / (end - begin))
+
+
 def averaged(student: Student, decay: float) -> AveragedModel:
     """An exponential moving average of a student's weights that forgets its start quickly."""
 
@@ -145,6 +150,7 @@ class Run:
         self.student.rounded = not self.settings.ann and progress >= 1 - self.settings.rounding_phase
         self.student.bfloat16_currents = self.settings.bfloat16 and not self.student.rounded
         self.trained.rounded = self.student.rounded
+        self.student.soft = self.trained.soft = softness(progress, *self.settings.harden)
         # TF32 keeps eleven bits of a number: enough to learn with, not for the contract's roundings.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.student.rounded
 
@@ -457,6 +463,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--penalty", type=float, default=0.0, help="weight of the total spike rate in the loss")
     add("--penalty-start", type=float, default=0.3, help="part of the run after which the penalty sets in")
     add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
+    add(
+        "--harden", type=float, nargs=2, metavar=("BEGIN", "END"),
+        help="parts of the run between which window neurons change from real numbers of spikes to whole ones",
+    )  # fmt: skip
     add("--bfloat16", action="store_true", help="bfloat16 currents before the rounding phase: faster on recent CPUs")
     own = {key: ", ".join(f"{name} {n[key]:g}" for name, n in NEURONS.items()) for key in NEURONS["edge"]}
     add("--threshold", type=float, help=f"initial threshold of the neurons ({own['threshold']})")
@@ -497,6 +507,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--camera is about the noise of --task {noisy}, not of {options.task}")
     if not 0 <= options.rounding_phase <= 1:
         parser.error(f"--rounding-phase is a part of the run, 0 to 1, not {options.rounding_phase}")
+    begin, end = options.harden
+    if not (0 <= begin < end <= 1 or begin == end == 0):
+        parser.error(f"--harden takes two parts of the run, 0 to 1, the second above the first, not {begin} {end}")
     if options.steps is None and options.epochs is None and options.minutes is None:
         options.epochs = task.epochs
     return options
@@ -505,7 +518,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def settings_of(options: argparse.Namespace) -> Settings:
     """The part of the command's options that decides the weights."""
     names = {field: getattr(options, field) for field in Settings.__dataclass_fields__}
-    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma)}
+    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma), "harden": tuple(options.harden)}
     names["architecture"] = tuple(options.architecture)
     names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
     return Settings(**names)
@@ -515,11 +528,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
 RECIPES: dict[str, dict[str, Any]] = {
     "muon": {
         "optimizer": "muon", "rate": 3e-3, "final_rate": 3e-5, "other_rate": 1.5e-3, "weight_decay": 0.0,
-        "clip_norm": 0.2, "average": 0.998, "calibrate": True, "awake": True,
+        "clip_norm": 0.2, "average": 0.998, "calibrate": True, "awake": True, "harden": (0.03, 0.45),
     },
     "paper": {
         "optimizer": "adamw", "rate": 5e-4, "final_rate": 1e-5, "other_rate": 0.0, "weight_decay": 0.05,
-        "clip_norm": 1.0, "average": 0.0, "calibrate": False, "awake": False,
+        "clip_norm": 1.0, "average": 0.0, "calibrate": False, "awake": False, "harden": (0.0, 0.0),
     },
 }  # fmt: skip
 # What --threshold, --leak and --surrogate-width are, if not given.
