@@ -12,6 +12,7 @@ from edge.errors import UserError, sentence
 from edge.images import Pixels
 from firmware_bridge.boards import Board, BoardError, open_board
 from firmware_bridge.counts import statistics
+from simulator import coarse
 from simulator.bundle import read_bundle
 from simulator.network import Result, as_given, as_rgb
 
@@ -39,7 +40,8 @@ class BoardNetwork:
 
     def run(self, image: Pixels, tile: int | None = None) -> Result:
         """As `simulator.network.Network.run`; the board cuts pictures as its memory needs. Raises UserError."""
-        colour, alpha = as_rgb(image)
+        whole, alpha = as_rgb(image)
+        colour, by = coarse.seen(self.meta, whole)
         height, width = colour.shape[:2]
         try:
             found = self.board.run(np.ascontiguousarray(colour))
@@ -51,7 +53,8 @@ class BoardNetwork:
         self._computed += height * width * found.overhead
         self._synops += int(found.counts["synops"].sum())
         stats = statistics(self._bundle.analysis, height, width, found.counts, found.seconds)
-        return Result(as_given(image, found.image, alpha), stats)
+        restored = coarse.carried_over(whole, colour, found.image, by)
+        return Result(as_given(image, restored, alpha), stats)
 
     def report(self) -> dict[str, Any]:
         """What a `--stats` file has of a board besides: what its clock counts, and latency end to end."""

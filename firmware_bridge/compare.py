@@ -21,6 +21,7 @@ from firmware_bridge.counts import COUNTS
 from firmware_bridge.first_difference import NetworkTracer, first_place
 from simulator.analysis import Analysis
 from simulator.bundle import Bundle, BundleError, read_bundle
+from simulator.coarse import seen
 from simulator.network import Network, Result
 
 WORDS = {"spikes": "spikes", "synops": "SyOps", "macs": "MACs"}  # as COUNTS has them
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         with open_board(args.board) as board:
             board.load(bundle)
             for path in paths:
-                picture = read(path)
+                picture, _ = seen(bundle.meta, read(path))
                 found = board.run(picture)
                 comparison = compare(bundle.analysis, network.run(picture), found.image, found.counts)
                 print(f"{path}: {comparison}", flush=True)

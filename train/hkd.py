@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from simulator.bundle import COARSE_SIDES
+from simulator.coarse import shrinking, shrunk
 from simulator.kinds import kind_of
 from train import prepare
 from train.architectures import PAPER_UNIT, STUDENTS
 from train.awake import keep_awake
+from train.batches import Batches
 from train.calibrate import calibrate
 from train.checkpoint import Settings, build_student, read_checkpoint
 from train.data import DataError, load_images, to_network
 from train.losses import hint_loss, psnr_loss, restoration_loss, synapse_share
 from train.muon import Muon, weights_of
-from train.patches import PatchSampler
+from train.patches import EXTENT, PatchSampler
 from train.processes import World, join
 from train.run import (
     Budget,
@@ -66,34 +68,6 @@ from train.teachers.unet import UNet
 HINT_STAGES = {"4-7": (4, 5, 6, 7), "3-5": (3, 4, 5), "1-7": (1, 2, 3, 4, 5, 6, 7), "none": ()}
 CALIBRATION_STEPS = (10**9, 10**9 + 1)  # no run gets there, so these batches are seen once
 PENALTY_RAMP = 0.1  # part of the run over which the spike penalty grows to its full weight
-
-
-class Batches:
-    """Batches with the teacher's feature maps, made one step ahead in a thread (PyTorch lets go of the interpreter)."""
-
-    def __init__(self, sampler: PatchSampler, teacher: nn.Module | None, stages: tuple[int, ...], world: World):
-        self.sampler, self.teacher, self.stages, self.world = sampler, teacher, stages, world
-        self.pool = ThreadPoolExecutor(1)
-        self.ahead: tuple[int, Future[Any]] | None = None
-        self.bfloat16 = False
-
-    def _make(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        parts = (self.world.part(patches) for patches in self.sampler.batch(step))
-        degraded, clean = (part.to(self.world.device) for part in parts)
-        if self.teacher is None:
-            return degraded, clean, {}
-        with torch.no_grad(), torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bfloat16):
-            x = degraded.to(torch.float32, memory_format=torch.channels_last) / 255
-            _, features = self.teacher.features(x, self.stages)  # type: ignore[operator]
-        return degraded, clean, features
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """(degraded, clean) uint8 [B, 3, P, P] and {stage: teacher's feature map} of one step."""
-        if self.ahead is None or self.ahead[0] != step:
-            self.ahead = (step, self.pool.submit(self._make, step))
-        batch: tuple[Tensor, Tensor, dict[int, Tensor]] = self.ahead[1].result()
-        self.ahead = (step + 1, self.pool.submit(self._make, step + 1))
-        return batch
 
 
 def optimizers(student: Student, settings: Settings) -> list[tuple[torch.optim.Optimizer, float]]:
@@ -253,6 +227,8 @@ def train(
     """
     if settings.batch % world.size:
         raise TrainingError(f"A batch of {settings.batch} cannot be shared by {world.size} processes; change --batch.")
+    if side := settings.coarse:
+        images = [shrunk(image, shrinking(image, side)) for image in images]
     training, held_out = hold_out(images)
     sampler = PatchSampler(
         training,
@@ -266,6 +242,7 @@ def train(
         settings.camera,
         settings.colour,
         settings.foreign,
+        extent=None if settings.coarse else EXTENT,
     )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
@@ -434,6 +411,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--foreign", type=float, default=0.0, metavar="SHARE",
         help="of the patches that are degraded as another task's are, in the target too: to be left alone",
     )  # fmt: skip
+    add(
+        "--coarse", type=int, default=0, metavar="SIDE",
+        help="train on pictures that are shrunk until no side is longer: for what is judged by the whole picture; the "
+        "bundle says so, and whoever runs it carries what the network did over to the full picture",
+    )  # fmt: skip
     add("--camera", action="store_true", help="denoise: seven patches in eight have a photograph's noise")
     add(
         "--recipe", choices=tuple(RECIPES),
@@ -507,6 +489,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--camera is about the noise of --task {noisy}, not of {options.task}")
     if not 0 <= options.rounding_phase <= 1:
         parser.error(f"--rounding-phase is a part of the run, 0 to 1, not {options.rounding_phase}")
+    if options.coarse and task.noise_levels:
+        parser.error(f"--coarse would take the noise away that --task {options.task} is about")
+    least, most = COARSE_SIDES
+    if options.coarse and not least <= options.coarse <= most:
+        parser.error(f"--coarse is a number of pixels from {least} to {most}, not {options.coarse}")
     begin, end = options.harden
     if not (0 <= begin < end <= 1 or begin == end == 0):
         parser.error(f"--harden takes two parts of the run, 0 to 1, the second above the first, not {begin} {end}")
