@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
+import simulator
+from edge import careful, cli
 from firmware_bridge import boards
 from firmware_bridge.boards import BOARDS, BoardError
 from firmware_bridge.boards.native import Native
+from simulator.bundle import read_bundle, write_bundle
 from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_video
 
 
@@ -53,6 +56,19 @@ def test_a_video_goes_frame_by_frame_through_a_board(work, restore, network):
         assert np.array_equal(found, network.run(frame).image)
     assert json.loads((work / "s.json").read_text())["frames"] == 3
     assert_refused(restore(work / "a.mkv", "--board", "native", "--still", "3"), "--still is for the board sim")
+
+
+def test_a_board_takes_the_coarse_path_as_the_simulator_does(work, bundle, capfd):
+    wide = read_bundle(bundle)
+    write_bundle(work / "coarse.safetensors", wide.graph, wide.tensors, {**wide.meta, "network.coarse": "64"})
+    network = simulator.load(work / "coarse.safetensors")
+    pixels = picture(90, 131)
+    command = ["--task", "denoise", "--bundle", work / "coarse.safetensors", store(work / "a.png", pixels)]
+    assert cli.main([*map(str, command), "--board", "native", "--out", str(work / "b.png")]) == 0, (
+        capfd.readouterr().err
+    )
+    assert np.array_equal(load(work / "b.png"), careful.restore("denoise", pixels, network.run).image)
+    assert not np.array_equal(load(work / "b.png"), network.restore(pixels)[0])  # it would be another picture
 
 
 def test_an_unknown_board_is_answered_with_those_there_are(work, restore):
