@@ -87,10 +87,7 @@ def cut(analysis: Analysis) -> Cut:
     for a network without neurons.
     """
     graph = analysis.graph
-    needed = {graph.nodes[-1].name}
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
+    needed = graph.needed()
     parts: dict[str, str] = {}
     for node in graph.nodes:
         if node.name not in needed:

@@ -16,7 +16,7 @@ import numpy as np
 from export.bench.ann import Ann, Spans, build_ann, ranges, to_onnx, to_tflite
 from export.bench.spiking import compiled, in_inference, torch_with
 from export.bench.timing import Call, Contender
-from export.onnx import missing_package
+from export.files import missing_package
 from simulator.bundle import Bundle
 from simulator.pictures import Pixels
 
