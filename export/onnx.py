@@ -196,7 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
             inexact, check = inexact_nodes(bundle.analysis), partial(_differing_pixels, bundle)
         content = model.SerializeToString(deterministic=True)
         if inexact:
-            print(f"float32 is not guaranteed to be exact in {', '.join(inexact)}: their bounds are too large.")
+            limit = "are too large for the plain form" if options.plain else "reach 2^24"
+            print(f"float32 is not guaranteed to be exact in {', '.join(inexact)}: their bounds {limit}.")
         try:
             differing = check()
         except ExportError as missing:

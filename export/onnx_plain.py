@@ -59,7 +59,6 @@ class PlainNetwork(Network):
     def write(self, node: Node) -> Steps:
         if node.kind == "attend":
             raise no_form(node.name, node.kind, FORM)
-        check_attributes(node, KNOWN, FORM)
         if node.kind == "space_to_depth" and folds(node, self.analysis):
             self.folded[node.name] = node["factor"]
             return self.values[node.inputs[0]]
@@ -97,6 +96,7 @@ def build_whole(
     network = _started(analysis, tensors)
     w, needed = network.writer, analysis.graph.needed()
     for node in analysis.graph.nodes:
+        check_attributes(node, KNOWN, FORM)
         w.scope = node.name
         if node.kind == "image":
             network.values[node.name] = (w.times(w.op("Sub", "image", w.constant(128)), 2.0**-IMAGE_GRID),)
@@ -123,6 +123,7 @@ def build_body(parts: Cut, tensors: Tensors, meta: Mapping[str, str], height: in
     for one in parts.entering:
         network.values[one.name] = (one.name,)
     for node in parts.body:
+        check_attributes(node, KNOWN, FORM)
         network.values[node.name] = network.write(node)
     outputs = {}
     for one in parts.leaving:

@@ -97,17 +97,17 @@ def ncnn_runner(model: onnx.ModelProto, threads: int, exact: bool = True) -> Run
     names, results = [one.name for one in model.graph.input], [one.name for one in model.graph.output]
 
     def run(inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        # ncnn reads the arrays' own memory, and what it returns is its extractor's: hold the one, copy the other.
-        held = [np.ascontiguousarray(inputs[name][0], np.float32) for name in names]
+        # ncnn works in an array's own memory and gives its extractor's back: copy both while they live.
         found = {}
         with net.create_extractor() as extractor:
-            for i, array in enumerate(held):
-                extractor.input(f"in{i}", ncnn.Mat(array))
+            for i, name in enumerate(names):
+                array = np.ascontiguousarray(inputs[name][0], np.float32)
+                extractor.input(f"in{i}", ncnn.Mat(array).clone())
             for i, name in enumerate(results):
                 failed, value = extractor.extract(f"out{i}")
                 if failed:
                     raise ExportError(f"ncnn does not compute {name!r} of this model.")
-                found[name] = np.array(value)[None]
+                found[name] = np.array(value)[None]  # a copy
         return found
 
     return run

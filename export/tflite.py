@@ -41,6 +41,7 @@ FORM = "TFLite form"
 KNOWN: KnownAttributes = {
     "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
     "upsample": {"mode": ("nearest", "depth_to_space")},
+    "attend": {"over": ("time", "channel", "space")},  # which is refused, whatever it is over
 }
 SHUFFLE = "depth_to_space"
 SAME, VALID = 0, 1  # of the schema's Padding
