@@ -42,7 +42,8 @@ IR_VERSION = 8  # what opset 18 came with: older runtimes refuse newer files
 PRODUCER = "spikerir-edge"
 FORM = "ONNX form"
 KNOWN: KnownAttributes = {
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "conv": {"dilation": (), "limit": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},
 }
@@ -213,6 +214,8 @@ class _Network:
             "pads": [node["padding"]] * 4,
             "group": node["groups"],
         }
+        if node.kind == "conv" and node["dilation"] > 1:
+            attributes["dilations"] = [node["dilation"]] * 2
         return self.each(node, x, lambda one: w.op("Conv", one, *parameters, **attributes))
 
     def lif(self, node: Node, current: Steps, q: int) -> Steps:
@@ -220,7 +223,7 @@ class _Network:
         w = self.writer
         shifts, bias = self.tensor(node, "leak"), self.tensor(node, "bias")
         threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
-        down, up = self.per_channel(2.0 ** (q - shifts)), w.constant(2.0**-q)
+        down, up = self.per_channel(2.0 ** (q + node["fine"] - shifts)), w.constant(2.0 ** -(q + node["fine"]))
         if bias.any():
             b = self.per_channel(bias * 2.0**-q)
             current = self.each(node, current, lambda one: w.op("Add", one, b))
