@@ -43,7 +43,7 @@ PRODUCER = "spikerir-edge"
 FORM = "ONNX form"
 KNOWN: KnownAttributes = {
     "conv": {"dilation": (), "limit": ()},
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},
 }
@@ -222,8 +222,9 @@ class _Network:
         """v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0, so the first leak is none."""
         w = self.writer
         shifts, bias = self.tensor(node, "leak"), self.tensor(node, "bias")
-        threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
-        down, up = self.per_channel(2.0 ** (q + node["fine"] - shifts)), w.constant(2.0 ** -(q + node["fine"]))
+        grid = q + node["fine"]
+        threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q + node["above"] * 2.0**-grid)
+        down, up = self.per_channel(2.0 ** (grid - shifts)), w.constant(2.0**-grid)
         if bias.any():
             b = self.per_channel(bias * 2.0**-q)
             current = self.each(node, current, lambda one: w.op("Add", one, b))

@@ -125,14 +125,14 @@ def nir(
     taps apart in place of levels. Each of `dilations` is a block that adds to the real-valued stream: neuron -> 3x3
     convolution with taps so far apart -> neuron -> 1x1 convolution. Nothing is grouped; each layer has one threshold;
     neurons reset to zero; their membranes have the binary digits that a leak of a quarter per step takes, so that it is
-    never rounded. The ends, with space-to-depth and depth-to-space, are computed by the host.
+    never rounded; they fire above the threshold, not at it. The ends, with space-to-depth and depth-to-space, are computed by the host.
 
     limit: the largest weight of the body, in units of 2^-7; 127 are 8 bits.
     """
     b = Builder(time_steps, NIR_GRID)
 
     def fire(name: str, x: str) -> str:
-        return b.lif(name, x, "decay", "zero", fine=NIR_LEAK * (time_steps - 1), shared=1)
+        return b.lif(name, x, "decay", "zero", fine=NIR_LEAK * (time_steps - 1), shared=1, above=1)
 
     x = b.dense_conv("encode.conv", b.space_to_depth("encode.pixels", b.image(), 2), width, 3, q=10)
     x = b.requantise("encode.round", x, 17 - NIR_GRID, STREAM_LIMIT << NIR_GRID)

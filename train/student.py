@@ -216,14 +216,18 @@ class Student(nn.Module):
                 self.tensor(node, "threshold"),
                 steps=self.graph.time_steps,
             )
+        grid = source.q + node["fine"] if self.rounded else None
+        threshold = self.tensor(node, "threshold")
+        if node["above"] and grid is not None:
+            threshold = threshold + 2.0**-grid
         return lif(
             current.to(torch.bfloat16) if self.bfloat16_currents else current,
             self.tensor(node, "bias"),
-            self.tensor(node, "threshold").expand(source.channels),
+            threshold.expand(source.channels),
             self.tensor(node, "leak").expand(source.channels),
             steps=self.graph.time_steps,
             static=source.static,
-            grid=source.q + node["fine"] if self.rounded else None,
+            grid=grid,
             subtract=node["reset"] == "subtract",
             decay=node["leak"] == "decay",
             width=self.width,
@@ -362,7 +366,7 @@ class Student(nn.Module):
 
 _KNOWN: KnownAttributes = {
     "conv": {"dilation": (), "limit": ()},
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},
 }

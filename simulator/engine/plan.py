@@ -51,7 +51,7 @@ KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "conv": {**_CONVOLUTION, "limit": ()},
     "dense_conv": _CONVOLUTION,
     "requantise": {"shift": (), "lo": (), "hi": ()},
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "window": {},
     "sum": {},
     "concat": {},
@@ -157,8 +157,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
         if fires_by_rows(node):
-            fine = node["fine"] if node.kind == "lif" else 0
-            fire[name] = neuron_table(own[name], form.lanes, _wide_membrane(node, analysis, forms), fine)
+            fire[name] = neuron_table(node, own[name], form.lanes, _wide_membrane(node, analysis, forms))
         elif not computes_rows(node):
             continue
         elif node.kind == "conv":

@@ -306,9 +306,10 @@ def _dense_bias(node: Node, own: Tensors, group: int, c_out: int, vectors: int, 
     return bias
 
 
-def neuron_table(own: Tensors, lanes: int, wide: bool, fine: int) -> NeuronTable:
+def neuron_table(node: Node, own: Tensors, lanes: int, wide: bool) -> NeuronTable:
     kind = np.int32 if wide else np.int16
     repeat = int(np.lcm(lanes, 32)) // 32
+    fine, above = (node["fine"], node["above"]) if node.kind == "lif" else (0, 0)
     rows = []
     # Lanes beyond the channels receive no current and never fire, nor at a multiple of their threshold.
     for part, beyond in (("threshold", np.iinfo(kind).max // MAX_TIME_STEPS), ("bias", 0), ("leak", 0)):
@@ -316,5 +317,7 @@ def neuron_table(own: Tensors, lanes: int, wide: bool, fine: int) -> NeuronTable
             continue
         row = np.full(lanes, beyond, np.int64)
         row[: len(own["bias"])] = own[part].astype(np.int64) << (0 if part == "leak" else fine)
+        if part == "threshold":
+            row[: len(own["bias"])] += above
         rows.append(np.tile(row, repeat * 32 // lanes).reshape(repeat, 32))
     return NeuronTable(wide, repeat, fine, aligned(np.stack(rows, axis=1).astype(kind)))

@@ -25,16 +25,17 @@ from simulator.kinds.sketch import Draw, Sketch
 
 def lif(
     current: Array, threshold: Array, bias: Array, leak: Array, time_steps: int, leak_kind: str, reset: str,
-    potentials: Array | None = None, fine: int = 0,
+    potentials: Array | None = None, fine: int = 0, above: int = 0,
 ) -> Array:  # fmt: skip
     """Leaky integrate-and-fire: v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0.
 
     leak "shift": v >> k; "decay": v - (v >> k); both with floor. reset "zero": v = 0; "subtract": v -= threshold.
     fine: binary digits that v has below the grid of I, b and threshold; k (T - 1) of them, and no leak is rounded.
+    above: 1 for a spike where v > threshold, the rule of NIR and Loihi; then reset is "zero".
     threshold, leak: [C], or [1] for all channels. `potentials` [T, C, H, W], if given, takes v as it is compared with
     the threshold, before the reset.
     """
-    current, threshold, bias = current << fine, threshold << fine, bias << fine
+    current, threshold, bias = current << fine, (threshold << fine) + above, bias << fine
     threshold, bias, leak = (p[:, None, None] for p in (threshold, bias, leak))
     v = np.zeros(current.shape[1:], np.int64)
     spikes = np.zeros((time_steps, *current.shape[1:]), np.int64)
@@ -51,7 +52,7 @@ def lif(
 
 class Lif(ByPosition):
     """A neuron per number of its input; threshold, bias and leak shift per channel, or, `shared`, one threshold and one
-    leak for the layer. v has `fine` more binary digits than its input."""
+    leak for the layer. v has `fine` more binary digits than its input; with `above` it must exceed the threshold."""
 
     name = "lif"
     equation = "v <- leak(v) + x + b; a spike where v >= threshold; then v = 0 or v -= threshold; v starts at 0"
@@ -60,12 +61,15 @@ class Lif(ByPosition):
         "reset": Word(("zero", "subtract")),
         "fine": Whole(0, 16, default=0),
         "shared": Whole(0, 1, default=0),
+        "above": Whole(0, 1, default=0),
     }
     inputs = (1, 1)
     neurons = True
 
     def check(self, layer: Layer) -> None:
         layer.need_real_values()
+        if layer["above"] and layer["reset"] != "zero":
+            layer.refuse("above = 1 is for neurons that reset to zero")
 
     def tensors(self, layer: Layer) -> dict[str, TensorSpec]:
         channels, q = layer.inputs[0].channels, layer.inputs[0].q
@@ -84,6 +88,7 @@ class Lif(ByPosition):
         """Of |v| over T steps while current and bias are added, in any order (v starts at 0, steps are monotone)."""
         source, leak = layer.inputs[0], own["leak"]
         threshold, bias, *drive = (x << layer["fine"] for x in (own["threshold"], own["bias"], source.lo, source.hi))
+        threshold = threshold + layer["above"]
         low = high = np.zeros(source.channels, np.int64)
         most = np.maximum(source.magnitudes << layer["fine"], np.maximum(np.abs(bias), threshold))
         for _ in range(layer.time_steps):
@@ -103,7 +108,7 @@ class Lif(ByPosition):
     def compute(self, layer: Layer, inputs: Sequence[Array], own: Mapping[str, Array]) -> Array:
         return lif(
             inputs[0], own["threshold"], own["bias"], own["leak"], layer.time_steps, layer["leak"], layer["reset"],
-            fine=layer["fine"],
+            fine=layer["fine"], above=layer["above"],
         )  # fmt: skip
 
     def copies(self, node: Node) -> int:
@@ -132,4 +137,5 @@ def _draw_fine(sketch: Sketch) -> None:
     if x:
         leak, reset = sketch.rng.choice(["shift", "decay"]), sketch.rng.choice(["zero", "subtract"])
         more = {"fine": sketch.pick((0, 1, 3, 6, 9)), "shared": int(sketch.chance(0.5))}
+        more["above"] = int(reset == "zero" and sketch.chance(0.5))
         sketch.keep(sketch.add(sketch.name("lif"), "lif", (x,), 1, leak=str(leak), reset=str(reset), **more))

@@ -69,7 +69,7 @@ def membranes(name: str, bundle: Bundle, layers: Sequence[str], pixels: npt.NDAr
         v = np.empty((steps, *current.shape[1:]), np.int64)
         if node.kind == "lif":
             kinds = node["leak"], node["reset"]
-            lif(current, own["threshold"], own["bias"], own["leak"], steps, *kinds, v, node["fine"])
+            lif(current, own["threshold"], own["bias"], own["leak"], steps, *kinds, v, node["fine"], node["above"])
             v >>= node["fine"]
         elif node.kind == "window":
             window(current, own["threshold"], own["bias"], steps, v)
