@@ -124,8 +124,8 @@ def nir(
     The body, from the first rounding to the sum over time, has one scale, half of the picture's, and convolutions with
     taps apart in place of levels. Each of `dilations` is a block that adds to the real-valued stream: neuron -> 3x3
     convolution with taps so far apart -> neuron -> 1x1 convolution. Nothing is grouped; each layer has one threshold;
-    neurons reset to zero; their membranes have the binary digits that a leak of a quarter per step takes, so that it is
-    never rounded; they fire above the threshold, not at it. The ends, with space-to-depth and depth-to-space, are computed by the host.
+    neurons fire above it, not at it, and reset to zero; their membranes have the binary digits that a leak of a quarter
+    per step takes, so that it is never rounded. The ends, with space-to-depth and depth-to-space, are the host's.
 
     limit: the largest weight of the body, in units of 2^-7; 127 are 8 bits.
     """
