@@ -1,10 +1,10 @@
-"""`python -m export.nir BUNDLE --size HxW [--out FILE]`: the neurons of a bundle as a NIR file, spike for spike the same.
+"""`python -m export.nir BUNDLE --size HxW [--out FILE]`: the neurons of a bundle as a NIR file, the same to each spike.
 
 NIR (Neuromorphic Intermediate Representation) knows neurons and convolutions, and nothing that turns a picture into
 currents or back. So a file holds the body of a network as `simulator.cut` defines it: what enters is the stream after
 the first rounding, at every step; what leaves is what the host sums over time. Units are real numbers, k * 2^-q.
 
-    v' = v + dt/tau ((v_leak - v) + r I)    with tau = 2^k dt, r = tau / dt, v_leak = 0 this is v - (v >> k) + I, not rounded
+    v' = v + dt/tau ((v_leak - v) + r I)                  with tau = 2^k dt, r = tau / dt, v_leak = 0: v - v 2^-k + I
     spike where v' > v_threshold; then v' = v_reset = 0
 
 A sum is several edges into one node. A neuron's bias has no place in NIR: it goes into one of the convolutions that
@@ -77,7 +77,9 @@ def body_of(bundle: Bundle) -> Body:
         crossing = ", ".join(repr(one.name) for one in (*parts.entering, *parts.leaving))
         raise ExportError(f"One stream enters the body of a NIR file and one leaves it; here {crossing} do. {STUDENT}.")
     entering, leaving = parts.entering[0], parts.leaving[0]
-    neurons, convolutions, sources = [], [], {}
+    neurons: list[Node] = []
+    convolutions: list[Node] = []
+    sources: dict[str, tuple[str, ...]] = {}
     for node in parts.body:
         if node.kind == "sum":
             continue
@@ -140,14 +142,15 @@ def _check_neurons(node: Node, bundle: Bundle) -> None:
         own = bundle.tensors[f"{name}.{part}"]
         if (own != own[0]).any():
             raise ExportError(
-                f"Layer {name!r} has a {part} for each channel; readers of NIR take one for a layer (`shared`). {STUDENT}."
+                f"Layer {name!r} has a {part} for each channel; readers of NIR take one for a layer (`shared`). "
+                f"{STUDENT}."
             )
     k = int(bundle.tensors[f"{name}.leak"][0])
     if k == 0 or (node["leak"] == "shift" and k > 1):
         kind = "v >> k" if node["leak"] == "shift" else "v - (v >> k)"
         raise ExportError(
-            f"Layer {name!r} leaks by {kind} with k = {k}; expressible are v >> 1 and v - (v >> k) with k from 1 on: train "
-            "with --architecture leak=decay --leak 2."
+            f"Layer {name!r} leaks by {kind} with k = {k}; expressible are v >> 1 and v - (v >> k) with k from 1 on: "
+            "train with --architecture leak=decay --leak 2."
         )
     if node["fine"] < k * (steps - 1):
         raise ExportError(
@@ -193,7 +196,7 @@ class _Biases:
             if node["bias"]:
                 own[node.name] = bundle.tensors[f"{node.name}.bias"] * 2.0 ** -node["q"]
         for reader in (*(node.name for node in body.neurons), EXIT):
-            wanted = sum(own[source] for source in body.sources[reader])
+            wanted = sum((own[source] for source in body.sources[reader]), np.zeros(1))
             if reader != EXIT:
                 wanted = wanted + bundle.tensors[f"{reader}.bias"] * 2.0 ** -bundle.analysis.tensors[reader]["bias"].q
             free = [source for source in body.sources[reader] if source not in self.of]
@@ -299,7 +302,7 @@ def serialise(graph: nir.NIRGraph) -> bytes:
     import nir
 
     content = io.BytesIO()
-    nir.write(content, graph)  # type: ignore[arg-type]
+    nir.write(content, graph)
     return content.getvalue()
 
 

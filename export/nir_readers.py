@@ -1,7 +1,7 @@
 """NIR files in the tools that read them: the spikes of every layer at every step, beside those of the reference.
 
-snnTorch and SpikingJelly read a file by their own importers and with their own neurons; NIRTorch has no neurons, and gets
-NIR's equation as it stands in `Euler`. All compute in PyTorch on the CPU, in float32, one step at a time.
+snnTorch and SpikingJelly read a file by their own importers and with their own neurons; NIRTorch has no neurons, and
+gets NIR's equation as it stands in `Euler`. All compute in PyTorch on the CPU, in float32, one step at a time.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def run(content: bytes, reader: str, current: Array, steps: int) -> tuple[dict[s
         import nir
         import torch
 
-        graph = nir.read(io.BytesIO(content))  # type: ignore[arg-type]
+        graph = nir.read(io.BytesIO(content))
         neurons = [name for name, node in graph.nodes.items() if isinstance(node, nir.LIF)]
         layers = json.loads(graph.metadata["layers"])
         module = READERS[reader](graph)
