@@ -7,7 +7,7 @@ set -euo pipefail
 
 ls -d "$1"/lava/lava_nc-0.10.0.dist-info >/dev/null 2>&1 && exit
 
-echo "Installing lava-nc into $1/lava (once, about 2 MB) ..."
+echo "Installing lava-nc into $1/lava (once, about 8 MB) ..."
 "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
     --upgrade --target "$1/lava" lava-nc==0.10.0 ||
     echo "Tests of Loihi 2's arithmetic will be skipped: lava-nc 0.10.0 could not be installed into $1/lava" >&2

@@ -1,10 +1,10 @@
-"""`python loihi2.py LAVA BODY SPIKES`: a body's neurons in lava-nc's fixed-point models, Loihi 2's published arithmetic.
+"""`python loihi2.py LAVA BODY SPIKES`: a body's neurons in the fixed-point models of lava-nc, Loihi 2's arithmetic.
 
-A process of its own: lava-nc starts others, wants packages of its own (LAVA, the folder that they were installed into)
-and imports no PyTorch well. BODY, SPIKES: .npz files as `tests/export/test_lava.py` writes and reads them.
+A process of its own: lava-nc starts others, and lies in a folder of its own, LAVA. BODY, SPIKES: .npz files as
+`tests/export/test_lava.py` writes and reads them.
 
-Layers are computed one after another, each from the spikes that lava-nc gave for those before: Source of spikes -> Conv,
-as many as there are, and a Source of currents -> LIF -> Sink. A Conv answers one step later.
+Layers are computed one after another, each from the spikes that lava-nc gave for those before: Sources of spikes with a
+Conv each, and a Source of currents -> LIF -> Sink. A Conv answers one step later.
 """
 
 from __future__ import annotations
