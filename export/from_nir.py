@@ -141,6 +141,8 @@ class _Importer:
         for part in ("v_leak", "v_reset"):
             if part in node.values and node.per_channel(part).any():
                 raise node.refused(f"its {part} is not 0")
+        if not {len(tau), len(r), len(level)} <= {1, x.channels}:
+            raise node.refused(f"its tau, r and v_threshold have not one or as many numbers as channels, {x.channels}")
         if not ((tau > 0).all() and (r > 0).all() and (level > 0).all()):
             raise node.refused("its tau, r and v_threshold must be above 0")
         shift = np.rint(np.log2(tau / self.reading.dt)).clip(0, LARGEST_LEAK)
@@ -153,8 +155,8 @@ class _Importer:
         fine = min(LARGEST_FINE, int(shift.max()) * (self.reading.time_steps - 1))
         # It resets to 0, so the membrane may be measured in units of what a current adds to it.
         level = _snapped(level / (r * self.reading.dt / tau) * 2.0**x.q, fine)
-        if level.max() >= 2**31 or max(len(level), len(shift)) not in (1, x.channels):
-            raise node.refused("its threshold does not fit 31 bits, or it has not as many numbers as channels")
+        if level.max() >= 2**31 - 1:
+            raise node.refused(f"its v_threshold does not fit 31 bits on the grid 2^-{x.q}; lower --grid")
         # v' > level, where v' is a multiple of 2^-fine: more than a whole number, or at least one, or neither exactly.
         threshold, beyond = np.floor(level), (level - np.floor(level)) * 2.0**fine
         above = bool((beyond < 1).all() and (threshold >= 1).all())

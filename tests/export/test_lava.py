@@ -16,8 +16,7 @@ from simulator.bundle import Bundle, read_bundle
 from simulator.cut import Host, cut
 from simulator.pictures import noisy_picture
 from tests.conformance.agreement import bundled
-from train.architectures import nir
-from train.student import Student
+from tests.export.nir_networks import untrained
 
 HERE = Path(__file__).parent
 SHIPPED = sorted((HERE.parents[1] / "edge" / "bundles").glob("*-nir.safetensors"))
@@ -30,15 +29,6 @@ needs_lava = pytest.mark.skipif(
     not any(importlib.metadata.distributions(name="lava-nc", path=[str(LAVA)])),
     reason=f"lava-nc is not in {LAVA}; `scripts/lava.sh {sys.prefix}` puts it there",
 )
-
-
-def untrained(**options: object) -> Bundle:
-    student = Student(nir(**options), leak=2, threshold=0.6, seed=3)
-    for name, parameter in student.weights.items():
-        if name.endswith("bias"):
-            parameter.data.uniform_(-0.3, 0.3)
-    student.rounded = True
-    return bundled(student.graph, student.freeze())
 
 
 def on_lava(bundle: Bundle, pixels: np.ndarray, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
