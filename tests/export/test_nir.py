@@ -27,6 +27,8 @@ from train.student import Student
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "edge" / "bundles").glob("*.safetensors"))
+# SpikingJelly exists for Python 3.11 and newer.
+INSTALLED = [reader for reader in READERS if reader != "SpikingJelly" or sys.version_info >= (3, 11)]
 FOR_NIR = [path for path in SHIPPED if path.stem.endswith("-nir")]
 
 
@@ -39,14 +41,14 @@ def file_of(bundle: Bundle, size: tuple[int, int]) -> bytes:
     return serialise(build_graph(bundle, size))
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", INSTALLED)
 def test_every_spike_of_an_untrained_student_is_the_references(student, reader):
     size = (37, 50)
     found = compare(student, file_of(student, size), reader, size)
     assert found == Spikes(4 * 4 * 8 * 19 * 25, 0, "", 0)
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", INSTALLED)
 @pytest.mark.parametrize("seed", range(6))
 def test_every_spike_of_a_random_body_is_the_references(seed, reader):
     bundle, size = random_body(seed), (14, 20)
@@ -54,7 +56,7 @@ def test_every_spike_of_a_random_body_is_the_references(seed, reader):
     assert found.compared and not found.differing and not found.output
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", INSTALLED)
 @pytest.mark.parametrize("path", FOR_NIR, ids=lambda path: path.stem)
 def test_every_spike_of_a_shipped_network_is_the_references(path, reader):
     bundle, size = read_bundle(path), (48, 64)
@@ -156,7 +158,7 @@ def test_the_command_writes_the_file_and_says_what_each_reader_gives(bundle_file
     assert main([str(bundle_file), "--size", "16x24"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["denoise.nir"]
     printed = capsys.readouterr().out
-    for reader in READERS:
+    for reader in INSTALLED:
         assert f"{reader}: 0 of 12288 spikes differ; of what leaves the body, 0 numbers\n" in printed
 
 
