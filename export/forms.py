@@ -4,7 +4,7 @@ Blocks of positions that become channels are convolutions: the contract orders t
 PixelUnshuffle, ONNX and TFLite (dy, dx, c), and some converters exchange them. A convolution says it without a doubt.
 
 A spike, v >= threshold, is clip(v - (threshold - 1), 0, 1) in units: v is a whole number of them, so nothing lies
-between.
+between. `reached` says from which potential on a neuron fires.
 
 The spikes of a window neuron, clip(floor(v / threshold), 0, T), are counted without a division, in whose place runtimes
 put a product with the reciprocal: clip(floor((v + half a unit) * (1 / threshold)), 0, T). The half keeps the product
@@ -47,9 +47,9 @@ def folded_weight(weight: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(parts).reshape(out, -1, kernel * factor, kernel * factor)
 
 
-def below_threshold(threshold: npt.NDArray[np.int32], q: int) -> npt.NDArray[np.floating[Any]]:
-    """What a spike's membrane potential is above by one unit at least, per channel."""
-    return (threshold - 1) * 2.0**-q
+def reached(node: Node, threshold: npt.NDArray[np.int32], q: int) -> tuple[npt.NDArray[np.int64], int]:
+    """(the membrane potential from which on a lif fires, in units; their grid), for an input on grid q."""
+    return (threshold.astype(np.int64) << node["fine"]) + node["above"], q + node["fine"]
 
 
 def window_form(

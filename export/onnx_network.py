@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.files import no_form
-from export.forms import block_weight, folded_weight
+from export.forms import block_weight, folded_weight, reached
 from simulator.analysis import Analysis, Tensors
 from simulator.graph import Graph, Node
 from simulator.kinds import KnownAttributes
@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # imported only where it is used, so that a missing package i
 PRODUCER = "spikerir-edge"
 FORM = "ONNX form"
 KNOWN: KnownAttributes = {
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "conv": {"dilation": (), "limit": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},
 }
@@ -219,6 +220,8 @@ class Network:
             "pads": [factor * node["padding"]] * 4,
             "group": node["groups"],
         }
+        if node.kind == "conv" and node["dilation"] > 1:
+            attributes["dilations"] = [node["dilation"]] * 2
         return self.each(node, x, lambda one: w.op("Conv", one, *parameters, **attributes))
 
     def lif(self, node: Node, current: Steps, q: int) -> Steps:
@@ -226,7 +229,8 @@ class Network:
         w = self.writer
         shifts, bias = self.tensor(node, "leak"), self.tensor(node, "bias")
         threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
-        down, up = self.per_channel(2.0 ** (q - shifts)), w.constant(2.0**-q)
+        grid = q + node["fine"]
+        down, up = self.per_channel(2.0 ** (grid - shifts)), w.constant(2.0**-grid)
         if bias.any():
             b = self.per_channel(bias * 2.0**-q)
             current = self.each(node, current, lambda one: w.op("Add", one, b))
@@ -243,9 +247,9 @@ class Network:
         return tuple(spikes)
 
     def fired(self, node: Node, v: str, q: int) -> str:
-        """1 where v reaches the threshold, else 0."""
-        threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
-        return self.writer.cast(self.writer.op("GreaterOrEqual", v, threshold), "FLOAT")
+        """1 where v reaches the threshold, or exceeds it, else 0."""
+        units, grid = reached(node, self.tensor(node, "threshold"), q)
+        return self.writer.cast(self.writer.op("GreaterOrEqual", v, self.per_channel(units * 2.0**-grid)), "FLOAT")
 
     def window(self, node: Node, current: Steps, q: int) -> str:
         """clip(floor(v / threshold), 0, T) with v = b + I. Division rounds, but never up to a whole number n <= T: v at

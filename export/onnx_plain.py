@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from export.checks import check_size
 from export.files import ExportError, check_attributes, missing_package, no_form
-from export.forms import below_threshold, folds, window_form
+from export.forms import folds, reached, window_form
 from export.onnx_network import KNOWN, PRODUCER, Network, Steps, Writer, model_entries, observed_name
 from export.runners import Runner
 from simulator.analysis import Analysis, Tensors
@@ -69,8 +69,9 @@ class PlainNetwork(Network):
 
     def fired(self, node: Node, v: str, q: int) -> str:
         w = self.writer
-        below = self.per_channel(below_threshold(self.tensor(node, "threshold"), q))
-        return w.op("Clip", w.times(w.op("Sub", v, below), 2.0**q), w.constant(0), w.constant(1))
+        units, grid = reached(node, self.tensor(node, "threshold"), q)
+        above = w.op("Sub", v, self.per_channel((units - 1) * 2.0**-grid))
+        return w.op("Clip", w.times(above, 2.0**grid), w.constant(0), w.constant(1))
 
     def window(self, node: Node, current: Steps, q: int) -> str:
         w = self.writer

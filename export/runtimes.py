@@ -36,7 +36,7 @@ from train.tasks import TASKS
 
 SHIPPED = sorted((Path(__file__).parents[1] / "edge" / "bundles").glob("*.safetensors"))
 TIMED = ("denoise", "denoise-window")  # one of each kind of neurons
-# Every kind of node that all forms have.
+# Every kind of node that all forms have; of two, in turn, there are more, with all of their attributes.
 KINDS = ("lif", "window", "conv", "dense_conv", "requantise", "sum", "concat", "upsample", "space_to_depth")
 CROP = 64  # side in pixels, a multiple of every shipped network's stride
 SIGMA = 25.0  # of the noise for denoisers, 8-bit levels
@@ -234,16 +234,18 @@ def _counted(
             count(runtimes, bundle.analysis, bundle.tensors, pictures, counts[name], options.threads)
             bar.update()
         random: dict[str, Count] = {}
+        counted = 0
         for seed in range(options.random):
-            graph, tensors = random_network(seed, kinds=KINDS)
+            graph, tensors = random_network(seed, (None, "lif", "conv")[seed % 3], KINDS)
             analysis = analyse(graph, tensors)
             if not inexact_nodes(analysis):
                 size = analysis.padded(24, 32)
                 pixels = np.random.default_rng(seed).integers(0, 256, (3, *size)).astype(np.uint8)
                 count(runtimes, analysis, tensors, [(pixels, None)], random, options.threads)
+                counted += 1
             bar.update()
-        if random:
-            counts[f"{options.random} random networks"] = random
+        if counted:
+            counts[f"{counted} random networks"] = random
     return counts
 
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from export.checks import check_size, checked_size, differing_pixels, size_of
 from export.files import ExportError, check_attributes, no_form, write_atomically
-from export.forms import below_threshold, block_weight, folded_weight, folds, inexact_nodes, window_form
+from export.forms import block_weight, folded_weight, folds, inexact_nodes, reached, window_form
 from export.runners import litert_runner
 from export.tflite_writer import ANY, Writer
 from simulator.analysis import Analysis, Tensors
@@ -39,7 +39,8 @@ from simulator.kinds import KnownAttributes
 
 FORM = "TFLite form"
 KNOWN: KnownAttributes = {
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "conv": {"dilation": (), "limit": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},  # which is refused, whatever it is over
 }
@@ -190,12 +191,13 @@ class _Network:
         order = self.order_for_reader(node)
         if order is not None:
             weight, bias = weight[order], None if bias is None else bias[order]
-        if weight.shape[2] - stride == 2 * padding:
-            return self.convolved(x, weight, bias, value.channels, value.scale, stride, SAME)
+        dilation = node["dilation"] if node.kind == "conv" else 1
+        if (weight.shape[2] - 1) * dilation + 1 - stride == 2 * padding:
+            return self.convolved(x, weight, bias, value.channels, value.scale, stride, SAME, dilation)
         if padding:
             amounts = self.constant([[0, 0], [padding] * 2, [padding] * 2, [0, 0]], "int32")
             x = self.each(x, lambda one: self.padded(one, padding, amounts))
-        return self.convolved(x, weight, bias, value.channels, value.scale, stride, VALID)
+        return self.convolved(x, weight, bias, value.channels, value.scale, stride, VALID, dilation)
 
     def padded(self, x: int, padding: int, amounts: int) -> int:
         shape = [ANY if self.size is None else length + 2 * padding for length in self.w.tensors[x].shape[1:3]]
@@ -206,12 +208,15 @@ class _Network:
 
     def convolved(
         self, x: Steps, weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None, channels: int, scale: int, stride: int,
-        padding: int,
+        padding: int, dilation: int = 1,
     ) -> Steps:  # fmt: skip
         """weight [O, C / groups, k, k], bias [O]: real numbers."""
         bias = np.zeros(channels) if bias is None else bias
         parameters = [self.constant(weight.transpose(0, 2, 3, 1)), self.constant(bias)]
-        settings = {"strideH": stride, "strideW": stride, "padding": padding}
+        settings = {
+            "strideH": stride, "strideW": stride, "padding": padding, "dilationHFactor": dilation,
+            "dilationWFactor": dilation,
+        }  # fmt: skip
 
         def convolve(one: int) -> int:
             target = self.tensor(channels, scale)
@@ -231,15 +236,16 @@ class _Network:
         threshold, bias, leak = (self.tensors[f"{node.name}.{part}"] for part in ("threshold", "bias", "leak"))
         if bias.any():
             current = self.each(current, lambda one: self.constant_op("ADD", one, bias * 2.0**-q))
+        units, grid = reached(node, threshold, q)
         spikes: list[int] = []
         v = current[0]
         for t in range(self.steps):
             if t:
-                floored = self.op("FLOOR", [self.constant_op("MUL", v, 2.0 ** (q - leak))])
-                shifted = self.times(floored, 2.0**-q)  # v >> k
+                floored = self.op("FLOOR", [self.constant_op("MUL", v, 2.0 ** (grid - leak))])
+                shifted = self.times(floored, 2.0**-grid)  # v >> k
                 leaked = shifted if node["leak"] == "shift" else self.op("SUB", [v, shifted])
                 v = self.add(leaked, current[min(t, len(current) - 1)])
-            above = self.times(self.constant_op("SUB", v, below_threshold(threshold, q)), 2.0**q)
+            above = self.times(self.constant_op("SUB", v, (units - 1) * 2.0**-grid), 2.0**grid)
             spikes.append(self.op("RELU_0_TO_1", [above]))
             if t + 1 < self.steps:
                 if node["reset"] == "zero":

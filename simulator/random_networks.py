@@ -49,7 +49,7 @@ def random_network(seed: int, kind: str | None = None, kinds: Sequence[str] = _D
 def random_tensors(graph: Graph, rng: Random, spread: int = 60) -> Tensors:
     """Tensors that keep neurons firing: thresholds about as large as currents, leaks of all sizes."""
     return {
-        f"{name}.{part}": spec.draw(rng, spec.shape, spread).astype(np.int32)
+        f"{name}.{part}": spec.draw(rng, spec.shape, spread).clip(*spec.range).astype(np.int32)
         for name, specs in analyse(graph).tensors.items()
         for part, spec in specs.items()
     }
@@ -66,7 +66,7 @@ def _grown(rng: Random, kind: str | None, kinds: Sequence[str]) -> Graph:
     draw_rounded(sketch, x)
     KINDS["lif"].draws()[0](sketch)
     usual = [draw for name in kinds for draw in KINDS[name].draws()]
-    special = KINDS[kind].draws() if kind else ()
+    special = (*KINDS[kind].draws(), *KINDS[kind].later_draws()) if kind else ()
     for _ in range(int(rng.integers(5, 16)) if kind is None else 6):
         draws = special if special and sketch.chance(0.5) else usual
         draws[int(rng.integers(len(draws)))](sketch)
