@@ -17,6 +17,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	@scripts/boards.sh $(VENV)
 	@scripts/live.sh
+	@scripts/lava.sh $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard simulator firmware_bridge edge export train)

@@ -8,6 +8,9 @@ _NEEDS = {
     "export.compare": ("torch", "train"),
     "export.bench.training": ("torch", "train"),
     "export.onnx": ("onnx", "export"),
+    "export.runtimes": ("torch", "train"),
+    "export.nir": ("nir", "nir"),
+    "export.from_nir": ("h5py", "nir"),
 }
 
 if sys.argv[:1] == ["-m"]:  # a command, `python -m export.bundle`: one sentence, no traceback

@@ -18,6 +18,12 @@ def no_form(layer: str, kind: str, form: str) -> ExportError:
     return ExportError(f"Layer {layer!r} is of the kind {kind!r}, which has no {form}.")
 
 
+def missing_package(package: str, extra: str = "export") -> str:
+    """One sentence for who lacks a package that the extra brings."""
+    since = " (Python 3.11 on)" if package in ("onnx", "onnxruntime") else ""
+    return f"The package {package} is not installed; `pip install 'spikerir-edge[{extra}]'` brings it{since}."
+
+
 def check_attributes(node: Node, known: KnownAttributes, form: str) -> None:
     """Raises ExportError for an attribute, or a word of one, that an exporter with these rules would pass over."""
     unknown = unknown_attribute(node, known)

@@ -5,33 +5,36 @@ The network is unrolled over its T time steps, straight from the bundle; PyTorch
     image     uint8 [N, 3, H, W], RGB; any N, H and W from 1 (the model pads and crops by itself)
     restored  uint8 [N, 3, H, W]
 
-Inside, integer k on grid q is the float32 number k * 2^-q, as in training: scaling by a power of two is exact, numbers
-keep a size that other arithmetic can hold, too, and values on different grids add without a shift. Weights are stored
-as float16 (every k * 2^-q is one) and cast to float32, which a runtime does once when it loads the model. float32
-computes a node exactly if its bound is below 2^24; `inexact_nodes` names the others.
+Weights are stored as float16 (every k * 2^-q is one) and cast to float32, which a runtime does once when it loads the
+model. float32 computes a node exactly if its bound is below 2^24; `inexact_nodes` names the others. How each kind of
+node is written stands in `export/onnx_network.py`.
 
-What each kind of node computes stands in `simulator/reference.py`; the functions below follow it kind by kind.
+`--plain --size HxW` writes the plain dialect (`export/onnx_plain.py`) for runtimes and compilers that read less, and
+with `--body` the part for a neuromorphic card alone. export/RUNTIMES.md says what each runtime needs to be exact.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.files import ExportError, check_attributes, no_form, write_atomically
+from export import forms
+from export.checks import CHECKED, checked_size, differing_pixels, size_of
+from export.files import ExportError, check_attributes, missing_package, write_atomically
+from export.onnx_network import FORM, KNOWN, PRODUCER, Network, Writer, model_entries, observed_name
+from export.onnx_plain import body_restorer, build_body, build_whole, plain_restorer
+from export.runners import onnx_runner
 from simulator.analysis import Analysis, Tensors
-from simulator.bundle import BundleError, read_bundle
-from simulator.graph import IMAGE_GRID, Graph, Node
-from simulator.kinds import KnownAttributes
-from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
-from simulator.kinds.layer import Value
-from simulator.reference import Reference
+from simulator.bundle import Bundle, BundleError, read_bundle
+from simulator.cut import CutError, cut
+from simulator.graph import IMAGE_GRID, Graph
 
 if TYPE_CHECKING:  # imported only where they are used, so that a missing package is reported in a sentence
     import onnx
@@ -39,289 +42,6 @@ if TYPE_CHECKING:  # imported only where they are used, so that a missing packag
 
 OPSET = 18
 IR_VERSION = 8  # what opset 18 came with: older runtimes refuse newer files
-PRODUCER = "spikerir-edge"
-FORM = "ONNX form"
-KNOWN: KnownAttributes = {
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
-    "upsample": {"mode": ("nearest", "depth_to_space")},
-    "attend": {"over": ("time", "channel", "space")},
-}
-
-# A value of the network: one tensor's name if it is static, else one per time step. Spikes of window neurons are one
-# tensor, too, the number of them in the window: what convolutions need of them.
-Steps = tuple[str, ...]
-_Item = TypeVar("_Item")
-
-
-def repeated(values: Steps, steps: int) -> Steps:
-    """A static value at each of the steps; any other as it is."""
-    return values * steps if len(values) == 1 else values
-
-
-class _Writer:
-    """Collects ONNX nodes and initialisers. Names are unique by a running number; equal constants are stored once."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initialisers: list[onnx.TensorProto] = []
-        self.scope = ""  # layer (and time step) that is being written, for readable names
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-
-    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add a node; returns the name of its output."""
-        from onnx import helper
-
-        name = output or f"{self.scope}:{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def cast(self, x: str, dtype: str, output: str | None = None) -> str:
-        from onnx import TensorProto
-
-        return self.op("Cast", x, to=TensorProto.DataType.Value(dtype), output=output)
-
-    def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        array = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = f"constant/{len(self._constants)}"
-            self._initialise(self._constants[key], array)
-        return self._constants[key]
-
-    def weight(self, name: str, array: npt.NDArray[np.float16]) -> str:
-        """float16 in the file, float32 in use."""
-        self._initialise(name, array)
-        return self.cast(name, "FLOAT")
-
-    def _initialise(self, name: str, array: npt.NDArray[Any]) -> None:
-        from onnx import numpy_helper
-
-        self.initialisers.append(numpy_helper.from_array(array, name))
-
-    def times(self, x: str, factor: float) -> str:
-        return x if factor == 1 else self.op("Mul", x, self.constant(factor))
-
-    def add(self, *inputs: str) -> str:
-        total = inputs[0]
-        for other in inputs[1:]:
-            total = self.op("Add", total, other)
-        return total
-
-    def requantise(
-        self, x: str, q: int, shift: int, limits: tuple[int, int] | None, out_q: int, offset: int = 0
-    ) -> str:
-        """Units k of grid q become clip(floor(k * 2^-shift + offset + 1/2), limits) units of grid `out_q`.
-
-        Without a shift nothing is rounded: adding a half to 24 bits would itself round.
-        """
-        x = self.times(x, 2.0 ** (q - shift))
-        if offset or shift:
-            x = self.op("Add", x, self.constant(offset + (0.5 if shift else 0.0)))
-        if shift:
-            x = self.op("Floor", x)
-        if limits is not None:
-            x = self.op("Clip", x, self.constant(limits[0]), self.constant(limits[1]))
-        return self.times(x, 2.0**-out_q)
-
-
-class _Network:
-    """Writes one graph's nodes, in their order. `values` holds what is computed so far."""
-
-    def __init__(self, graph: Graph, tensors: Tensors, analysis: Analysis, writer: _Writer):
-        self.graph, self.tensors, self.analysis, self.writer = graph, tensors, analysis, writer
-        self.steps = graph.time_steps
-        self.values: dict[str, Steps] = {}
-
-    def tensor(self, node: Node, part: str) -> npt.NDArray[np.int32]:
-        return self.tensors[f"{node.name}.{part}"]
-
-    def weight(self, node: Node, part: str, shape: tuple[int, ...] | None = None) -> str:
-        """A weight on the node's grid, as the bundle stores it."""
-        units = self.tensor(node, part)
-        array = (units * 2.0 ** -node["q"]).astype(np.float16)
-        return self.writer.weight(f"{node.name}.{part}", array.reshape(shape or units.shape))
-
-    def bias(self, node: Node, part: str, q: int) -> str:
-        return self.writer.constant(self.tensor(node, part) * 2.0**-q)
-
-    def per_channel(self, values: npt.NDArray[Any]) -> str:
-        """[C] as [C, 1, 1], or as one number if all are equal, which broadcasts faster."""
-        same = bool((values == values[0]).all())
-        return self.writer.constant(values[0] if same else values[:, None, None])
-
-    def each(self, node: Node, values: Steps, function: Callable[[str], str]) -> Steps:
-        """Once for a static value, else at every time step."""
-        if len(values) == 1:
-            return (function(values[0]),)
-        return tuple(function(x) for x in self.in_steps(node, values))
-
-    def in_steps(self, node: Node, values: Iterable[_Item]) -> Iterator[_Item]:
-        """The values one by one; what is written meanwhile carries the time step in its name."""
-        for t, x in enumerate(values):
-            self.writer.scope = f"{node.name}/t{t}"
-            yield x
-
-    def write(self, node: Node) -> Steps:
-        """Any node but `image` and `readout`. Raises ExportError for a kind without a rule."""
-        if not node.inputs:  # the picture is the one source that is known
-            raise no_form(node.name, node.kind, FORM)
-        w, x, kind = self.writer, self.values[node.inputs[0]], node.kind
-        source, value = self.analysis.values[node.inputs[0]], self.analysis.values[node.name]
-        w.scope = node.name
-        if kind == "space_to_depth":
-            return self.each(node, x, lambda one: self.space_to_depth(one, node["factor"], source.channels))
-        if kind in ("conv", "dense_conv"):
-            return self.convolution(node, x, value)
-        if kind == "requantise":
-            shift, limits = node["shift"], (node["lo"], node["hi"])
-            return self.each(node, x, lambda one: w.requantise(one, source.q, shift, limits, value.q))
-        if kind == "lif":
-            return self.lif(node, x, source.q)
-        if kind == "window":
-            return (self.window(node, x, source.q),)
-        if kind in ("sum", "concat"):
-            return self.combine(node, [self.values[name] for name in node.inputs])
-        if kind == "upsample":
-            return self.each(node, x, lambda one: self.upsample(one, node["factor"], node["mode"]))
-        if kind == "attend":
-            return self.attend(node, x, source)
-        if kind == "time_sum":
-            return (w.times(x[0], self.steps) if len(x) == 1 else w.add(*x),)
-        raise no_form(node.name, kind, FORM)
-
-    def space_to_depth(self, x: str, factor: int, channels: int) -> str:
-        """ONNX orders the result's channels (dy, dx, c); the contract (c, dy, dx)."""
-        order = np.arange(factor**2 * channels).reshape(factor, factor, channels).transpose(2, 0, 1)
-        x = self.writer.op("SpaceToDepth", x, blocksize=factor)
-        return self.writer.op("Gather", x, self.writer.constant(order.ravel(), np.int64), axis=1)
-
-    def combine(self, node: Node, inputs: list[Steps]) -> Steps:
-        """Sum or concatenation; static inputs are presented at every step."""
-        w, longest = self.writer, max(len(x) for x in inputs)
-        together = zip(*(repeated(x, longest) for x in inputs), strict=True)
-        steps = self.in_steps(node, together)
-        return tuple(w.add(*parts) if node.kind == "sum" else w.op("Concat", *parts, axis=1) for parts in steps)
-
-    def convolution(self, node: Node, x: Steps, value: Value) -> Steps:
-        w = self.writer
-        parameters = [self.weight(node, "weight")]
-        if node["bias"]:
-            parameters.append(self.bias(node, "bias", value.q))
-        attributes: dict[str, Any] = {
-            "kernel_shape": [node["kernel"]] * 2,
-            "strides": [node["stride"]] * 2,
-            "pads": [node["padding"]] * 4,
-            "group": node["groups"],
-        }
-        return self.each(node, x, lambda one: w.op("Conv", one, *parameters, **attributes))
-
-    def lif(self, node: Node, current: Steps, q: int) -> Steps:
-        """v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0, so the first leak is none."""
-        w = self.writer
-        shifts, bias = self.tensor(node, "leak"), self.tensor(node, "bias")
-        threshold = self.per_channel(self.tensor(node, "threshold") * 2.0**-q)
-        down, up = self.per_channel(2.0 ** (q - shifts)), w.constant(2.0**-q)
-        if bias.any():
-            b = self.per_channel(bias * 2.0**-q)
-            current = self.each(node, current, lambda one: w.op("Add", one, b))
-        spikes: list[str] = []
-        v = current[0]
-        for t in self.in_steps(node, range(self.steps)):
-            if t:
-                shifted = w.op("Mul", w.op("Floor", w.op("Mul", v, down)), up)  # v >> k
-                leaked = shifted if node["leak"] == "shift" else w.op("Sub", v, shifted)
-                v = w.op("Add", leaked, current[min(t, len(current) - 1)])
-            spikes.append(w.cast(w.op("GreaterOrEqual", v, threshold), "FLOAT"))
-            if t + 1 < self.steps:
-                v = w.op("Sub", v, w.op("Mul", spikes[-1], v if node["reset"] == "zero" else threshold))
-        return tuple(spikes)
-
-    def window(self, node: Node, current: Steps, q: int) -> str:
-        """clip(floor(v / threshold), 0, T) with v = b + I. Division rounds, but never up to a whole number n <= T: v at
-        n thresholds less one unit is further from it than float32's spacing as long as T thresholds are below 2^24."""
-        w, bias = self.writer, self.tensor(node, "bias")
-        v = w.add(*current) if len(current) > 1 else current[0]
-        if bias.any():
-            v = w.op("Add", v, self.per_channel(bias * 2.0**-q))
-        quotient = w.op("Div", v, self.per_channel(self.tensor(node, "threshold") * 2.0**-q))
-        return w.op("Clip", w.op("Floor", quotient), w.constant(0), w.constant(self.steps))
-
-    def upsample(self, x: str, factor: int, mode: str) -> str:
-        if mode == "depth_to_space":
-            return self.writer.op("DepthToSpace", x, blocksize=factor, mode="CRD")
-        scales = self.writer.constant([1, 1, factor, factor])
-        return self.writer.op(
-            "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
-        )
-
-    def attend(self, node: Node, x: Steps, source: Value) -> Steps:
-        """x times a gate from pooled sums; `simulator.kinds.attend.attend` says what the gates are."""
-        w, over, window = self.writer, node["over"], node["window"]
-        q, pool_q, gate_q, cap = node["q"], node["pool_q"], node["gate_q"], attend_cap(node)
-        shift = attend_pool_shift(node, source, self.steps)
-        if over == "time":
-            x = repeated(x, self.steps)
-
-        def gate_of(total: str) -> str:
-            return w.requantise(total, pool_q + q, pool_q + q + 2 - gate_q, (0, 1 << gate_q), gate_q, 1 << (gate_q - 1))
-
-        def means(total: str, grid: int) -> str:
-            return w.requantise(total, grid, shift, (-cap, cap), pool_q)
-
-        def gated(one: str, gate: str) -> str:
-            return w.requantise(w.op("Mul", one, gate), source.q + gate_q, gate_q, None, source.q)
-
-        axis = w.constant([1], np.int64)
-        if over == "space":
-            weight = self.weight(node, "weight", (1, 1, SPACE_KERNEL, SPACE_KERNEL))
-            bias = self.bias(node, "bias", pool_q + q)
-
-            def space(one: str) -> str:
-                mean = means(w.op("ReduceSum", one, axis, keepdims=1), source.q)
-                return gated(one, gate_of(w.op("Conv", mean, weight, bias, pads=[SPACE_KERNEL // 2] * 4)))
-
-            return self.each(node, x, space)
-
-        size = w.op("Shape", x[0], start=2, end=4)
-        if over == "channel":
-            pooled = w.times(x[0], self.steps) if len(x) == 1 else w.add(*x)
-        else:
-            pooled = w.op("Concat", *(w.op("ReduceSum", one, axis, keepdims=1) for one in x), axis=1)
-        grid = source.q
-        if window > 1:
-            # Zeros complete the windows that the border cuts; the average over the whole window is the sum / 2^n,
-            # a shift of the grid.
-            pooled = self.pad(pooled, size, window, "constant")
-            pooled = w.op("AveragePool", pooled, kernel_shape=[window] * 2, strides=[window] * 2)
-            grid += 2 * (window.bit_length() - 1)
-
-        def layer(x: str, part: str) -> str:
-            units = self.tensor(node, part)
-            weight = self.weight(node, part, (*units.shape, 1, 1))
-            return w.op("Conv", x, weight, self.bias(node, f"{part}_bias", pool_q + q))
-
-        hidden = w.requantise(layer(means(pooled, grid), "squeeze"), pool_q + q, q, (0, cap), pool_q)
-        gate = gate_of(layer(hidden, "excite"))
-        if window > 1:
-            gate = self.crop(self.upsample(gate, window, "nearest"), size)
-        if over == "channel":
-            return self.each(node, x, lambda one: gated(one, gate))
-        at_step = [w.constant([t], np.int64) for t in range(len(x) + 1)]
-        return tuple(
-            gated(one, w.op("Slice", gate, at_step[t], at_step[t + 1], axis))
-            for t, one in enumerate(self.in_steps(node, x))
-        )
-
-    def pad(self, x: str, size: str, multiple: int, mode: str) -> str:
-        """Pad right and bottom to a multiple; `size` is x's [H, W]. The remainder of -size is what is missing."""
-        w = self.writer
-        missing = w.op("Mod", w.op("Neg", size), w.constant([multiple], np.int64))
-        pads = w.op("Concat", w.constant([0, 0], np.int64), missing, axis=0)
-        return w.op("Pad", x, pads, "", w.constant([2, 3], np.int64), mode=mode)
-
-    def crop(self, x: str, size: str, output: str | None = None) -> str:
-        w = self.writer
-        return w.op("Slice", x, w.constant([0, 0], np.int64), size, w.constant([2, 3], np.int64), output=output)
 
 
 def build_model(
@@ -338,8 +58,8 @@ def build_model(
         from onnx import TensorProto, helper
     except ImportError as error:
         raise ExportError(missing_package("onnx")) from error
-    w = _Writer()
-    network = _Network(graph, tensors, analysis, w)
+    w = Writer()
+    network = Network(graph, tensors, analysis, w)
     stride = analysis.stride
     extra = []
     pixels = size = ""
@@ -385,19 +105,9 @@ def build_model(
         producer_name=PRODUCER,
         doc_string="image: uint8 RGB [N, 3, H, W]; restored: the same. float32 arithmetic on dyadic grids, exact.",
     )
-    # The graph is the model itself; everything else that the bundle says about the network goes along.
-    left_out = ("network.graph", "network.bounds")
-    helper.set_model_props(model, {key: meta[key] for key in sorted(meta) if key not in left_out})
+    helper.set_model_props(model, model_entries(meta))
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def observed_name(layer: str, step: int) -> str:
-    return f"{layer}@{step}"
-
-
-def missing_package(package: str) -> str:
-    return f"The package {package} is not installed; `pip install 'spikerir-edge[export]'` brings it (Python 3.11 on)."
 
 
 def inexact_nodes(analysis: Analysis) -> list[str]:
@@ -458,15 +168,6 @@ class OnnxBackend:
         return restored, {}
 
 
-def check_image(height: int = 45, width: int = 61) -> npt.NDArray[np.uint8]:
-    """A small odd-sized picture with edges, slopes and noise, uint8 RGB [H, W, 3], always the same."""
-    y, x = np.mgrid[:height, :width]
-    slopes = np.stack([4 * x, 5 * y, 128 + 60 * np.sin(x / 5) * np.cos(y / 7)], 2)
-    slopes[(x // 9 + y // 13) % 3 == 0] += 70
-    noise = np.random.Generator(np.random.PCG64(0)).integers(-45, 46, slopes.shape)
-    return np.clip(slopes + noise, 0, 255).astype(np.uint8)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when written, 1 if it would not equal the reference, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(
@@ -475,17 +176,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the .safetensors file of a bundle")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <name of the bundle>.onnx in this folder")
+    parser.add_argument(
+        "--plain", action="store_true", help="float32 in and out, one size, few operators: for runtimes that read less"
+    )
+    parser.add_argument("--size", type=size_of, metavar="HxW", help="of a plain model's pictures, in pixels")
+    parser.add_argument("--body", action="store_true", help="of a plain model only the part for a neuromorphic card")
     options = parser.parse_args(arguments)
+    if options.plain and not options.size:
+        parser.error("a plain model has one size: give it with --size HxW")
+    if (options.size or options.body) and not options.plain:
+        parser.error("--size and --body are for plain models: give --plain as well")
     out = options.out or Path(options.bundle.with_suffix(".onnx").name)
     try:
         bundle = read_bundle(options.bundle)
-        graph, tensors, analysis = bundle.graph, bundle.tensors, bundle.analysis
-        content = build_model(graph, tensors, analysis, bundle.meta).SerializeToString(deterministic=True)
-        inexact = inexact_nodes(analysis)
+        if options.plain:
+            model, inexact, check = _plain(bundle, options.size, options.body)
+        else:
+            model = build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta)
+            inexact, check = inexact_nodes(bundle.analysis), partial(_differing_pixels, bundle)
+        content = model.SerializeToString(deterministic=True)
         if inexact:
-            print(f"float32 is not guaranteed to be exact in {', '.join(inexact)}: their bounds reach 2^24.")
+            limit = "are too large for the plain form" if options.plain else "reach 2^24"
+            print(f"float32 is not guaranteed to be exact in {', '.join(inexact)}: their bounds {limit}.")
         try:
-            differing = _differing_pixels(analysis, tensors, check_image())
+            differing = check()
         except ExportError as missing:
             print(f"Not compared with the reference: {missing}")
         else:
@@ -494,21 +208,40 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"export.onnx: {out} was not written, because it would not equal the device.", file=sys.stderr)
                 return 1
         write_atomically(out, content)
-    except (BundleError, ExportError) as error:
+    except (BundleError, CutError, ExportError) as error:
         print(f"export.onnx: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {out} ({len(content)} bytes, {graph.time_steps} time steps, opset {OPSET})")
+    opset = model.opset_import[0].version
+    print(f"wrote {out} ({len(content)} bytes, {bundle.graph.time_steps} time steps, opset {opset})")
     return 0
 
 
-def _differing_pixels(analysis: Analysis, tensors: Tensors, image: npt.NDArray[np.uint8]) -> int:
-    backend = OnnxBackend(analysis, tensors, threads=1)
-    restored = backend.run(np.ascontiguousarray(image.transpose(2, 0, 1))[None])[0]
-    height, width = image.shape[:2]
-    rows, columns = analysis.padded(height, width)
-    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-    expected, _ = Reference(analysis, tensors).run_padded(padded.transpose(2, 0, 1).astype(np.int16) - 128)
-    return int((restored != expected[:, :height, :width]).any(0).sum())
+def _differing_pixels(bundle: Bundle) -> int:
+    backend = OnnxBackend(bundle.analysis, bundle.tensors, threads=1)
+    return differing_pixels(lambda pixels: backend.run(pixels[None])[0], bundle.analysis, bundle.tensors, CHECKED)
+
+
+def _plain(bundle: Bundle, size: tuple[int, int], body: bool) -> tuple[onnx.ModelProto, list[str], Callable[[], int]]:
+    """A plain model, what is not guaranteed to be exact in it, and what counts differing pixels of a smaller one."""
+    analysis, tensors = bundle.analysis, bundle.tensors
+    small = checked_size(analysis, size)
+    inexact = forms.inexact_nodes(analysis)
+    if not body:
+
+        def check_whole() -> int:
+            restore = plain_restorer(build_whole(analysis, tensors, {}, *small), onnx_runner)
+            return differing_pixels(restore, analysis, tensors, small)
+
+        return build_whole(analysis, tensors, bundle.meta, *size), inexact, check_whole
+    parts = cut(analysis)
+
+    def check_body() -> int:
+        restore = body_restorer(parts, tensors, build_body(parts, tensors, {}, *small), onnx_runner)
+        return differing_pixels(restore, analysis, tensors, small)
+
+    on_the_host = {node.name for node in (*parts.head, *parts.tail)}
+    model = build_body(parts, tensors, bundle.meta, *size)
+    return model, [name for name in inexact if name not in on_the_host], check_body
 
 
 if __name__ == "__main__":

@@ -34,14 +34,16 @@ class Builder:
 
     def conv(
         self, name: str, x: str, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1,
-        q: int | None = None, bias: bool = False, kind: str = "conv",
+        q: int | None = None, bias: bool = False, dilation: int = 1, kind: str = "conv", **more: Any,
     ) -> str:  # fmt: skip
-        """`padding` keeps the size for stride 1 and divides it by the stride otherwise."""
-        padding = 0 if kernel == stride else (kernel - 1) // 2
+        """`padding` keeps the size for stride 1 and divides it by the stride otherwise. `more`: further attributes."""
+        padding = 0 if kernel == stride else (kernel - 1) * dilation // 2
+        if dilation > 1:
+            more["dilation"] = dilation
         return self.add(
             name, kind, (x,), channels=channels, kernel=kernel, stride=stride, padding=padding, groups=groups,
             q=self.grid if q is None else q,
-            bias=int(bias),
+            bias=int(bias), **more,
         )  # fmt: skip
 
     def dense_conv(self, name: str, x: str, channels: int, kernel: int = 3, **more: Any) -> str:
@@ -51,8 +53,8 @@ class Builder:
         """Clip to -limit..limit - 1, or to `least`..limit - 1: with `least` 0 a ReLU."""
         return self.add(name, "requantise", (x,), shift=shift, lo=-limit if least is None else least, hi=limit - 1)
 
-    def lif(self, name: str, x: str, leak: str = "decay", reset: str = "subtract") -> str:
-        return self.add(name, "lif", (x,), leak=leak, reset=reset)
+    def lif(self, name: str, x: str, leak: str = "decay", reset: str = "subtract", **more: Any) -> str:
+        return self.add(name, "lif", (x,), leak=leak, reset=reset, **more)
 
     def window(self, name: str, x: str) -> str:
         return self.add(name, "window", (x,))

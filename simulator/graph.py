@@ -65,3 +65,11 @@ class Graph:
 
     def consumers(self, name: str) -> tuple[Node, ...]:
         return tuple(node for node in self.nodes if name in node.inputs)
+
+    def needed(self) -> frozenset[str]:
+        """The names of the nodes that the picture depends on."""
+        found = {self.nodes[-1].name}
+        for node in reversed(self.nodes):
+            if node.name in found:
+                found.update(node.inputs)
+        return frozenset(found)

@@ -5,6 +5,8 @@ What can be drawn of each kind stands with the kind; here it is put together to 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,15 +27,16 @@ _DRAWN = ("lif", "conv", "dense_conv", "requantise", "sum", "concat", "upsample"
 USUAL = ("image", *_DRAWN, "time_sum", "readout")
 
 
-def random_network(seed: int, kind: str | None = None) -> tuple[Graph, Tensors]:
+def random_network(seed: int, kind: str | None = None, kinds: Sequence[str] = _DRAWN) -> tuple[Graph, Tensors]:
     """A random graph of the usual kinds and its tensors; the same ones for the same seed.
 
-    kind: a smaller network in which about every second node is of that kind, usual or not.
+    kind: a smaller network in which about every second node is of that kind, usual or not. kinds: what is drawn between
+    the first layer of neurons and the readout.
     """
     for attempt in range(200):
         rng = np.random.default_rng([seed, attempt])
         try:
-            graph = _grown(rng, kind)
+            graph = _grown(rng, kind, kinds)
             tensors = random_tensors(graph, rng)
             analyse(graph, tensors)
         except GraphError:
@@ -46,13 +49,13 @@ def random_network(seed: int, kind: str | None = None) -> tuple[Graph, Tensors]:
 def random_tensors(graph: Graph, rng: Random, spread: int = 60) -> Tensors:
     """Tensors that keep neurons firing: thresholds about as large as currents, leaks of all sizes."""
     return {
-        f"{name}.{part}": spec.draw(rng, spec.shape, spread).astype(np.int32)
+        f"{name}.{part}": spec.draw(rng, spec.shape, spread).clip(*spec.range).astype(np.int32)
         for name, specs in analyse(graph).tensors.items()
         for part, spec in specs.items()
     }
 
 
-def _grown(rng: Random, kind: str | None) -> Graph:
+def _grown(rng: Random, kind: str | None, kinds: Sequence[str]) -> Graph:
     """A graph of some real-valued and spiking layers, random ones, and a readout."""
     steps = int(rng.choice([1, 2, 4, 4, 8]))
     sketch = Sketch(rng, steps, with_defaults, lambda layer: kind_of(layer.node).output(layer))
@@ -62,8 +65,8 @@ def _grown(rng: Random, kind: str | None) -> Graph:
         x = sketch.keep(sketch.add("encode.pixels", "space_to_depth", (x,), 128, factor=factor))
     draw_rounded(sketch, x)
     KINDS["lif"].draws()[0](sketch)
-    usual = [draw for name in _DRAWN for draw in KINDS[name].draws()]
-    special = KINDS[kind].draws() if kind else ()
+    usual = [draw for name in kinds for draw in KINDS[name].draws()]
+    special = (*KINDS[kind].draws(), *KINDS[kind].later_draws()) if kind else ()
     for _ in range(int(rng.integers(5, 16)) if kind is None else 6):
         draws = special if special and sketch.chance(0.5) else usual
         draws[int(rng.integers(len(draws)))](sketch)

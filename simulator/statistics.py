@@ -150,14 +150,14 @@ def projections(analysis: Analysis, height: int, width: int) -> list[Projection]
         synapses = kind_of(node).synapses(analysis.layers[node.name])
         if synapses is None:
             continue
+        *taps, fan_out = synapses
         outputs = real_size(height, width, analysis.values[node.name].scale)
         for source, factor in spike_sources(analysis, node.inputs[0]):
             inputs = real_size(height, width, analysis.values[source].scale)
             rows, columns = (
-                arrivals(n * factor, m, synapses.kernel, synapses.stride, synapses.padding).reshape(n, factor).sum(1)
-                for n, m in zip(inputs, outputs, strict=True)
+                arrivals(n * factor, m, *taps).reshape(n, factor).sum(1) for n, m in zip(inputs, outputs, strict=True)
             )
-            found.append(Projection(source, node.name, rows, columns, synapses.fan_out))
+            found.append(Projection(source, node.name, rows, columns, fan_out))
     return found
 
 

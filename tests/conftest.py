@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-# Of what speed is compared with, CI has no spiking frameworks: they are not part of the extra `dev`.
+# Of what speed is compared with, CI has not every spiking framework: the extra `dev` lacks Norse and sinabs.
 NEVER_SKIPPED = ("tests/export/test_", "tests/export/bench/test_ann", "tests/conformance", "tests/firmware_bridge")
 
 

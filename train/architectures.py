@@ -1,6 +1,7 @@
-"""The students as graphs: `edge` (the default, at most 70,000 parameters) and `paper` (the architecture as worded).
+"""The students as graphs: `edge` (the default, at most 70,000 parameters), `paper` (the architecture as worded) and
+`nir` (what an exchange format for neuromorphic hardware can express).
 
-Both are lists of nodes of the kinds in `simulator/kinds`; `train/student.py` gives them trainable parameters.
+All are lists of nodes of the kinds in `simulator/kinds`; `train/student.py` gives them trainable parameters.
 """
 
 from __future__ import annotations
@@ -110,6 +111,46 @@ def edge(
     return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space") if shrink == 2 else x)
 
 
+NIR_GRID = 7  # currents, thresholds and the stream of `nir`, on 2^-7: weights of 8 bits are within +-1
+NIR_WEIGHTS = 127  # the largest weight of 8 bits, in units
+NIR_LEAK = 2  # v - (v >> 2)
+
+
+def nir(
+    width: int = 32, dilations: tuple[int, ...] = (1, 2, 3, 4, 2, 1), time_steps: int = 4, limit: int = NIR_WEIGHTS
+) -> Graph:
+    """A network whose body is nothing but neurons and convolutions that NIR and Loihi 2 can express; export/NIR.md.
+
+    The body, from the first rounding to the sum over time, has one scale, half of the picture's, and convolutions with
+    taps apart in place of levels. Each of `dilations` is a block that adds to the real-valued stream: neuron -> 3x3
+    convolution with taps so far apart -> neuron -> 1x1 convolution. Nothing is grouped; each layer has one threshold;
+    neurons fire above it, not at it, and reset to zero; their membranes have the binary digits that a leak of a quarter
+    per step takes, so that it is never rounded. The ends, with space-to-depth and depth-to-space, are the host's.
+
+    limit: the largest weight of the body, in units of 2^-7; 127 are 8 bits.
+    """
+    b = Builder(time_steps, NIR_GRID)
+
+    def fire(name: str, x: str) -> str:
+        return b.lif(name, x, "decay", "zero", fine=NIR_LEAK * (time_steps - 1), shared=1, above=1)
+
+    x = b.dense_conv("encode.conv", b.space_to_depth("encode.pixels", b.image(), 2), width, 3, q=10)
+    x = b.requantise("encode.round", x, 17 - NIR_GRID, STREAM_LIMIT << NIR_GRID)
+    outputs = []
+    for i, dilation in enumerate(dilations, 1):
+        name = f"body.{i}"
+        y = b.conv(f"{name}.conv1", fire(f"{name}.lif1", x), width, 3, dilation=dilation, limit=limit)
+        y = b.conv(f"{name}.conv2", fire(f"{name}.lif2", y), width, 1, limit=limit)
+        x = b.sum(f"{name}.add", x, y)
+        outputs.append(x)
+    b.stages = {stage: outputs[(stage * len(outputs) - 1) // 7] for stage in range(1, 8)}
+    x = b.requantise(
+        "readout.round", b.time_sum("readout.sum", x), NIR_GRID - READOUT_GRID, STREAM_LIMIT << READOUT_GRID
+    )
+    x = b.dense_conv("readout.conv", x, 12, 3, q=11, bias=True)
+    return b.finish(b.upsample("readout.pixels", x, 2, "depth_to_space"))
+
+
 PAPER_UNIT = 4  # what the paper calls 1 in currents and membranes is 4 here, so its threshold 0.15 is 0.6
 
 
@@ -212,7 +253,7 @@ def reconciliation(graph: Graph) -> dict[str, tuple[int, int]]:
     return {part: (original[part], own[part]) for part in dict.fromkeys([*original, *own])}
 
 
-STUDENTS: dict[str, Callable[..., Graph]] = {"edge": edge, "paper": paper}
+STUDENTS: dict[str, Callable[..., Graph]] = {"edge": edge, "paper": paper, "nir": nir}
 
 
 def build_graph(student: str, channels: tuple[int, ...] | None = None, options: Sequence[str] = ()) -> Graph:
@@ -224,6 +265,8 @@ def build_graph(student: str, channels: tuple[int, ...] | None = None, options: 
     build = STUDENTS[student]
     arguments: dict[str, Any] = {"channels": channels} if channels else {}
     defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
+    if channels and "channels" not in defaults:
+        raise ValueError(f"The {student} student has no four levels of channels; it takes {', '.join(defaults)}.")
     for option in options:
         name, _, text = option.partition("=")
         if name not in defaults:
@@ -241,6 +284,8 @@ CHOICES = {
     "neuron": ("lif", "window"),
 }
 
+ANY_NUMBER = ("dilations",)  # options that are as many numbers as one likes
+
 
 def _like(default: Any, option: str, text: str) -> Any:
     """The value of "name=text", of the type and length of the default; ValueError otherwise."""
@@ -253,7 +298,8 @@ def _like(default: Any, option: str, text: str) -> Any:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if not numbers or min(numbers) < 0 or len(numbers) != (len(default) if isinstance(default, tuple) else 1):
-        wanted = f"{len(default)} whole numbers with commas" if isinstance(default, tuple) else "a whole number"
+    count = len(numbers) if name in ANY_NUMBER else len(default) if isinstance(default, tuple) else 1
+    if not numbers or min(numbers) < 0 or len(numbers) != count:
+        wanted = f"{count or 'some'} whole numbers with commas" if isinstance(default, tuple) else "a whole number"
         raise ValueError(f"{option!r}: expected {wanted}.")
     return numbers if isinstance(default, tuple) else numbers[0]

@@ -37,7 +37,7 @@ from simulator.bundle import COARSE_SIDES
 from simulator.coarse import shrinking, shrunk
 from simulator.kinds import kind_of
 from train import prepare
-from train.architectures import PAPER_UNIT, STUDENTS
+from train.architectures import NIR_LEAK, PAPER_UNIT, STUDENTS
 from train.awake import keep_awake
 from train.batches import Batches
 from train.calibrate import calibrate
@@ -526,6 +526,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 NEURONS: dict[str, dict[str, Any]] = {
     "edge": {"threshold": 0.5, "leak": 2, "surrogate_width": 1.0},
     "paper": {"threshold": 0.15 * PAPER_UNIT, "leak": 1, "surrogate_width": 1.0},
+    "nir": {"threshold": 1.0, "leak": NIR_LEAK, "surrogate_width": 1.0},
 }
 
 

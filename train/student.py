@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simulator.analysis import Analysis, analyse
-from simulator.graph import IMAGE_GRID, WEIGHT_LIMIT, Graph, GraphError, Node
+from simulator.graph import IMAGE_GRID, Graph, GraphError, Node
 from simulator.kinds import KnownAttributes, kind_of, unknown_attribute
 from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from train.neuron import lif
@@ -166,7 +166,8 @@ class Student(nn.Module):
                 elif part == "threshold":
                     x.clamp_(min=LEAST_THRESHOLD)
                 elif "bias" not in part:
-                    limit = WEIGHT_LIMIT * 2.0 ** -self.grid(node, part)
+                    spec = self.analysis.tensors[node.name][part]
+                    limit = spec.limit * 2.0**-spec.q
                     x.clamp_(-limit, limit)
 
     def forward(self, pixels: Tensor, stages: tuple[int, ...] = ()) -> Output:
@@ -222,14 +223,18 @@ class Student(nn.Module):
                 steps=self.graph.time_steps,
                 soft=self.soft,
             )
+        grid = source.q + node["fine"] if self.rounded else None
+        threshold = self.tensor(node, "threshold")
+        if node["above"] and grid is not None:
+            threshold = threshold + 2.0**-grid
         return lif(
             current.to(torch.bfloat16) if self.bfloat16_currents else current,
             self.tensor(node, "bias"),
-            self.tensor(node, "threshold"),
-            self.tensor(node, "leak"),
+            threshold.expand(source.channels),
+            self.tensor(node, "leak").expand(source.channels),
             steps=self.graph.time_steps,
             static=source.static,
-            grid=source.q if self.rounded else None,
+            grid=grid,
             subtract=node["reset"] == "subtract",
             decay=node["leak"] == "decay",
             width=self.width,
@@ -250,7 +255,8 @@ class Student(nn.Module):
             weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         else:
             x = x.float()
-        return F.conv2d(x, weight, bias, node["stride"], node["padding"], groups=node["groups"])
+        dilation = node["dilation"] if node.kind == "conv" else 1
+        return F.conv2d(x, weight, bias, node["stride"], node["padding"], dilation, node["groups"])
 
     def _requantise(self, node: Node, inputs: list[Tensor]) -> Tensor:
         q = self.analysis.values[node.name].q
@@ -366,7 +372,8 @@ class Student(nn.Module):
 
 
 _KNOWN: KnownAttributes = {
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "conv": {"dilation": (), "limit": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},
 }

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from export.bench.dense import onnx_session
 from export.bench.roofline import measure
-from export.onnx import missing_package
+from export.files import missing_package
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle

@@ -335,6 +335,7 @@ class _Compiler:
             "kernel": kernel,
             "stride": node["stride"],
             "padding": node["padding"],
+            "dilation": node["dilation"] if node.kind == "conv" else 1,
             "groups": groups,
             "weight": self._constant(rows.astype("<i2")),
             "bias": self._constant(self.tensors[f"{node.name}.bias"].astype("<i4")) if node["bias"] else NONE,
@@ -346,10 +347,16 @@ class _Compiler:
             for source, factor in spike_sources(self.analysis, target.inputs[0]) if target.kind == "conv" else ():
                 if source == node.name:
                     scale = self.analysis.values[target.name].scale
-                    window = (target["kernel"], target["stride"], target["padding"])
+                    window = (target["kernel"], target["stride"], target["padding"], target["dilation"])
                     fan_out = target["channels"] // target["groups"]
                     self.projections.append((self.number[target.name], scale, factor, *window, fan_out))
         own = {part: self.tensors[f"{node.name}.{part}"] for part in self.analysis.tensors[node.name]}
+        if node.kind == "lif":  # the bounds say that these fit int32
+            own = {part: np.broadcast_to(tensor, own["bias"].shape) for part, tensor in own.items()}
+            own |= {
+                "threshold": (own["threshold"] << node["fine"]) + node["above"],
+                "bias": own["bias"] << node["fine"],
+            }
         fields = {
             "neurons": NEURONS[node.kind],
             "neuron_layer": self.number[node.name],
@@ -362,6 +369,7 @@ class _Compiler:
         return fields | {
             "decay": int(node["leak"] == "decay"),
             "subtract": int(node["reset"] == "subtract"),
+            "fine": node["fine"],
             "lif_bias": self._constant(own["bias"].astype("<i4")),
             "leak": self._constant(own["leak"].astype(np.uint8)),
         }
@@ -489,7 +497,8 @@ _RULES: Mapping[str, Callable[[_Compiler, Node], None]] = {
 
 
 _KNOWN: KnownAttributes = {
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "conv": {"dilation": (), "limit": ()},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": tuple(OVER)},
 }

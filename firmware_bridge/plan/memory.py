@@ -97,7 +97,7 @@ def _rows_read(operation: Operation, terms: Sequence[Term], first: int, end: int
     if operation.kind == "pixels":
         if fields["input"] != NONE:
             top = first * fields["stride"] - fields["padding"]
-            bottom = (end - 1) * fields["stride"] - fields["padding"] + fields["kernel"]
+            bottom = (end - 1) * fields["stride"] - fields["padding"] + (fields["kernel"] - 1) * fields["dilation"] + 1
             spans.append((fields["input"], top, bottom))
     elif operation.kind == "attend":
         window, beyond = fields["window"], int(fields["over"] == OVER["space"])

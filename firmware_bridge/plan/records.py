@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 MAGIC = int.from_bytes(b"SNNP", "little")
-VERSION = 2
+VERSION = 3
 NONE = 0xFFFFFFFF
 HASH_BYTES = 32
 
@@ -21,15 +21,15 @@ HEADER = (
 )  # fmt: skip
 VALUE = ("layer", "channels", "scale", "steps", "storage", "offset", "rows", "row_offset")
 TERM = ("value", "mode", "factor", "offset", "shift")
-PROJECTION = ("target", "target_scale", "factor", "kernel", "stride", "padding", "channels")
+PROJECTION = ("target", "target_scale", "factor", "kernel", "stride", "padding", "dilation", "channels")
 # An operation's first words are common, the others depend on its kind; those that are not used are 0.
 OPERATION = ("kind", "layer", "input", "output", "spikes", "first_term", "terms", "channels", "lead", "used")
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "image": ("factor",),
     "pixels": (
-        "head", "head_layer", "factor", "kernel", "stride", "padding", "groups", "head_shift", "narrow", "weight",
-        "bias", "steps", "time_sum", "rounds", "shift", "lo", "hi", "restores", "restore_shift",
-        "neurons", "neuron_layer", "decay", "subtract", "threshold", "lif_bias", "leak", "level",
+        "head", "head_layer", "factor", "kernel", "stride", "padding", "dilation", "groups", "head_shift", "narrow",
+        "weight", "bias", "steps", "time_sum", "rounds", "shift", "lo", "hi", "restores", "restore_shift",
+        "neurons", "neuron_layer", "decay", "subtract", "fine", "threshold", "lif_bias", "leak", "level",
         "first_projection", "projections",
     ),
     "spikes": (),
@@ -38,7 +38,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         "squeeze", "squeeze_bias", "excite", "excite_bias",
     ),
 }  # fmt: skip
-OPERATION_WORDS = 39
+OPERATION_WORDS = 41
 
 OPERATIONS = {"image": 1, "pixels": 2, "spikes": 3, "attend": 4}
 HEADS = {"conv": 1, "dense_conv": 2, "picture_conv": 3}

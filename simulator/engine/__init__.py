@@ -33,7 +33,7 @@ from simulator.engine.plan import Plan, build_plan, neurons_of
 from simulator.engine.program import Observer, Program, Span
 from simulator.engine.records import Picture, Restored
 from simulator.engine.tables import padded
-from simulator.engine.whole import MEANING_BYTES, by_meaning, form_of
+from simulator.engine.whole import MEANING_BYTES, by_meaning, form_of, taps_apart
 from simulator.engine.workers import Workers, available_threads
 from simulator.statistics import Counter
 
@@ -161,7 +161,7 @@ class Engine:
         """Bytes that nodes which are computed by their meaning take in passing, the largest of them."""
         most = 0
         for node in (self.graph.node(step.root) for step in self.plan.passes if not step.by_rows):
-            if form_of(node) is by_meaning:
+            if form_of(node) in (by_meaning, taps_apart):
                 forms = [self.plan.forms[name] for name in (node.name, *node.inputs)]
                 numbers = sum(f.steps * f.channels * (height // f.scale) * (width // f.scale) for f in forms)
                 most = max(most, MEANING_BYTES * numbers)

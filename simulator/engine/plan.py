@@ -48,10 +48,10 @@ _CONVOLUTION: Mapping[str, tuple[str, ...]] = dict.fromkeys(
 KNOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "image": {},
     "space_to_depth": {"factor": ()},
-    "conv": _CONVOLUTION,
+    "conv": {**_CONVOLUTION, "limit": ()},
     "dense_conv": _CONVOLUTION,
     "requantise": {"shift": (), "lo": (), "hi": ()},
-    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract")},
+    "lif": {"leak": ("shift", "decay"), "reset": ("zero", "subtract"), "fine": (), "shared": (), "above": ()},
     "window": {},
     "sum": {},
     "concat": {},
@@ -157,7 +157,7 @@ def build_plan(analysis: Analysis, tensors: Tensors, fused: bool = True) -> Plan
     for node in graph.nodes:
         name, form = node.name, forms[node.name]
         if fires_by_rows(node):
-            fire[name] = neuron_table(own[name], form.lanes, _wide_membrane(node, analysis, forms))
+            fire[name] = neuron_table(node, own[name], form.lanes, _wide_membrane(node, analysis, forms))
         elif not computes_rows(node):
             continue
         elif node.kind == "conv":
@@ -245,7 +245,10 @@ def _rounding(
 
 
 def _wide_membrane(node: Node, analysis: Analysis, forms: Mapping[str, Form]) -> bool:
-    """Whether a neuron needs 32 bits; its input may, for partial sums larger than their total, where it does not."""
+    """Whether a neuron needs 32 bits; its input may, for partial sums larger than their total, where it does not.
+    One with finer digits than its input gets them."""
+    if node.kind == "lif" and node["fine"]:
+        return True
     return analysis.width(node.name) == "int32" or forms[node.inputs[0]].size == 4
 
 

@@ -279,6 +279,7 @@ class Lif(NamedTuple):
     repeat: int  # vectors of 32 lanes until the parameters repeat
     wide: int  # the membrane
     wide_source: int
+    fine: int  # binary digits that the membrane, where it is wide, has below its input
     decay: int  # whether the leak is v - (v >> k), and not v >> k
     subtract: int  # whether a spike subtracts the threshold, and not all
     counts: Number  # spikes per position, int32 [H, W]

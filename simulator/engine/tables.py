@@ -107,10 +107,11 @@ class DenseTable:
 @dataclass(frozen=True)
 class NeuronTable:
     """Threshold, bias and, where they have one, leak of a layer's neurons, 32 lanes at a time, `repeat` times until
-    they start again."""
+    they start again. fine: binary digits that the membrane has below its input; threshold and bias have them here."""
 
     wide: bool
     repeat: int
+    fine: int
     parameters: npt.NDArray[Any]
 
 
@@ -305,15 +306,18 @@ def _dense_bias(node: Node, own: Tensors, group: int, c_out: int, vectors: int, 
     return bias
 
 
-def neuron_table(own: Tensors, lanes: int, wide: bool) -> NeuronTable:
+def neuron_table(node: Node, own: Tensors, lanes: int, wide: bool) -> NeuronTable:
     kind = np.int32 if wide else np.int16
     repeat = int(np.lcm(lanes, 32)) // 32
+    fine, above = (node["fine"], node["above"]) if node.kind == "lif" else (0, 0)
     rows = []
     # Lanes beyond the channels receive no current and never fire, nor at a multiple of their threshold.
     for part, beyond in (("threshold", np.iinfo(kind).max // MAX_TIME_STEPS), ("bias", 0), ("leak", 0)):
         if part not in own:
             continue
         row = np.full(lanes, beyond, np.int64)
-        row[: len(own[part])] = own[part]
+        row[: len(own["bias"])] = own[part].astype(np.int64) << (0 if part == "leak" else fine)
+        if part == "threshold":
+            row[: len(own["bias"])] += above
         rows.append(np.tile(row, repeat * 32 // lanes).reshape(repeat, 32))
-    return NeuronTable(wide, repeat, aligned(np.stack(rows, axis=1).astype(kind)))
+    return NeuronTable(wide, repeat, fine, aligned(np.stack(rows, axis=1).astype(kind)))

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.analysis import Analysis
-from simulator.engine.plan import known
+from simulator.engine.plan import KNOWN, known
 from simulator.graph import Node
+from simulator.kinds import unknown_attribute
 from simulator.kinds.attend import SPACE_KERNEL, attend_cap, attend_pool_shift
 from simulator.kinds.requantise import requantise
 from simulator.reference import evaluate_node
@@ -113,6 +114,29 @@ def by_meaning(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis
     out[...] = evaluate_node(node, sources, tensors, analysis).transpose(0, 2, 3, 1)
 
 
+def taps_apart(node: Node, inputs: list[Array], own: Tensors, analysis: Analysis, out: Array) -> None:
+    """A dilated convolution of spikes, by products of matrices in floating point that holds every sum exactly."""
+    x = inputs[0].sum(0, keepdims=True) if analysis.values[node.inputs[0]].window else inputs[0]
+    number = np.float32 if analysis.float_exact(node.name) else np.float64
+    stride, padding, dilation, groups = node["stride"], node["padding"], node["dilation"], node["groups"]
+    padded = np.pad(x.astype(number), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    _, height, width, channels = out.shape
+    weight = own["weight"].astype(number)
+    per_group, kernel = weight.shape[1:3]
+    sums = np.zeros(out.shape, number)
+    for dy in range(kernel):
+        for dx in range(kernel):
+            rows, columns = (
+                slice(d * dilation, d * dilation + stride * n, stride) for d, n in ((dy, height), (dx, width))
+            )
+            tap = padded[:, rows, columns]
+            for group in range(groups):
+                some = slice(group * (channels // groups), (group + 1) * (channels // groups))
+                spikes = tap[..., group * per_group : (group + 1) * per_group]
+                sums[..., some] += spikes @ weight[some, :, dy, dx].T
+    out[...] = sums + own["bias"] if "bias" in own else sums
+
+
 MEANING_BYTES = 24  # of each number in or out: int64, and about two copies of it on the way
 
 # Kinds that networks do use here, as they lie in memory: faster than by their meaning, and the same.
@@ -122,9 +146,13 @@ FORMS: Mapping[str, Callable[[Node, list[Array], Tensors, Analysis, Array], None
     "upsample": _upsample,
     "attend": _attend,
 }
+# Row operations of convolutions do not know dilation.
+WITH_TAPS_APART = {"conv": {**KNOWN["conv"], "dilation": ()}}
 
 
 def form_of(node: Node) -> Callable[[Node, list[Array], Tensors, Analysis, Array], None]:
     """How to compute a node without row operations, from its inputs and its own tensors into `out` [T or 1, H, W, C]:
     a function (node, inputs, own, analysis, out)."""
+    if node.kind == "conv" and not unknown_attribute(node, WITH_TAPS_APART):
+        return taps_apart
     return FORMS.get(node.kind, by_meaning) if known(node) else by_meaning

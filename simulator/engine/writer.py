@@ -354,7 +354,9 @@ class Writer:
         if node.kind == "window":
             self.emit(Window(terms=given.steps, **alike))
         else:
-            self.emit(Lif(decay=node["leak"] == "decay", subtract=node["reset"] == "subtract", **alike))
+            self.emit(
+                Lif(fine=table.fine, decay=node["leak"] == "decay", subtract=node["reset"] == "subtract", **alike)
+            )
         for i, weights in enumerate(self.weights):
             if weights.source == name:
                 total = Given("totals", 8 * i)

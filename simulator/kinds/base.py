@@ -103,6 +103,11 @@ class Kind(ABC):
         """Ways to add a node of this kind, with random attributes, to a random network; one that stands here twice
         comes twice as often. None for a kind that every network has."""
 
+    def later_draws(self) -> Sequence[Draw]:
+        """The same for attributes that a kind got later: drawn in networks around the kind alone, so that a seed keeps
+        its network of the usual kinds."""
+        return ()
+
 
 class ByPosition(Kind):
     """Kinds whose output at a position needs their inputs at that position alone, and that neither multiply with

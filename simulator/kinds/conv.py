@@ -6,19 +6,34 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from simulator.kinds.convolution import Convolution, draw_convolution
-from simulator.kinds.layer import Array, Bounds, Extent, Integers, Layer, Random, Synapses, Value, around_zero
-from simulator.kinds.sketch import Draw, Sketch
+from simulator.graph import WEIGHT_LIMIT, Node
+from simulator.kinds.convolution import ATTRIBUTES, Convolution, draw_convolution
+from simulator.kinds.layer import Array, Bounds, Extent, Integers, Layer, Random, Synapses, Value, Whole, around_zero
+from simulator.kinds.sketch import CHANNELS, Draw, Sketch
+
+MOST_DILATION = 16
 
 
 class Conv(Convolution):
     """The sum of the weights of the synapses at which a spike arrives, plus an optional bias.
 
-    Of spikes of window neurons it is the sum over the T steps, static.
+    Of spikes of window neurons it is the sum over the T steps, static. The kernel's taps lie `dilation` positions
+    apart. `limit`: no weight is larger, in units of its grid, for what holds fewer bits than float16: 127 are 8.
     """
 
     name = "conv"
     equation = "bias + the sum of the weights at which a spike arrives; weight [C_out, C_in/groups, k, k] on grid q"
+    attributes = ATTRIBUTES | {
+        "padding": Whole(0, 3 * MOST_DILATION),
+        "dilation": Whole(1, MOST_DILATION, default=1),
+        "limit": Whole(1, WEIGHT_LIMIT, default=WEIGHT_LIMIT),
+    }
+
+    def dilation(self, node: Node) -> int:
+        return int(node["dilation"])
+
+    def limit(self, node: Node) -> int:
+        return int(node["limit"])
 
     def check(self, layer: Layer) -> None:
         if not layer.inputs[0].spikes:
@@ -45,7 +60,8 @@ class Conv(Convolution):
         return around_zero(rng, shape, spread)
 
     def synapses(self, layer: Layer) -> Synapses:
-        return Synapses(layer["kernel"], layer["stride"], layer["padding"], layer["channels"] // layer["groups"])
+        fan_out = layer["channels"] // layer["groups"]
+        return Synapses(layer["kernel"], layer["stride"], layer["padding"], layer["dilation"], fan_out)
 
     def macs(self, layer: Layer, inputs: Extent, outputs: Extent) -> tuple[int, int]:
         return 0, 0
@@ -53,8 +69,31 @@ class Conv(Convolution):
     def draws(self) -> Sequence[Draw]:
         return (_draw,) * 3
 
+    def later_draws(self) -> Sequence[Draw]:
+        return (_draw_dilated,) * 2
+
 
 def _draw(sketch: Sketch) -> None:
     x = sketch.choose(spikes=True)
     if x:
         sketch.keep(draw_convolution(sketch, x, "conv", 1 << 15))
+
+
+def _draw_dilated(sketch: Sketch) -> None:
+    """With taps apart and weights of fewer bits, some of either."""
+    x = sketch.choose(spikes=True)
+    if x:
+        kernel, dilation = sketch.pick((2, 3, 3, 3, 5, 7)), sketch.pick((1, 2, 3, 4, 5, 8, 16))
+        stride = sketch.pick((1, 1, 2)) if x.value.scale == 1 else 1
+        least = max(0, -(-((kernel - 1) * dilation + 1 - stride) // 2))
+        if (kernel - 1) * dilation + 1 - 2 * least < 1:  # an even extent needs a stride of 2
+            stride, kernel, least = 1, 3, dilation
+        channels = sketch.pick(CHANNELS)
+        divisors = [g for g in range(1, 17) if x.value.channels % g == 0 and channels % g == 0]
+        sketch.keep(
+            sketch.add(
+                sketch.name("conv"), "conv", (x,), 1 << 15, channels=channels, kernel=kernel, stride=stride,
+                padding=least, groups=int(sketch.rng.choice(divisors)), q=sketch.pick((6, 8, 10)),
+                bias=int(sketch.chance(0.4)), dilation=dilation, limit=sketch.pick((127, WEIGHT_LIMIT)),
+            )
+        )  # fmt: skip

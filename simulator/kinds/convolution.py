@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from simulator.graph import MAX_CHANNELS, MAX_GRID, Node
+from simulator.graph import MAX_CHANNELS, MAX_GRID, WEIGHT_LIMIT, Node
 from simulator.kinds.base import Kind
 from simulator.kinds.layer import Array, Bounds, Extent, Integers, Layer, Random, TensorSpec, Whole, around_zero
 from simulator.kinds.sketch import CHANNELS, SCALES, Known, Sketch
@@ -22,15 +22,17 @@ ATTRIBUTES = {
 }
 
 
-def convolve(x: Array, weight: Array, bias: Array | None, stride: int, padding: int, groups: int) -> Array:
+def convolve(
+    x: Array, weight: Array, bias: Array | None, stride: int, padding: int, groups: int, dilation: int = 1
+) -> Array:
     """Cross-correlation of [T, C_in, H, W] with [C_out, C_in/groups, k, k], zeros beyond the border.
 
-    y[o, i, j] = bias[o] + sum over c, dy, dx of weight[o, c, dy, dx] x[c, i stride - padding + dy, j stride - padding
-    + dx], c over the input channels of o's group.
+    y[o, i, j] = bias[o] + sum over c, dy, dx of weight[o, c, dy, dx] x[c, i stride - padding + dy dilation, j stride -
+    padding + dx dilation], c over the input channels of o's group.
     """
     steps, _, height, width = x.shape
     c_out, per_group, kernel, _ = weight.shape
-    out_h, out_w = (height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1
+    out_h, out_w = ((side + 2 * padding - extent(kernel, dilation)) // stride + 1 for side in (height, width))
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     out = np.zeros((steps, c_out, out_h, out_w), np.int64)
     for group in range(groups):
@@ -38,17 +40,23 @@ def convolve(x: Array, weight: Array, bias: Array | None, stride: int, padding: 
         rows = slice(group * (c_out // groups), (group + 1) * (c_out // groups))
         for dy in range(kernel):
             for dx in range(kernel):
-                tap = source[:, :, dy : dy + stride * out_h : stride, dx : dx + stride * out_w : stride]
+                top, left = dy * dilation, dx * dilation
+                tap = source[:, :, top : top + stride * out_h : stride, left : left + stride * out_w : stride]
                 out[:, rows] += np.einsum("oc,tchw->tohw", weight[rows, :, dy, dx], tap)
     return out if bias is None else out + bias[:, None, None]
 
 
-def arrivals(length_in: int, length_out: int, kernel: int, stride: int, padding: int) -> Integers:
+def extent(kernel: int, dilation: int) -> int:
+    """Positions from the first tap of a kernel's row to the last."""
+    return (kernel - 1) * dilation + 1
+
+
+def arrivals(length_in: int, length_out: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> Integers:
     """For each of `length_in` input positions along one axis, how many taps lead to one of `length_out` outputs."""
     place = np.arange(length_in)
     count = np.zeros(length_in, np.int64)
     for tap in range(kernel):
-        target = place + padding - tap
+        target = place + padding - tap * dilation
         count += (target % stride == 0) & (target >= 0) & (target < length_out * stride)
     return count
 
@@ -70,16 +78,28 @@ class Convolution(Kind):
         channels, groups = layer.inputs[0].channels, layer["groups"]
         if channels % groups or layer["channels"] % groups:
             layer.refuse(f"{channels} -> {layer['channels']} channels do not divide into {groups} groups")
-        if not 0 < layer["kernel"] - 2 * layer["padding"] <= layer["stride"]:
-            layer.refuse("kernel - 2 padding must be 1 to stride, so that the output is the input's size / stride")
+        if not 0 < extent(layer["kernel"], self.dilation(layer.node)) - 2 * layer["padding"] <= layer["stride"]:
+            layer.refuse(
+                "what the kernel covers, (kernel - 1) dilation + 1, less 2 padding must be 1 to stride, so that the "
+                "output is the input's size / stride"
+            )
 
     def tensors(self, layer: Layer) -> dict[str, TensorSpec]:
         kernel = layer["kernel"]
         shape = (layer["channels"], layer.inputs[0].channels // layer["groups"], kernel, kernel)
-        found = {"weight": TensorSpec(shape, layer["q"], weight=True, draw=self.draw_weight)}
+        limit = self.limit(layer.node)
+        found = {"weight": TensorSpec(shape, layer["q"], weight=True, limit=limit, draw=self.draw_weight)}
         if layer["bias"]:
             found["bias"] = TensorSpec((layer["channels"],), self.output(layer).q)
         return found
+
+    def dilation(self, node: Node) -> int:
+        """Positions from one tap of the kernel to the next."""
+        return 1
+
+    def limit(self, node: Node) -> int:
+        """The largest magnitude of a weight, in units."""
+        return WEIGHT_LIMIT
 
     def draw_weight(self, rng: Random, shape: tuple[int, ...], spread: int) -> Integers:
         return around_zero(rng, shape, spread)
@@ -100,12 +120,14 @@ class Convolution(Kind):
 
     def compute(self, layer: Layer, inputs: Sequence[Array], own: Mapping[str, Array]) -> Array:
         return convolve(
-            inputs[0], own["weight"], own.get("bias"), layer["stride"], layer["padding"], layer["groups"]
+            inputs[0], own["weight"], own.get("bias"), layer["stride"], layer["padding"], layer["groups"],
+            self.dilation(layer.node),
         )  # fmt: skip
 
     def span(self, node: Node, first: int, last: int) -> tuple[int, int]:
         stride, padding = node["stride"], node["padding"]
-        return first * stride - padding, (last - 1) * stride - padding + node["kernel"]
+        reach = extent(node["kernel"], self.dilation(node))
+        return first * stride - padding, (last - 1) * stride - padding + reach
 
     def alignment(self, node: Node) -> int:
         return 1

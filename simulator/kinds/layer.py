@@ -98,26 +98,34 @@ def draw_threshold(rng: Random, shape: tuple[int, ...], spread: int) -> Integers
 class TensorSpec:
     """One of the integer tensors that a node owns: its shape, and its numbers' unit 2^-q.
 
-    weight: float16 in the file, so its numbers are at most 2048 units; all others are int32, `least` to `most`.
+    weight: float16 in the file, so its numbers are at most `limit` units, 2048 or fewer; all others are int32, `least`
+    to `most`.
     draw: random numbers for conformance, about as large as `spread`.
     """
 
     shape: tuple[int, ...]
     q: int
     weight: bool = False
+    limit: int = WEIGHT_LIMIT
     least: int = -(2**31)
     most: int = 2**31 - 1
     draw: Callable[[Random, tuple[int, ...], int], Integers] = around_zero
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest number."""
+        return (-self.limit, self.limit) if self.weight else (self.least, self.most)
+
     def check(self, layer: str, part: str, numbers: Integers) -> None:
         """Raises GraphError, naming layer and channel, for a number out of range; its shape is right."""
-        least, most = (-WEIGHT_LIMIT, WEIGHT_LIMIT) if self.weight else (self.least, self.most)
+        least, most = self.range
         outside = (numbers < least) | (numbers > most)
         if outside.any():
             place = np.unravel_index(int(outside.argmax()), self.shape)
             where, found = f"layer {layer!r}, channel {place[0]}", numbers[place]
             if self.weight:
-                raise GraphError(f"{where}: {part} holds {found} units; at most {WEIGHT_LIMIT} fit float16")
+                why = "fit float16" if self.limit == WEIGHT_LIMIT else "are allowed by the layer's limit"
+                raise GraphError(f"{where}: {part} holds {found} units; at most {self.limit} {why}")
             raise GraphError(f"{where}: {part} is {found}; {least} to {most} is supported")
 
 
@@ -127,6 +135,7 @@ class Synapses(NamedTuple):
     kernel: int
     stride: int
     padding: int
+    dilation: int
     fan_out: int
 
 

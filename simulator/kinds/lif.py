@@ -8,19 +8,34 @@ import numpy as np
 
 from simulator.graph import Node
 from simulator.kinds.base import ByPosition
-from simulator.kinds.layer import Array, Bounds, Integers, Layer, Random, TensorSpec, Value, Word, draw_threshold
+from simulator.kinds.layer import (
+    Array,
+    Bounds,
+    Integers,
+    Layer,
+    Random,
+    TensorSpec,
+    Value,
+    Whole,
+    Word,
+    draw_threshold,
+)
 from simulator.kinds.sketch import Draw, Sketch
 
 
 def lif(
     current: Array, threshold: Array, bias: Array, leak: Array, time_steps: int, leak_kind: str, reset: str,
-    potentials: Array | None = None,
+    potentials: Array | None = None, fine: int = 0, above: int = 0,
 ) -> Array:  # fmt: skip
     """Leaky integrate-and-fire: v <- leak(v) + I + b; a spike where v >= threshold; then reset. v starts at 0.
 
     leak "shift": v >> k; "decay": v - (v >> k); both with floor. reset "zero": v = 0; "subtract": v -= threshold.
-    `potentials` [T, C, H, W], if given, takes v as it is compared with the threshold, before the reset.
+    fine: binary digits that v has below the grid of I, b and threshold; k (T - 1) of them, and no leak is rounded.
+    above: 1 for a spike where v > threshold, the rule of NIR and Loihi; then reset is "zero".
+    threshold, leak: [C], or [1] for all channels. `potentials` [T, C, H, W], if given, takes v as it is compared with
+    the threshold, before the reset.
     """
+    current, threshold, bias = current << fine, (threshold << fine) + above, bias << fine
     threshold, bias, leak = (p[:, None, None] for p in (threshold, bias, leak))
     v = np.zeros(current.shape[1:], np.int64)
     spikes = np.zeros((time_steps, *current.shape[1:]), np.int64)
@@ -36,23 +51,33 @@ def lif(
 
 
 class Lif(ByPosition):
-    """A neuron per number of its input; threshold, bias and leak shift per channel."""
+    """A neuron per number of its input; threshold, bias and leak shift per channel, or, `shared`, one threshold and one
+    leak for the layer. v has `fine` more binary digits than its input; with `above` it must exceed the threshold."""
 
     name = "lif"
     equation = "v <- leak(v) + x + b; a spike where v >= threshold; then v = 0 or v -= threshold; v starts at 0"
-    attributes = {"leak": Word(("shift", "decay")), "reset": Word(("zero", "subtract"))}
+    attributes = {
+        "leak": Word(("shift", "decay")),
+        "reset": Word(("zero", "subtract")),
+        "fine": Whole(0, 16, default=0),
+        "shared": Whole(0, 1, default=0),
+        "above": Whole(0, 1, default=0),
+    }
     inputs = (1, 1)
     neurons = True
 
     def check(self, layer: Layer) -> None:
         layer.need_real_values()
+        if layer["above"] and layer["reset"] != "zero":
+            layer.refuse("above = 1 is for neurons that reset to zero")
 
     def tensors(self, layer: Layer) -> dict[str, TensorSpec]:
-        shape, q = (layer.inputs[0].channels,), layer.inputs[0].q
+        channels, q = layer.inputs[0].channels, layer.inputs[0].q
+        own = (1,) if layer["shared"] else (channels,)
         return {
-            "threshold": TensorSpec(shape, q, least=1, draw=draw_threshold),
-            "bias": TensorSpec(shape, q),
-            "leak": TensorSpec(shape, 0, least=0, most=15, draw=_draw_leak),
+            "threshold": TensorSpec(own, q, least=1, draw=draw_threshold),
+            "bias": TensorSpec((channels,), q),
+            "leak": TensorSpec(own, 0, least=0, most=15, draw=_draw_leak),
         }
 
     def output(self, layer: Layer) -> Value:
@@ -61,15 +86,17 @@ class Lif(ByPosition):
 
     def bounds(self, layer: Layer, own: Mapping[str, Integers]) -> Bounds:
         """Of |v| over T steps while current and bias are added, in any order (v starts at 0, steps are monotone)."""
-        source, threshold, bias, leak = layer.inputs[0], own["threshold"], own["bias"], own["leak"]
+        source, leak = layer.inputs[0], own["leak"]
+        threshold, bias, *drive = (x << layer["fine"] for x in (own["threshold"], own["bias"], source.lo, source.hi))
+        threshold = threshold + layer["above"]
         low = high = np.zeros(source.channels, np.int64)
-        most = np.maximum(source.magnitudes, np.maximum(np.abs(bias), threshold))
+        most = np.maximum(source.magnitudes << layer["fine"], np.maximum(np.abs(bias), threshold))
         for _ in range(layer.time_steps):
             if layer["leak"] == "shift":
                 low, high = low >> leak, high >> leak
             else:
                 low, high = low - (low >> leak), high - (high >> leak)
-            low, high = low + np.minimum(source.lo, 0), high + np.maximum(source.hi, 0)
+            low, high = low + np.minimum(drive[0], 0), high + np.maximum(drive[1], 0)
             most = np.maximum(most, np.maximum(high + np.maximum(bias, 0), -(low + np.minimum(bias, 0))))
             low, high = low + bias, high + bias
             after = high - threshold if layer["reset"] == "subtract" else np.zeros_like(high)
@@ -80,7 +107,8 @@ class Lif(ByPosition):
 
     def compute(self, layer: Layer, inputs: Sequence[Array], own: Mapping[str, Array]) -> Array:
         return lif(
-            inputs[0], own["threshold"], own["bias"], own["leak"], layer.time_steps, layer["leak"], layer["reset"]
+            inputs[0], own["threshold"], own["bias"], own["leak"], layer.time_steps, layer["leak"], layer["reset"],
+            fine=layer["fine"], above=layer["above"],
         )  # fmt: skip
 
     def copies(self, node: Node) -> int:
@@ -88,6 +116,9 @@ class Lif(ByPosition):
 
     def draws(self) -> Sequence[Draw]:
         return (_draw,) * 2
+
+    def later_draws(self) -> Sequence[Draw]:
+        return (_draw_fine,) * 2
 
 
 def _draw_leak(rng: Random, shape: tuple[int, ...], spread: int) -> Integers:
@@ -99,3 +130,12 @@ def _draw(sketch: Sketch) -> None:
     if x:
         leak, reset = sketch.rng.choice(["shift", "decay"]), sketch.rng.choice(["zero", "subtract"])
         sketch.keep(sketch.add(sketch.name("lif"), "lif", (x,), 1, leak=str(leak), reset=str(reset)))
+
+
+def _draw_fine(sketch: Sketch) -> None:
+    x = sketch.choose(spikes=False)
+    if x:
+        leak, reset = sketch.rng.choice(["shift", "decay"]), sketch.rng.choice(["zero", "subtract"])
+        more = {"fine": sketch.pick((0, 1, 3, 6, 9)), "shared": int(sketch.chance(0.5))}
+        more["above"] = int(reset == "zero" and sketch.chance(0.5))
+        sketch.keep(sketch.add(sketch.name("lif"), "lif", (x,), 1, leak=str(leak), reset=str(reset), **more))

@@ -62,7 +62,7 @@ class Sketch:
         ]  # fmt: skip
         return matching[int(self.rng.integers(len(matching)))]
 
-    def add(self, name: str, kind: str, inputs: tuple[Known, ...], limit: int, **attributes: Any) -> Known:
+    def add(self, name: str, kind: str, inputs: tuple[Known, ...], limit: int, /, **attributes: Any) -> Known:
         """Adds a node; attributes that have a default may be left out. Further nodes choose its output after `keep`."""
         node = self._complete(Node(name, kind, tuple(known.name for known in inputs), attributes))
         layer = Layer(node, tuple(known.value for known in inputs), self.time_steps, (-128, 127))

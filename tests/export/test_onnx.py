@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.onnx import OPSET, OnnxBackend, build_model, inexact_nodes, main, observed_name
+from export.onnx import OPSET, OnnxBackend, build_model, inexact_nodes, main
+from export.onnx_network import observed_name
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import read_bundle, write_bundle
@@ -83,10 +84,15 @@ def test_weights_are_the_float16_numbers_of_the_bundle(model_file, bundle_file):
         assert stored[name].data_type == onnx.TensorProto.FLOAT16
         units = onnx.numpy_helper.to_array(stored[name]).astype(np.float64) * 2.0 ** bundle.graph.node(name[:-7])["q"]
         assert np.array_equal(units, bundle.tensors[name])
-    assert {t.data_type for name, t in stored.items() if name not in weights} <= {
-        onnx.TensorProto.FLOAT,
-        onnx.TensorProto.INT64,
-    }
+    blocks = f"{next(node.name for node in bundle.graph.nodes if node.kind == 'space_to_depth')}.weight"
+    assert set(onnx.numpy_helper.to_array(stored[blocks]).ravel()) == {0, 1}
+    others = {tensor.data_type for name, tensor in stored.items() if name not in (*weights, blocks)}
+    assert others <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+def test_no_channels_are_gathered(model_file):
+    """A converter was seen to misread Gather in front of a convolution, others exchange SpaceToDepth's channels."""
+    assert not {"Gather", "SpaceToDepth"} & {node.op_type for node in onnx.load(model_file).graph.node}
 
 
 def test_shapes_are_inferred_for_every_value_but_where_the_size_is_computed(bundle_file):

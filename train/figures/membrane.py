@@ -68,7 +68,9 @@ def membranes(name: str, bundle: Bundle, layers: Sequence[str], pixels: npt.NDAr
         own, current = reference.own[layer], currents[node.inputs[0]]
         v = np.empty((steps, *current.shape[1:]), np.int64)
         if node.kind == "lif":
-            lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], v)
+            kinds = node["leak"], node["reset"]
+            lif(current, own["threshold"], own["bias"], own["leak"], steps, *kinds, v, node["fine"], node["above"])
+            v >>= node["fine"]
         elif node.kind == "window":
             window(current, own["threshold"], own["bias"], steps, v)
         else:

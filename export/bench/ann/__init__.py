@@ -37,7 +37,8 @@ Spans = Mapping[str, tuple[float, float]]  # of each op's output, least and larg
 FORM = "equivalent in an ANN"
 KNOWN: KnownAttributes = {
     # ReLU replaces neurons of any sort; attention over time has nothing to choose from in one pass.
-    "lif": {"leak": (), "reset": ()},
+    "lif": {"leak": (), "reset": (), "fine": (), "shared": (), "above": ()},
+    "conv": {"limit": ()},
     "upsample": {"mode": ("nearest", "depth_to_space")},
     "attend": {"over": ("time", "channel", "space")},
 }

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.bench.ann import Ann, Picture
 from export.bench.ann.to_onnx import float_model
-from export.files import ExportError
-from export.onnx import missing_package
+from export.files import ExportError, missing_package
 
 if TYPE_CHECKING:
     import onnx

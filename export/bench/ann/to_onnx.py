@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Spans
-from export.files import ExportError, no_form
-from export.onnx import IR_VERSION, OPSET, PRODUCER, missing_package
+from export.files import ExportError, missing_package, no_form
+from export.onnx import IR_VERSION, OPSET
+from export.onnx_network import PRODUCER
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ uint32_t snn_arrivals(const snn_projection *p, uint32_t scale, uint32_t place, u
     uint32_t count = 0;
     for (uint32_t copy = 0; copy < p->factor; copy++) {
         const uint64_t at = (uint64_t)place * p->factor + copy + p->padding;
-        for (uint32_t tap = 0; tap < p->kernel && tap <= at; tap++)
+        for (uint32_t tap = 0; tap < p->kernel * p->dilation && tap <= at; tap += p->dilation)
             count += (at - tap) % p->stride == 0 && at - tap < end;
     }
     return count;

@@ -39,9 +39,12 @@ snn_status snn_check_head(const snn_plan *plan, const snn_operation *op, uint32_
         if (in->steps != 1 && in->steps != op->as.pixels.steps && in->storage != SNN_COUNTS) return SNN_OPERATION;
     }
     const uint32_t kernel = op->as.pixels.kernel, stride = op->as.pixels.stride, padding = op->as.pixels.padding;
-    const uint32_t channels = channels_of(plan, op);
-    if (!snn_within(kernel, 1, SNN_MOST_KERNEL) || !snn_within(stride, 1, 4) || padding > 3) return SNN_OPERATION;
-    if (kernel <= 2 * padding || kernel - 2 * padding > stride || scale_of(plan, op) * stride != scale)
+    const uint32_t channels = channels_of(plan, op), dilation = op->as.pixels.dilation;
+    if (!snn_within(kernel, 1, SNN_MOST_KERNEL) || !snn_within(stride, 1, 4)) return SNN_OPERATION;
+    if (!snn_within(dilation, 1, of_spikes(op) ? SNN_MAX_DILATION : 1)) return SNN_OPERATION;
+    const uint32_t extent = snn_extent(kernel, dilation);
+    if (padding > extent / 2 || extent <= 2 * padding || extent - 2 * padding > stride ||
+        scale_of(plan, op) * stride != scale)
         return SNN_OPERATION;
     const uint32_t groups = op->as.pixels.groups;
     if (!groups || channels % groups || op->channels % groups) return SNN_OPERATION;
@@ -68,7 +71,8 @@ void snn_take_head(const snn_plan *plan, const snn_operation *op, uint32_t colum
     h->inputs = h->channels / groups;
     h->outputs = op->channels / groups;
     h->tap = h->channels * snn_run_length(op->channels, groups);
-    if (of_spikes(op)) snn_take_lists(h->in, op->as.pixels.kernel, listed(op) ? groups : 1, width, parts, &h->lists);
+    const uint32_t rows = snn_extent(op->as.pixels.kernel, op->as.pixels.dilation);
+    if (of_spikes(op)) snn_take_lists(h->in, rows, listed(op) ? groups : 1, width, parts, &h->lists);
     if (of_picture(op)) h->pixels = snn_take(parts, (uint64_t)op->as.pixels.kernel * width * h->channels, 2);
 }
 
@@ -88,24 +92,26 @@ static int16_t *pixel_row(const snn_operation *op, const snn_head *h, uint32_t y
 }
 
 void snn_move_to_row(const snn_run_state *run, const snn_operation *op, snn_head *h, uint32_t y) {
-    const uint32_t kernel = op->as.pixels.kernel;
+    const uint32_t kernel = op->as.pixels.kernel, dilation = op->as.pixels.dilation;
     h->top = y * op->as.pixels.stride - op->as.pixels.padding;
     h->first_dy = 0;
-    while (h->first_dy < kernel && h->top + h->first_dy >= h->height) h->first_dy++; /* at most `padding` of them */
+    while (h->first_dy < kernel && h->top + h->first_dy * dilation >= h->height) h->first_dy++;
     h->end_dy = h->first_dy;
-    while (h->end_dy < kernel && h->top + h->end_dy < h->height) h->end_dy++;
-    for (uint32_t row = h->top + h->first_dy; row != h->top + h->end_dy; row++) {
-        if (of_spikes(op)) {
-            const uint32_t dy = row - h->top;
-            snn_list_row(run, &h->lists, row);
-            h->rows[dy].starts = snn_starts(&h->lists, row);
-            h->rows[dy].events = snn_events(&h->lists, row);
-            h->rows[dy].weight = h->weight + (size_t)dy * kernel * h->tap;
-        }
+    while (h->end_dy < kernel && h->top + h->end_dy * dilation < h->height) h->end_dy++;
+    if (h->first_dy == h->end_dy) return;
+    const uint32_t last = h->top + (h->end_dy - 1) * dilation;
+    for (uint32_t row = h->top + h->first_dy * dilation; row <= last; row++) { /* those between taps come later */
+        if (of_spikes(op)) snn_list_row(run, &h->lists, row);
         if (of_picture(op) && row >= h->next) {
             snn_picture_row(run, op->as.pixels.factor, row, pixel_row(op, h, row));
             h->next = row + 1;
         }
+    }
+    for (uint32_t dy = h->first_dy; dy < h->end_dy && of_spikes(op); dy++) {
+        const uint32_t row = h->top + dy * dilation;
+        h->rows[dy].starts = snn_starts(&h->lists, row);
+        h->rows[dy].events = snn_events(&h->lists, row);
+        h->rows[dy].weight = h->weight + (size_t)dy * kernel * h->tap;
     }
 }
 
@@ -123,8 +129,9 @@ typedef struct {
 
 static across columns_at(const snn_operation *op, const snn_head *h, uint32_t x) {
     const uint32_t kernel = op->as.pixels.kernel, padding = op->as.pixels.padding, begin = x * op->as.pixels.stride;
-    across a = {begin - padding, begin < padding ? padding - begin : 0, kernel};
-    if (begin + kernel > h->width + padding) a.end_dx = h->width + padding - begin;
+    const uint32_t dilation = op->as.pixels.dilation, beyond = h->width + padding - begin; /* at least 1 */
+    across a = {begin - padding, begin < padding ? snn_ceil_div(padding - begin, dilation) : 0, kernel};
+    if (snn_extent(kernel, dilation) > beyond) a.end_dx = snn_ceil_div(beyond, dilation);
     if (a.first_dx > a.end_dx) a.first_dx = a.end_dx;
     return a;
 }
@@ -178,10 +185,28 @@ static NOINLINE uint32_t arriving(const snn_head *h, const across *a, uint32_t h
     return (uint32_t)(to - volleys);
 }
 
-/* Adds volleys that together are too many for int16, so many at a time that they are not. */
-static void add_pieces(const snn_operation *op, const snn_head *h, snn_volley *volleys, uint32_t count, int32_t *sum) {
+/* The same of one plane where taps lie apart: each tap's column by itself. */
+static NOINLINE uint32_t arriving_apart(const snn_head *h, const across *a, uint32_t dilation, uint32_t plane,
+                                        uint32_t group, snn_volley *volleys, uint32_t *spikes) {
+    const uint32_t offset = (plane * h->lists.groups + group) * (h->width + 1);
+    snn_volley *to = volleys;
+    *spikes = 0;
+    for (const snn_row_lists *row = h->rows + h->first_dy; row < h->rows + h->end_dy; row++)
+        for (uint32_t dx = a->first_dx; dx < a->end_dx; dx++) {
+            const uint32_t column = a->left + dx * dilation;
+            const uint32_t begin = row->starts[offset + column], beyond = row->starts[offset + column + 1];
+            if (begin == beyond) continue;
+            *spikes += beyond - begin;
+            *to++ = (snn_volley){row->events + begin, row->events + beyond,
+                                 further(row->weight, (dx - column % h->lists.fold) * h->tap), 0};
+        }
+    return (uint32_t)(to - volleys);
+}
+
+/* Adds volleys, each spike for 2^shift, that together are too many for int16, so many at a time that they are not. */
+static void add_pieces(const snn_operation *op, const snn_head *h, snn_volley *volleys, uint32_t count, uint32_t shift,
+                       int32_t *sum) {
     const uint32_t pitch = snn_run_length(op->channels, op->as.pixels.groups), most = op->as.pixels.narrow;
-    uint32_t shift = 0;
     for (uint32_t i = 0; i < count; i++) shift += volleys[i].doublings;
     for (uint32_t i = 0, j; i < count; i = j) {
         shift -= volleys[i].doublings;
@@ -203,8 +228,7 @@ static void add_pieces(const snn_operation *op, const snn_head *h, snn_volley *v
 }
 
 /* Short runs of weights are added one spike at a time, each to the channels of its own group. */
-static void add_each(const snn_head *h, const snn_volley *volleys, uint32_t count, int32_t *sum) {
-    uint32_t shift = 0;
+static void add_each(const snn_head *h, const snn_volley *volleys, uint32_t count, uint32_t shift, int32_t *sum) {
     for (uint32_t i = 0; i < count; i++) shift += volleys[i].doublings;
     for (uint32_t i = 0; i < count; i++) {
         shift -= volleys[i].doublings;
@@ -216,25 +240,36 @@ static void add_each(const snn_head *h, const snn_volley *volleys, uint32_t coun
     }
 }
 
+/* Adds a group's volleys, each spike for 2^shift. */
+static void add_volleys(const snn_operation *op, const snn_head *h, uint32_t group, snn_volley *volleys, uint32_t count,
+                        uint32_t spikes, uint32_t shift, int32_t *sum) {
+    const uint32_t pitch = snn_run_length(op->channels, op->as.pixels.groups);
+    if (!listed(op))
+        add_each(h, volleys, count, shift, sum);
+    else if (spikes <= op->as.pixels.narrow)
+        snn_accumulate(sum + group * h->outputs, volleys, count, h->outputs, pitch, shift);
+    else
+        add_pieces(op, h, volleys, count, shift, sum + group * h->outputs);
+}
+
 /* Of a window all steps are added up, digit by digit of how often each neuron fires. */
 static void convolve_spikes(const snn_operation *op, const snn_head *h, uint32_t t, uint32_t x, uint32_t count,
                             int32_t *sum) {
     const int window = h->in->storage == SNN_COUNTS;
-    const uint32_t plane = h->in->steps == 1 ? 0 : t, pitch = snn_run_length(op->channels, op->as.pixels.groups);
+    const uint32_t plane = h->in->steps == 1 ? 0 : t, dilation = op->as.pixels.dilation;
+    const uint32_t highest = window ? h->in->steps - 1 : plane, lowest = window ? 0 : plane;
     snn_volley volleys[MOST_VOLLEYS];
     for (; count > 0; count--, x++, sum += op->channels) {
         const across a = columns_at(op, h, x);
         for (uint32_t group = 0; group < h->lists.groups; group++) {
-            uint32_t spikes;
-            const uint32_t pieces = arriving(h, &a, window ? h->in->steps - 1 : plane, window ? 0 : plane, group,
-                                             volleys, &spikes);
-            if (!pieces) continue;
-            if (!listed(op))
-                add_each(h, volleys, pieces, sum);
-            else if (spikes <= op->as.pixels.narrow)
-                snn_accumulate(sum + group * h->outputs, volleys, pieces, h->outputs, pitch, 0);
-            else
-                add_pieces(op, h, volleys, pieces, sum + group * h->outputs);
+            uint32_t spikes, pieces;
+            for (uint32_t one = lowest; dilation > 1 && one <= highest; one++) {
+                pieces = arriving_apart(h, &a, dilation, one, group, volleys, &spikes);
+                if (pieces) add_volleys(op, h, group, volleys, pieces, spikes, window ? one : 0, sum);
+            }
+            if (dilation > 1) continue;
+            pieces = arriving(h, &a, highest, lowest, group, volleys, &spikes);
+            if (pieces) add_volleys(op, h, group, volleys, pieces, spikes, 0, sum);
         }
     }
 }

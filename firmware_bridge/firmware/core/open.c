@@ -81,7 +81,8 @@ static snn_status check_operation(const snn_plan *plan, const snn_operation *op)
 static snn_status check_projection(const snn_plan *plan, const snn_projection *p) {
     const int sound = p->target < plan->layers && snn_within(p->target_scale, 1, SNN_MAX_SCALE) &&
                       snn_within(p->factor, 1, SNN_MAX_SCALE) && snn_within(p->kernel, 1, 7) &&
-                      snn_within(p->stride, 1, 4) && p->padding <= 3 && snn_within(p->channels, 1, SNN_MAX_CHANNELS);
+                      snn_within(p->stride, 1, 4) && snn_within(p->dilation, 1, SNN_MAX_DILATION) &&
+                      p->padding <= 3 * SNN_MAX_DILATION && snn_within(p->channels, 1, SNN_MAX_CHANNELS);
     return sound ? SNN_OK : SNN_PROJECTION;
 }
 

@@ -36,11 +36,14 @@ def _neuron(kind: Any) -> Any:
     if kind.bits == 16:
 
         @force_inline
-        def current(address: int, i: int, wide: int) -> Any:
+        def current(address: int, i: int, wide: int, fine: Any) -> Any:
             return load(kind, address + 64 * i)
 
     else:
-        current = take
+
+        @force_inline
+        def current(address: int, i: int, wide: int, fine: Any) -> Any:
+            return take(address, i, wide) << fine
 
     @force_inline
     def step(v: Any, drive: Any, threshold: Any, leak: Any, after: Any, decay: int, subtract: int, out: int) -> Any:
@@ -53,7 +56,7 @@ def _neuron(kind: Any) -> Any:
     def layer(op: Any, out: int, source: int, count: int, decay: int, subtract: int) -> None:
         steps, step_out, step_in = op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.source + PLACE.step]
         repeat, wide_in = op[LIF.repeat], op[LIF.wide_source]
-        zero = splat(kind, 0)
+        zero, fine = splat(kind, 0), splat(kind, op[LIF.fine])
         for phase in range(repeat):
             at = op[LIF.parameters] + phase * 96 * size
             threshold, bias, leak = load(kind, at), load(kind, at + 32 * size), load(kind, at + 64 * size)
@@ -61,7 +64,7 @@ def _neuron(kind: Any) -> Any:
                 v = zero
                 bits, drive = out + 4 * i, source
                 for _ in range(steps):
-                    v = step(v, current(drive, i, wide_in) + bias, threshold, leak, zero, decay, subtract, bits)
+                    v = step(v, current(drive, i, wide_in, fine) + bias, threshold, leak, zero, decay, subtract, bits)
                     bits += step_out
                     drive += step_in
 
