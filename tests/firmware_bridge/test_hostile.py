@@ -95,8 +95,8 @@ def test_any_changed_bit_is_noticed(plan):
     ("at", "word", "status"),
     [
         (0, 0x12345678, "SNN_NOT_A_PLAN"),
-        (4, 1, "SNN_VERSION"),
-        (4, 3, "SNN_VERSION"),
+        (4, 2, "SNN_VERSION"),
+        (4, 4, "SNN_VERSION"),
         (8, 2, "SNN_VERSION"),
         (12, 1 << 30, "SNN_TRUNCATED"),
         (80, 3, "SNN_HEADER"),  # T is no power of two
