@@ -392,9 +392,13 @@ def summary(figures: dict[str, Any]) -> str:
     latency = figures["latency_ms"]
     return (
         f"{figures['task']} ({figures['network']}): {frames} frame{'s' * (frames != 1)},"
-        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95,"
-        f" spike rate {figures['totals']['spike_rate']:.4f},"
-        f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
+        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+        + (
+            f", spike rate {figures['totals']['spike_rate']:.4f},"
+            f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
+            if figures["energy"]
+            else ""
+        )
     )
 
 
