@@ -23,14 +23,16 @@ import numpy.typing as npt
 from export.files import ExportError
 from simulator.bundle import Bundle, parse, serialise
 from simulator.cut import Cut, Host, cut
-from simulator.graph import WEIGHT_LIMIT, Graph, Node
+from simulator.graph import Graph, Node
 from simulator.kinds import kind_of
 from simulator.kinds.layer import Array
+from simulator.kinds.lif import lif
 from simulator.kinds.requantise import requantise
+from simulator.kinds.window import window
 
 LIMIT = 2048  # float16 holds every integer up to here
 MOST = 2  # bits
-WITHIN = 0.99  # of a stream's values lie within LIMIT on the grid that is chosen
+WITHIN = 0.998  # of a stream's values lie within LIMIT on the grid that is chosen
 SIDE = 128  # of the parts of pictures that are looked at, pixels
 PICTURES = Path(__file__).resolve().parents[1] / "edge" / "samples"
 Image = npt.NDArray[np.uint8]
@@ -98,7 +100,7 @@ def _streams(parts: Cut) -> dict[str, str]:
 
 
 def _reach(parts: Cut, host: Host, streams: Mapping[str, str], pictures: Sequence[Image]) -> dict[str, float]:
-    """How many units from zero WITHIN of a stream's values lie at most."""
+    """How many units from zero WITHIN of a stream's values lie at most, and of the potentials of its neurons."""
     seen: dict[str, list[Array]] = {stream: [] for stream in streams.values()}
     stride = parts.analysis.stride
     for picture in pictures:
@@ -112,7 +114,21 @@ def _reach(parts: Cut, host: Host, streams: Mapping[str, str], pictures: Sequenc
         host.body({one.name: values[one.name] for one in parts.entering}, observe)
         for layer, stream in streams.items():
             seen[stream].append(np.abs(values[layer]).ravel())
+        for node in parts.body:
+            if kind_of(node).neurons:
+                seen[streams[node.inputs[0]]].append(np.abs(_potentials(parts, host, node, values)).ravel())
     return {stream: float(np.quantile(np.concatenate(found), WITHIN)) for stream, found in seen.items()}
+
+
+def _potentials(parts: Cut, host: Host, node: Node, values: Mapping[str, Array]) -> Array:
+    """What neurons compare with their thresholds, int64 [T, C, h, w]."""
+    own, current, steps = host.own(node), values[node.inputs[0]], parts.analysis.graph.time_steps
+    found = np.zeros((steps, *current.shape[1:]), np.int64)
+    if node.kind == "window":
+        window(current, own["threshold"], own["bias"], steps, found)
+    else:
+        lif(current, own["threshold"], own["bias"], own["leak"], steps, node["leak"], node["reset"], found)
+    return found
 
 
 def _room(parts: Cut, streams: Mapping[str, str], stream: str) -> int:
@@ -139,19 +155,31 @@ def _read(parts: Cut, node: Node) -> set[str]:
     return {source for name in node.inputs for source in sums.get(name, (name,))}
 
 
+def _coarser_weights(weight: npt.NDArray[np.int32], shift: int) -> npt.NDArray[np.int32]:
+    """Each output's weights divided by 2^shift and rounded, what one loses passed on to the next: so sums of weights
+    whose spikes come together keep their size."""
+    rows = weight.reshape(len(weight), -1).astype(np.int64)
+    found, carried = np.empty_like(rows), np.zeros(len(rows), np.int64)
+    for column in range(rows.shape[1]):
+        wanted = rows[:, column] + carried
+        found[:, column] = (wanted + ((1 << shift) >> 1)) >> shift
+        carried = wanted - (found[:, column] << shift)
+    return found.reshape(weight.shape).astype(np.int32)
+
+
 def _regridded(bundle: Bundle, parts: Cut, shifts: Mapping[str, int]) -> tuple[Graph, dict[str, npt.NDArray[np.int32]]]:
     """shifts: of each layer's values; only what has a rule below has one above 0."""
     tensors = {name: np.array(tensor) for name, tensor in bundle.tensors.items()}
 
-    def coarser(name: str, shift: int, least: int = -(2**31), limit: int = 2**31 - 1) -> None:
+    def coarser(name: str, shift: int, least: int = -(2**31)) -> None:
         if name in tensors:
-            tensors[name] = requantise(tensors[name].astype(np.int64), shift, least, limit).astype(np.int32)
+            tensors[name] = requantise(tensors[name].astype(np.int64), shift, least, 2**31 - 1).astype(np.int32)
 
     nodes = []
     for node in bundle.graph.nodes:
         shift = shifts.get(node.name, 0)
         if shift and node.kind == "conv":
-            coarser(f"{node.name}.weight", shift, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            tensors[f"{node.name}.weight"] = _coarser_weights(tensors[f"{node.name}.weight"], shift)
             coarser(f"{node.name}.bias", shift)
             node = replace(node, attrs={**node.attrs, "q": node["q"] - shift})
         elif shift and node.kind == "requantise":

@@ -3,7 +3,7 @@
 Asked of every board: every shipped network on parts of photographs of even and odd sizes; random networks; and what
 every layer gives at every step, where the board gives access to that. Equal means equal in every pixel, and in the
 spikes, SyOps and MACs of every layer. Of a card, those networks that were compiled for it; it computes neurons in
-float16, so pixels that differ are counted, and up to 0.1 % of a picture are none of its faults. Exit codes: 0 equal; 1
+float16, so pixels that differ are counted, and up to 1 % of a picture are none of its faults. Exit codes: 0 equal; 1
 not; 2 bad input, or a board that fails.
 """
 
