@@ -113,7 +113,9 @@ def _resize(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wid
 def _depth_to_space(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wide:
     factor, (batch, channels, height, width) = attributes["blocksize"], x[0].shape
     blocks = x[0].reshape(batch, channels // factor**2, factor, factor, height, width)
-    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, channels // factor**2, height * factor, width * factor)
+    shape = batch, channels // factor**2, height * factor, width * factor
+    mixed: Wide = blocks.transpose(0, 1, 4, 2, 5, 3).reshape(shape)
+    return mixed
 
 
 def _conv(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wide:
@@ -122,11 +124,10 @@ def _conv(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wide:
     out, per_group, kernel, _ = weight.shape
     # [groups, C_in / groups, k, k, C_out / groups]: what one input adds to all outputs lies together
     rows = weight.reshape(groups, out // groups, per_group, kernel, kernel).transpose(0, 2, 3, 4, 1)
-    sums = rounded(_sums(np.ascontiguousarray(x[0][0]), np.ascontiguousarray(rows), stride, padding, every))
+    sums = rounded(_COMPILED(np.ascontiguousarray(x[0][0]), np.ascontiguousarray(rows), stride, padding, every))
     return (sums if len(x) < 3 else rounded(sums + x[2][:, None, None]))[None]
 
 
-@njit  # loops over single numbers, of which most are 0
 def _sums(x: Wide, rows: Wide, stride: int, padding: int, every: bool) -> Wide:
     """x [C, H, W], rows [groups, C / groups, k, k, outputs] -> [groups outputs, h, w].
 
@@ -167,6 +168,8 @@ def _sums(x: Wide, rows: Wide, stride: int, padding: int, every: bool) -> Wide:
                     out[group * outputs + o, i, j] = total[o]
     return out
 
+
+_COMPILED: Any = njit(_sums)  # loops over single numbers, of which most are 0
 
 _OPERATORS = {
     "Conv": _conv,

@@ -43,10 +43,9 @@ class Running(Protocol):
 
 
 class Card(Board):
-    """SCHEME://N, the card's number, or SCHEME://N?models=FOLDER with the compiled bodies."""
+    """SCHEME://N, the card's number, or SCHEME://N?models=FOLDER with the bodies that export.SCHEME compiled."""
 
     scheme: ClassVar[str] = ""
-    compiler: ClassVar[str] = ""  # the module that compiles bodies for it: python -m COMPILER BUNDLE --size HxW
     here = False
     tolerated = 0.01  # on fitted grids (`CARDS.md`) emulated float16 changes less than half of that in any picture
     clock = "wall time of the card's part, the ways to it and back included"
@@ -182,7 +181,7 @@ class Card(Board):
 
     def _command(self, size: str) -> str:
         out = "" if self.models == compiled.MODELS else f" --out {self.models}"
-        return f"python -m {self.compiler} BUNDLE --size {size}{out}"
+        return f"python -m export.{self.scheme} BUNDLE --size {size}{out}"
 
     def _computed(self, body: Compiled, entering: dict[str, Array]) -> list[npt.NDArray[np.float64]]:
         """What the card gives for what enters: real numbers, checked."""
@@ -245,7 +244,8 @@ class CardTracer:
         spikes, restored = self._card.neurons(picture)
         if layer == self._card.last_layer:
             return np.ascontiguousarray(restored.transpose(2, 0, 1), dtype=np.int32)
-        return spikes[layer][step].astype(np.int32)
+        plane: Planes = spikes[layer][step].astype(np.int32)
+        return plane
 
 
 def _levels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:

@@ -37,7 +37,6 @@ MOST_ANSWER, PATIENCE_S = 1 << 20, 2.0  # of the service: bytes, and seconds unt
 
 class Lynxi(Card):
     scheme = "lynxi"
-    compiler = "export.lynxi"
     about = "a Lynxi card (HP300, KA200 chips); not verified on a card"
 
     @classmethod
@@ -133,7 +132,7 @@ class Session:
             self._do("lyn_model_reset_async", self._stream, self._model)
             self._do("lyn_execute_model_async", self._stream, self._model, self._in, self._out, 1)
             self._do("lyn_memcpy_async", self._stream, self._received, self._out, size, directions.ServerToClient)
-        except BoardError:
+        except BaseException:  # Ctrl-C, too
             with contextlib.suppress(BoardError):  # what is under way reads `sent`, which ends with this call
                 self._do("lyn_synchronize_stream", self._stream)
             raise

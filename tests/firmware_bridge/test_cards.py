@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -120,6 +121,21 @@ def test_a_release_that_fails_does_not_keep_the_others_from_being_released(card)
     opened.close()
 
 
+def test_ctrl_c_in_a_run_leaves_nothing_under_way(card, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    bundle = network()
+    built(bundle)
+    with open_board("lynxi://0") as opened:
+        opened.load(bundle)
+        opened.run(noise(16, 24))
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(sys.modules["pylynchipsdk"], "lyn_execute_model_async", interrupted)
+            opened.run(noise(16, 24))
+        assert card.calls[-1] == "lyn_synchronize_stream"
+
+
 def spoiled(change):
     def spoil(found):
         found = found.copy()
@@ -230,6 +246,17 @@ def test_a_folder_that_lyngor_has_not_seen_yet_says_where_to_run_what(card, monk
         opened.load(bundle)
         with pytest.raises(BoardError, match="is not compiled yet: there is no Net_0; run `python compile.py` in it"):
             opened.run(noise(16, 24))
+
+
+def test_compile_py_needs_nothing_of_this_project(card, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    built(network())
+    (folder,) = (tmp_path / compiled.MODELS).iterdir()
+    done = subprocess.run(
+        [sys.executable, "compile.py"], cwd=folder, env={"PYTHONPATH": str(EMULATOR)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"compiled {folder / 'Net_0'}\n" and (folder / "Net_0").is_dir()
 
 
 def test_without_the_sdk_the_list_says_what_is_missing_and_a_run_too(monkeypatch, capsys):
