@@ -46,8 +46,7 @@ class Board(ABC):
 
     about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that
     is not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
-    tolerated: share of the pixels that may differ from the simulator's; 0 where every bit is promised. untraced: why
-    there is no `tracer`, if there is none.
+    tolerated: share of the pixels that may differ from the simulator's; 0 where every bit is promised.
     """
 
     name = ""
@@ -56,7 +55,6 @@ class Board(ABC):
     unit = ""
     here = True
     tolerated = 0.0
-    untraced = "does not give access to its layers; the first counts that differ are above"
 
     @classmethod
     def packages(cls) -> tuple[str, ...]:
@@ -80,8 +78,13 @@ class Board(ABC):
     def tracer(self) -> Tracer | None:
         """Gives access to the layers of the loaded network, where the board does; raises `BoardError`."""
 
+    @property
+    def untraced(self) -> str:
+        """Why there is no `tracer`, where there is none, in words that go on after the board's name."""
+        return "does not give access to its layers; the first counts that differ are above"
+
     def least(self) -> tuple[int, int]:
-        """Rows and columns of the smallest picture that the loaded network can restore on it."""
+        """Rows and columns of the smallest picture that it restores, and looks into if it does, for this network."""
         return 1, 1
 
     def traced_part(self, image: npt.NDArray[np.uint8], row: int, column: int) -> npt.NDArray[np.uint8]:

@@ -82,7 +82,14 @@ class Card(Board):
         return self._bundle.graph.nodes[-1].name
 
     def least(self) -> tuple[int, int]:
-        return min((body.height, body.width) for body in self._bodies if not body.layers)
+        smallest = [
+            min(sizes)
+            for sizes in (
+                [(one.height, one.width) for one in self._bodies if one.layers == shown] for shown in (False, True)
+            )
+            if sizes
+        ]
+        return max(rows for rows, _ in smallest), max(columns for _, columns in smallest)
 
     def run(self, image: npt.NDArray[np.uint8]) -> BoardResult:
         begin = time.perf_counter()
@@ -93,9 +100,8 @@ class Card(Board):
             top, left, rows, columns = window
             pixels = _levels(whole[top : top + body.height, left : left + body.width])
             entering = self._host.head(pixels)
-            started = time.perf_counter()
-            found = self._computed(body, entering)
-            seconds += time.perf_counter() - started
+            found, took = self._computed(body, entering)
+            seconds += took
             picture = self._host.tail(pixels, entering, self._leaving(found)).transpose(1, 2, 0)
             restored[rows, columns] = picture[
                 rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
@@ -107,7 +113,7 @@ class Card(Board):
         return BoardResult(inner, None, seconds, None, time.perf_counter() - begin, overhead=overhead)
 
     @property
-    def untraced(self) -> str:  # type: ignore[override]
+    def untraced(self) -> str:
         return f"does not show its neurons; `{self._command('128x128')} --layers` compiles a body that does"
 
     def tracer(self) -> CardTracer | None:
@@ -139,7 +145,7 @@ class Card(Board):
             )
         pixels = _levels(whole)
         entering = self._host.head(pixels)
-        found = self._computed(body, entering)
+        found, _ = self._computed(body, entering)
         values: dict[str, list[Array]] = {}
         for tensor, value in zip(compiled.outputs(self._parts, layers=True), found, strict=True):
             if tensor.spikes:
@@ -183,18 +189,20 @@ class Card(Board):
         out = "" if self.models == compiled.MODELS else f" --out {self.models}"
         return f"python -m export.{self.scheme} BUNDLE --size {size}{out}"
 
-    def _computed(self, body: Compiled, entering: dict[str, Array]) -> list[npt.NDArray[np.float64]]:
-        """What the card gives for what enters: real numbers, checked."""
+    def _computed(self, body: Compiled, entering: dict[str, Array]) -> tuple[list[npt.NDArray[np.float64]], float]:
+        """What the card gives for what enters, real numbers, checked; and the seconds that it took."""
         inputs, outputs = compiled.inputs(self._parts), compiled.outputs(self._parts, body.layers)
         if self._running is None or self._running[0] != body:
             self.close()
             self._running = body, self._open(body, inputs, outputs)
         grids = {name: value.q for name, value in self._bundle.analysis.values.items()}
         given = [(entering[one.layer][one.step] * 2.0 ** -grids[one.layer]).astype(np.float16)[None] for one in inputs]
+        begin = time.perf_counter()
         try:
             found = self._running[1].run(given)
         except BoardError as error:
             raise BoardError(f"{self.name}: {error}") from error
+        seconds = time.perf_counter() - begin
         if len(found) != len(outputs):
             raise BoardError(f"{self.name} gave {len(found)} tensors; expected {len(outputs)}")
         for tensor, value in zip(outputs, found, strict=True):
@@ -207,7 +215,7 @@ class Card(Board):
                 raise BoardError(f"{self.name} gave numbers that are none (NaN or infinite) for {tensor.name}")
             if tensor.spikes and not np.isin(value, np.arange(tensor.spikes + 1)).all():
                 raise BoardError(f"{self.name} gave numbers that are no spikes for {tensor.name}")
-        return [value.astype(np.float64) for value in found]
+        return [value.astype(np.float64) for value in found], seconds
 
     def _leaving(self, found: Sequence[npt.NDArray[np.float64]]) -> dict[str, Array]:
         """What leaves the body, as integers on their grids."""
