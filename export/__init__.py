@@ -10,6 +10,7 @@ _NEEDS = {
     "export.float16": ("torch", "train"),
     "export.lynxi": ("onnx", "export"),
     "export.onnx": ("onnx", "export"),
+    "export.runtimes": ("torch", "train"),
 }
 
 if sys.argv[:1] == ["-m"]:  # a command, `python -m export.bundle`: one sentence, no traceback

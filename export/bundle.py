@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from export.checks import check_image
 from export.compare import Comparison, compare, restorer
 from export.files import ExportError
-from export.onnx import check_image, inexact_nodes
+from export.onnx import inexact_nodes
 from simulator.analysis import Analysis, Tensors
 from simulator.bundle import BundleError, read_bundle, write_bundle
 from simulator.files import reason, temporary_name

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +26,17 @@ from export.files import ExportError, write_atomically
 from export.fit import fitted, samples
 from export.half import ROUNDINGS, HalfModel
 from export.lynxi import body_for_card
-from simulator import compiled
+from export.onnx_plain import body_restorer
+from export.runners import Runner
 from simulator.bundle import Bundle, BundleError, read_bundle
-from simulator.cut import CutError, Host, cut
+from simulator.cut import CutError, cut
 from simulator.network import Network
 from train.data import DataError, image_paths, load_image
 from train.harm import CASES, Degrade
 from train.metrics import psnr
+
+if TYPE_CHECKING:
+    import onnx
 
 Image = npt.NDArray[np.uint8]
 BUNDLES = Path(__file__).resolve().parents[1] / "edge" / "bundles"
@@ -41,29 +46,17 @@ CASE_OF_TASK = {
 }  # fmt: skip
 
 
-class Emulated:
-    """A network whose body is computed in float16, for pictures of one size, multiples of its stride."""
+def emulated(bundle: Bundle, height: int, width: int, rounding: str) -> Callable[[Image], Image]:
+    """Restores pictures, uint8 RGB [height, width, 3], with the network's body in float16.
 
-    def __init__(self, bundle: Bundle, height: int, width: int, rounding: str):
-        """Raises CutError for a network without a body, ExportError for another size."""
-        self._parts = cut(bundle.analysis)
-        self._host = Host(self._parts, bundle.tensors)
-        self._body = HalfModel(body_for_card(bundle, height, width), rounding)
+    Raises CutError for a network without a body, ExportError for a size that is no multiple of the stride.
+    """
 
-    def restore(self, image: Image) -> Image:
-        """uint8 RGB [height, width, 3]."""
-        pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.int16) - np.int16(128)
-        entering = self._host.head(pixels)
-        grids = self._parts.analysis.values
-        names = zip(self._body.inputs, compiled.inputs(self._parts), strict=True)
-        given = {name: entering[one.layer][one.step][None] * 2.0 ** -grids[one.layer].q for name, one in names}
-        found = list(self._body.run(given).values())
-        leaving = {}
-        for one in self._parts.leaving:
-            steps, found = np.stack([value[0] for value in found[: one.steps]]), found[one.steps :]
-            units = np.rint(np.nan_to_num(steps.astype(np.float64)) * 2.0**one.q).astype(np.int64)
-            leaving[one.name] = np.clip(units, one.lo[:, None, None], one.hi[:, None, None])
-        return np.ascontiguousarray(self._host.tail(pixels, entering, leaving).transpose(1, 2, 0))
+    def make(model: onnx.ModelProto, threads: int) -> Runner:
+        return HalfModel(model, rounding).run
+
+    restore = body_restorer(cut(bundle.analysis), bundle.tensors, body_for_card(bundle, height, width), make)
+    return lambda image: np.ascontiguousarray(restore(image.transpose(2, 0, 1)).transpose(1, 2, 0))
 
 
 @dataclass(frozen=True)
@@ -95,8 +88,8 @@ def measure(name: str, bundle: Bundle, pictures: Sequence[Image], degraded: Sequ
         quality.append(_mean_psnr(exact, pictures))
         shares.append({})
         for rounding in ROUNDINGS:
-            emulated = Emulated(one, height, width, rounding)
-            found = [emulated.restore(image) for image in degraded]
+            restore = emulated(one, height, width, rounding)
+            found = [restore(image) for image in degraded]
             wrong = [(one != other).any(2).mean() for one, other in zip(found, exact, strict=True)]
             shares[-1][rounding] = float(np.mean(wrong))
             if rounding == "stored":

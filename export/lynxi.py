@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export import lynxi_compile
+from export.checks import size_of
 from export.files import ExportError, write_atomically
 from export.fit import fitted, samples
 from export.onnx_plain import HalfNetwork, build_body
@@ -66,17 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m export.lynxi", description="Compile the neurons of networks for a Lynxi card."
     )
     parser.add_argument("bundles", type=Path, metavar="BUNDLE", nargs="+", help="the .safetensors files of bundles")
-    parser.add_argument("--size", required=True, metavar="HxW", help="height and width, pixels: 128x128")
+    parser.add_argument("--size", required=True, type=size_of, metavar="HxW", help="height and width, pixels")
     parser.add_argument("--out", type=Path, default=compiled.MODELS, metavar="DIR", help=f"default: {compiled.MODELS}")
     parser.add_argument(
         "--layers", action="store_true", help="besides, a body that shows its neurons, to find where a card differs"
     )
     parser.add_argument("--fit", action="store_true", help="choose grids that fit float16, and write that bundle, too")
     options = parser.parse_args(arguments)
-    size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", options.size)
-    if size is None:
-        parser.error(f"--size {options.size} is not a height and a width in pixels, such as 128x128")
-    height, width = int(size[1]), int(size[2])
+    height, width = options.size
     folders: list[Path] = []
     try:
         for path in options.bundles:

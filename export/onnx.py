@@ -18,18 +18,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export import forms
+from export.checks import CHECKED, checked_size, differing_pixels, size_of
 from export.files import ExportError, check_attributes, missing_package, write_atomically
 from export.onnx_network import FORM, KNOWN, PRODUCER, Network, Writer, model_entries, observed_name
+from export.onnx_plain import body_restorer, build_body, build_whole, plain_restorer
+from export.runners import onnx_runner
 from simulator.analysis import Analysis, Tensors
-from simulator.bundle import BundleError, read_bundle
+from simulator.bundle import Bundle, BundleError, read_bundle
+from simulator.cut import CutError, cut
 from simulator.graph import IMAGE_GRID, Graph
-from simulator.reference import Reference
 
 if TYPE_CHECKING:  # imported only where they are used, so that a missing package is reported in a sentence
     import onnx
@@ -163,15 +168,6 @@ class OnnxBackend:
         return restored, {}
 
 
-def check_image(height: int = 45, width: int = 61) -> npt.NDArray[np.uint8]:
-    """A small odd-sized picture with edges, slopes and noise, uint8 RGB [H, W, 3], always the same."""
-    y, x = np.mgrid[:height, :width]
-    slopes = np.stack([4 * x, 5 * y, 128 + 60 * np.sin(x / 5) * np.cos(y / 7)], 2)
-    slopes[(x // 9 + y // 13) % 3 == 0] += 70
-    noise = np.random.Generator(np.random.PCG64(0)).integers(-45, 46, slopes.shape)
-    return np.clip(slopes + noise, 0, 255).astype(np.uint8)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when written, 1 if it would not equal the reference, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(
@@ -180,17 +176,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the .safetensors file of a bundle")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <name of the bundle>.onnx in this folder")
+    parser.add_argument(
+        "--plain", action="store_true", help="float32 in and out, one size, few operators: for runtimes that read less"
+    )
+    parser.add_argument("--size", type=size_of, metavar="HxW", help="of a plain model's pictures, in pixels")
+    parser.add_argument("--body", action="store_true", help="of a plain model only the part for a neuromorphic card")
     options = parser.parse_args(arguments)
+    if options.plain and not options.size:
+        parser.error("a plain model has one size: give it with --size HxW")
+    if (options.size or options.body) and not options.plain:
+        parser.error("--size and --body are for plain models: give --plain as well")
     out = options.out or Path(options.bundle.with_suffix(".onnx").name)
     try:
         bundle = read_bundle(options.bundle)
-        graph, tensors, analysis = bundle.graph, bundle.tensors, bundle.analysis
-        content = build_model(graph, tensors, analysis, bundle.meta).SerializeToString(deterministic=True)
-        inexact = inexact_nodes(analysis)
+        if options.plain:
+            model, inexact, check = _plain(bundle, options.size, options.body)
+        else:
+            model = build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta)
+            inexact, check = inexact_nodes(bundle.analysis), partial(_differing_pixels, bundle)
+        content = model.SerializeToString(deterministic=True)
         if inexact:
-            print(f"float32 is not guaranteed to be exact in {', '.join(inexact)}: their bounds reach 2^24.")
+            limit = "are too large for the plain form" if options.plain else "reach 2^24"
+            print(f"float32 is not guaranteed to be exact in {', '.join(inexact)}: their bounds {limit}.")
         try:
-            differing = _differing_pixels(analysis, tensors, check_image())
+            differing = check()
         except ExportError as missing:
             print(f"Not compared with the reference: {missing}")
         else:
@@ -199,21 +208,40 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"export.onnx: {out} was not written, because it would not equal the device.", file=sys.stderr)
                 return 1
         write_atomically(out, content)
-    except (BundleError, ExportError) as error:
+    except (BundleError, CutError, ExportError) as error:
         print(f"export.onnx: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {out} ({len(content)} bytes, {graph.time_steps} time steps, opset {OPSET})")
+    opset = model.opset_import[0].version
+    print(f"wrote {out} ({len(content)} bytes, {bundle.graph.time_steps} time steps, opset {opset})")
     return 0
 
 
-def _differing_pixels(analysis: Analysis, tensors: Tensors, image: npt.NDArray[np.uint8]) -> int:
-    backend = OnnxBackend(analysis, tensors, threads=1)
-    restored = backend.run(np.ascontiguousarray(image.transpose(2, 0, 1))[None])[0]
-    height, width = image.shape[:2]
-    rows, columns = analysis.padded(height, width)
-    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-    expected, _ = Reference(analysis, tensors).run_padded(padded.transpose(2, 0, 1).astype(np.int16) - 128)
-    return int((restored != expected[:, :height, :width]).any(0).sum())
+def _differing_pixels(bundle: Bundle) -> int:
+    backend = OnnxBackend(bundle.analysis, bundle.tensors, threads=1)
+    return differing_pixels(lambda pixels: backend.run(pixels[None])[0], bundle.analysis, bundle.tensors, CHECKED)
+
+
+def _plain(bundle: Bundle, size: tuple[int, int], body: bool) -> tuple[onnx.ModelProto, list[str], Callable[[], int]]:
+    """A plain model, what is not guaranteed to be exact in it, and what counts differing pixels of a smaller one."""
+    analysis, tensors = bundle.analysis, bundle.tensors
+    small = checked_size(analysis, size)
+    inexact = forms.inexact_nodes(analysis)
+    if not body:
+
+        def check_whole() -> int:
+            restore = plain_restorer(build_whole(analysis, tensors, {}, *small), onnx_runner)
+            return differing_pixels(restore, analysis, tensors, small)
+
+        return build_whole(analysis, tensors, bundle.meta, *size), inexact, check_whole
+    parts = cut(analysis)
+
+    def check_body() -> int:
+        restore = body_restorer(parts, tensors, build_body(parts, tensors, {}, *small), onnx_runner)
+        return differing_pixels(restore, analysis, tensors, small)
+
+    on_the_host = {node.name for node in (*parts.head, *parts.tail)}
+    model = build_body(parts, tensors, bundle.meta, *size)
+    return model, [name for name in inexact if name not in on_the_host], check_body
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from export.blocks import block_weight, folded_weight
 from export.files import no_form
+from export.forms import block_weight, folded_weight
 from simulator.analysis import Analysis, Tensors
 from simulator.graph import Graph, Node
 from simulator.kinds import KnownAttributes

@@ -15,46 +15,38 @@ The body alone (`simulator.cut`: the part for a card), unrolled over the T time 
     inputs     what enters, by the names of the layers, float32 [1, C, h, w]; shown at every step by the model itself
     outputs    what leaves, `observed_name(layer, t)` for each step t, float32 [1, C, h, w]
 
-A spike is clip((v - threshold + one unit) * 2^q, 0, 1): v is a whole number of units, so nothing lies between. The
-spikes of a window neuron are clip(floor((v + half a unit) * (1 / threshold)), 0, T): the half keeps v away from
-multiples of the threshold by more than the product rounds, whichever way a runtime divides.
+How spikes are written without comparisons and divisions stands in `export/forms.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.blocks import folds
+from export.checks import check_size
 from export.files import ExportError, check_attributes, missing_package, no_form
+from export.forms import below_threshold, folds, window_form
 from export.onnx_network import KNOWN, PRODUCER, Network, Steps, Writer, model_entries, observed_name
+from export.runners import Runner
 from simulator.analysis import Analysis, Tensors
-from simulator.cut import Cut
+from simulator.cut import Cut, Host
 from simulator.graph import IMAGE_GRID, Node
 from simulator.kinds.layer import Value
 
 if TYPE_CHECKING:  # imported only where it is used, so that a missing package is reported in a sentence
     import onnx
 
+Pixels = npt.NDArray[np.uint8]
+Restore = Callable[[Pixels], Pixels]
+
 OPSET = 13
 IR_VERSION = 7  # what opset 13 came with
 OPERATORS = frozenset({"Conv", "Add", "Sub", "Mul", "Floor", "Clip", "Concat", "Resize", "DepthToSpace"})
 FORM = "plain ONNX form"
-# Up to here half a unit is more than what (v + half) * (1 / threshold) rounds: T thresholds, units.
-WINDOW_LIMIT = 2**21
-
-
-def inexact_nodes(analysis: Analysis) -> list[str]:
-    """Layers that float32 is not guaranteed to compute exactly in this dialect."""
-    return [
-        node.name
-        for node in analysis.graph.nodes
-        if analysis.bounds[node.name] >= WINDOW_LIMIT and node.kind == "window" or not analysis.float_exact(node.name)
-    ]
 
 
 class PlainNetwork(Network):
@@ -67,7 +59,6 @@ class PlainNetwork(Network):
     def write(self, node: Node) -> Steps:
         if node.kind == "attend":
             raise no_form(node.name, node.kind, FORM)
-        check_attributes(node, KNOWN, FORM)
         if node.kind == "space_to_depth" and folds(node, self.analysis):
             self.folded[node.name] = node["factor"]
             return self.values[node.inputs[0]]
@@ -78,13 +69,14 @@ class PlainNetwork(Network):
 
     def fired(self, node: Node, v: str, q: int) -> str:
         w = self.writer
-        below = self.per_channel((self.tensor(node, "threshold") - 1) * 2.0**-q)
+        below = self.per_channel(below_threshold(self.tensor(node, "threshold"), q))
         return w.op("Clip", w.times(w.op("Sub", v, below), 2.0**q), w.constant(0), w.constant(1))
 
     def window(self, node: Node, current: Steps, q: int) -> str:
-        w, threshold = self.writer, self.tensor(node, "threshold")
-        v = w.op("Add", w.add(*current), self.per_channel((self.tensor(node, "bias") + 0.5) * 2.0**-q))
-        count = w.op("Floor", w.op("Mul", v, self.per_channel(2.0**q / threshold)))
+        w = self.writer
+        offset, factor = window_form(self.tensor(node, "threshold"), self.tensor(node, "bias"), q)
+        v = w.op("Add", w.add(*current), self.per_channel(offset))
+        count = w.op("Floor", w.op("Mul", v, self.per_channel(factor)))
         return w.op("Clip", count, w.constant(0), w.constant(self.steps))
 
     def per_channel(self, values: npt.NDArray[Any]) -> str:
@@ -121,6 +113,7 @@ def build_whole(
     network = _started(analysis, tensors)
     w, needed = network.writer, analysis.graph.needed()
     for node in analysis.graph.nodes:
+        check_attributes(node, KNOWN, FORM)
         w.scope = node.name
         if node.kind == "image":
             network.values[node.name] = (w.times(w.op("Sub", "image", w.constant(128)), 2.0**-IMAGE_GRID),)
@@ -141,9 +134,9 @@ def build_body(
 ) -> onnx.ModelProto:  # fmt: skip
     """The body of a network as a plain model, for pictures of that size; ExportError as `build_whole`.
 
-    form: how neurons are written. shown: layers whose values are outputs besides, behind the others.
-    The model's entry `body.crossing` says of each value that crosses what `simulator.cut.Crossing` does: name, steps,
-    shape of a step, grid q, and the largest magnitude in units.
+    form: how neurons are written. shown: layers whose values are outputs besides, behind the others. The model's entry
+    `body.crossing` says of each value that crosses what `simulator.cut.Crossing` does: name, steps, shape of a step,
+    grid q, and the largest magnitude in units.
     """
     analysis = parts.analysis
     check_size(analysis, height, width)
@@ -151,6 +144,7 @@ def build_body(
     for one in parts.entering:
         network.values[one.name] = (one.name,)
     for node in parts.body:
+        check_attributes(node, KNOWN, FORM)
         network.values[node.name] = network.write(node)
     outputs = {}
     for one in parts.leaving:
@@ -175,14 +169,35 @@ def build_body(
     return _model(network.writer, inputs, outputs, text, {**model_entries(meta), "body.crossing": json.dumps(crossing)})
 
 
-def check_size(analysis: Analysis, height: int, width: int) -> None:
-    """Raises ExportError for a size that a model without padding cannot have."""
-    rows, columns = analysis.padded(height, width)
-    if (rows, columns) != (height, width):
-        raise ExportError(
-            f"A model for {height}x{width} pixels would need padding: height and width must be multiples of "
-            f"{analysis.stride}; give {rows}x{columns}, and repeat the last row and column of the pictures."
-        )
+def plain_restorer(model: onnx.ModelProto, make: Callable[[onnx.ModelProto, int], Runner], threads: int = 1) -> Restore:
+    """Pixels to restored pixels, uint8 [3, H, W], by a whole plain model in a runtime (`export/runners.py`)."""
+    run = make(model, threads)
+
+    def restore(pixels: Pixels) -> Pixels:
+        restored: Pixels = run({"image": pixels[None].astype(np.float32)})["restored"][0].astype(np.uint8)
+        return restored
+
+    return restore
+
+
+def body_restorer(
+    parts: Cut, tensors: Tensors, model: onnx.ModelProto, make: Callable[[onnx.ModelProto, int], Runner],
+    threads: int = 1,
+) -> Restore:  # fmt: skip
+    """The same by a plain body, with the ends on the host."""
+    run, host = make(model, threads), Host(parts, tensors)
+
+    def restore(pixels: Pixels) -> Pixels:
+        signed = pixels.astype(np.int16) - np.int16(128)
+        entering = host.head(signed)
+        found = run({one.name: (entering[one.name] * 2.0**-one.q).astype(np.float32) for one in parts.entering})
+        leaving = {}
+        for one in parts.leaving:
+            real = np.concatenate([found[observed_name(one.name, t)] for t in range(one.steps)])
+            leaving[one.name] = np.rint(real.astype(np.float64) * 2.0**one.q).astype(np.int64)
+        return host.tail(signed, entering, leaving)
+
+    return restore
 
 
 def _started(analysis: Analysis, tensors: Tensors, form: type[PlainNetwork] = PlainNetwork) -> PlainNetwork:

@@ -117,8 +117,8 @@ def _refusal(analysis: Analysis, neuron: Node) -> str:
             continue
         if not kind_of(node).neurons and node.kind not in LINEAR:
             return (
-                f"Layer {node.name!r} ({node.kind}) stands between neurons: {neuron.name!r} reads what it computes. A "
-                "card computes neurons and sums of convolutions of their spikes, and nothing else between them."
+                f"Layer {node.name!r}, of the kind {node.kind!r}, stands between neurons ({neuron.name!r} depends on "
+                "it): a card computes neurons and sums of convolutions of their spikes, and nothing else between them."
             )
         behind.update(node.inputs)
     raise AssertionError("a tail starts with a layer that is not linear")

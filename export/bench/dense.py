@@ -5,9 +5,7 @@ Its pictures mean nothing; its time is what a dense network of the same structur
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +15,7 @@ from export.bench.ann import Ann, Spans, build_ann, ranges, to_onnx, to_tflite
 from export.bench.spiking import compiled, in_inference, torch_with
 from export.bench.timing import Call, Contender
 from export.files import missing_package
+from export.runners import litert_runner
 from simulator.bundle import Bundle
 from simulator.pictures import Pixels
 
@@ -67,17 +66,10 @@ def litert_restorer(model: bytes, threads: int) -> Callable[[Pixels], Pixels]:
 
     It reads pixels with their channels together; `channels_together` arranges a picture so ahead of a timed call.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    with _quiet_stderr():
-        interpreter = Interpreter(model_content=model, num_threads=threads)
-        interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    run = litert_runner(model, threads)
 
     def restore(pixels: Pixels) -> Pixels:
-        interpreter.set_tensor(source["index"], np.ascontiguousarray(pixels.transpose(1, 2, 0))[None])
-        interpreter.invoke()
-        restored: Pixels = interpreter.get_tensor(target["index"])[0].transpose(2, 0, 1)
+        restored: Pixels = run(np.ascontiguousarray(pixels.transpose(1, 2, 0))[None])[0].transpose(2, 0, 1)
         return restored
 
     return restore
@@ -104,19 +96,6 @@ def _litert(bundle: Bundle, integer: bool, pixels: Pixels, threads: int) -> Call
     else:
         model = to_tflite.float_model(ann, height, width)
     return partial(litert_restorer(model, threads), channels_together(pixels))
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """LiteRT announces its delegate from C++, past Python's streams."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _torch(bundle: Bundle, compile_it: bool, pixels: Pixels, threads: int) -> Call:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.bench.runtimes import RUNTIMES
 from export.bench.timing import Call, Contender
-from export.onnx import OnnxBackend
 from simulator.bundle import Bundle
 from simulator.pictures import Pixels
 from simulator.reference import Reference
@@ -26,7 +26,7 @@ def contenders(bundle: Bundle) -> list[Contender]:
     found = [
         Contender("engine", "event-driven engine", "spiking", partial(_engine, bundle), exact=True),
         Contender("reference", "NumPy reference", "spiking", partial(_reference, bundle), True, REFERENCE_LIMIT),
-        Contender("onnx", "ONNX Runtime float32, unrolled", "spiking", partial(_onnx, bundle), exact=True),
+        *(runtime.contender(bundle) for runtime in RUNTIMES),
         Contender("torch", "PyTorch, fused neurons (train)", "spiking", partial(_student, bundle), exact=True),
         Contender(
             "torch-compiled", "PyTorch, torch.compile", "spiking", partial(_framework, bundle, "PyTorch", True), True
@@ -53,11 +53,6 @@ def _engine(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
 def _reference(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
     reference = Reference(bundle.analysis, bundle.tensors, threads)
     return lambda: reference.run_padded(signed(pixels))[0]
-
-
-def _onnx(bundle: Bundle, pixels: Pixels, threads: int) -> Call:
-    backend = OnnxBackend(bundle.analysis, bundle.tensors, threads)
-    return lambda: backend.run(pixels[None])[0]
 
 
 def torch_with(threads: int) -> Any:

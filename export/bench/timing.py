@@ -23,7 +23,10 @@ LONGEST_SIDE = 4096  # pixels
 LEAST_ROUNDS = 3  # that even the slowest takes part in
 PAUSE = 0.02  # seconds for which idle threads may go on spinning after a call
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-PACKAGES = ("numpy", "numba", "onnxruntime", "ai-edge-litert", "torch", "spikingjelly", "snntorch", "norse", "sinabs")
+PACKAGES = (
+    "numpy", "numba", "onnxruntime", "ai-edge-litert", "openvino", "ncnn", "torch", "spikingjelly", "snntorch", "norse",
+    "sinabs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from export.checks import check_image
 from export.compare import restorer
 from export.files import ExportError
-from export.onnx import check_image
 from simulator.analysis import FLOAT_LIMIT, analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle, read_bundle

@@ -24,6 +24,8 @@ from export.bench.ann.to_torch import TorchAnn
 from export.bench.frameworks import FrameworkNet
 from export.files import ExportError
 from export.onnx import build_model
+from export.onnx_plain import build_whole
+from export.tflite import build_tflite
 from firmware_bridge.native import Core, CoreError
 from firmware_bridge.plan import PlanError, compile_bundle
 from firmware_bridge.plan.records import (
@@ -38,6 +40,7 @@ from firmware_bridge.plan.records import (
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle, BundleError, parse, serialise
+from simulator.cut import CutError, cut
 from simulator.engine.plan import build_plan
 from simulator.graph import Graph, GraphError, Node
 from simulator.kinds import KINDS, kind_in
@@ -179,6 +182,25 @@ def test_the_onnx_exporter_refuses_it(bundle):
         build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta)
 
 
+def test_the_exporters_of_plain_onnx_and_tflite_refuse_it(bundle):
+    pytest.importorskip("onnx")
+    with refused(ExportError):
+        build_whole(bundle.analysis, bundle.tensors, bundle.meta, 8, 8)
+    with refused(ExportError):
+        build_tflite(bundle.analysis, bundle.tensors)
+
+
+def test_the_cut_for_cards_leaves_it_on_the_host_and_refuses_it_between_neurons(bundle):
+    assert "larger" in {node.name for node in cut(bundle.analysis).tail}
+    b = Builder(2)
+    x = b.requantise("round", b.dense_conv("head", b.image(), 8, 3, q=8), 5, 1 << 12)
+    y = b.conv("conv", b.lif("lif", x), 8, 3, q=8)
+    y = b.conv("last", b.lif("between", b.add("larger", "unheard_of", (x, y))), 3, q=8)
+    graph = b.finish(b.time_sum("sum", y))
+    with refused(CutError):
+        cut(analyse(graph, random_tensors(graph, np.random.default_rng(0))))
+
+
 def test_the_equivalent_ann_refuses_it(bundle):
     with refused(ExportError):
         build_ann(bundle.analysis)
@@ -230,9 +252,10 @@ def test_the_c_core_refuses_an_operation_that_it_does_not_know(monkeypatch):
 # ---- attributes
 
 
-def with_attribute(kind: str, name: str, value: object) -> Bundle:
+def with_attribute(kind: str, name: str, value: object, attention: bool = True) -> Bundle:
     """A random network in which one node of that kind has an attribute that no check has seen."""
-    graph, tensors = random_network(1, kind)
+    usual = tuple(kind for kind in USUAL if KINDS[kind].draws() and (attention or kind != "attend"))
+    graph, tensors = random_network(1, kind) if attention else random_network(1, kind, usual)
     bundle = bundled(graph, tensors)
     odd = next(node for node in graph.nodes if node.kind == kind)
     other = replace(odd, attrs={**odd.attrs, name: value})
@@ -247,6 +270,10 @@ def add_novelty(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KINDS[kind], "attributes", more, raising=False)
 
 
+def size_of(bundle: Bundle) -> tuple[int, int]:
+    return bundle.analysis.padded(8, 8)
+
+
 def student(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.student.analyse", lambda graph: bundle.analysis)  # it has been analysed without
     Student(bundle.graph)(torch.zeros((1, 3, *[bundle.analysis.align] * 2)))
@@ -255,9 +282,12 @@ def student(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 BACKENDS: dict[str, Callable[[Bundle, pytest.MonkeyPatch], Any]] = {
     "device plan": lambda bundle, _: compile_bundle(bundle),
     "ONNX": lambda bundle, _: build_model(bundle.graph, bundle.tensors, bundle.analysis, bundle.meta),
+    "plain ONNX": lambda bundle, _: build_whole(bundle.analysis, bundle.tensors, bundle.meta, *size_of(bundle)),
+    "TFLite": lambda bundle, _: build_tflite(bundle.analysis, bundle.tensors),
     "equivalent ANN": lambda bundle, _: build_ann(bundle.analysis),
     "PyTorch": student,
 }
+NO_ATTENTION = ("plain ONNX", "TFLite")  # these refuse every network that has it
 WORDS = [(kind, name) for kind in USUAL for name, what in KINDS[kind].attributes.items() if isinstance(what, Word)]
 
 
@@ -265,11 +295,12 @@ WORDS = [(kind, name) for kind in USUAL for name, what in KINDS[kind].attributes
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "unheard_of"])
 def test_an_attribute_that_a_backend_does_not_know_is_refused_unless_it_has_its_default(kind, backend, monkeypatch):
     pytest.importorskip("onnx")
-    used, at_its_default = (with_attribute(kind, "novelty", value) for value in (3, 0))
+    attention = backend not in NO_ATTENTION
+    used, at_its_default = (with_attribute(kind, "novelty", value, attention) for value in (3, 0))
     add_novelty(kind, monkeypatch)
     with pytest.raises((PlanError, ExportError, GraphError), match=f"(?i)layer '.*'.*({kind}).*novelty = 3|'{kind}'"):
         BACKENDS[backend](used, monkeypatch)
-    if kind in USUAL:
+    if kind in USUAL and (attention or kind != "attend"):
         BACKENDS[backend](at_its_default, monkeypatch)
 
 
@@ -277,11 +308,12 @@ def test_an_attribute_that_a_backend_does_not_know_is_refused_unless_it_has_its_
 @pytest.mark.parametrize(("kind", "name"), WORDS)
 def test_a_word_that_a_backend_does_not_know_is_refused(kind, name, backend, monkeypatch):
     pytest.importorskip("onnx")
-    bundle = with_attribute(kind, name, "other")
+    bundle = with_attribute(kind, name, "other", backend not in NO_ATTENTION)
     if backend == "equivalent ANN" and kind == "lif":
         build_ann(bundle.analysis)  # ReLU, whatever the neurons are
         return
-    with pytest.raises((PlanError, ExportError, GraphError), match=f"(?i)layer '.*' \\({kind}\\) has {name} = 'other'"):
+    named = f"(?i)layer '.*' \\({kind}\\) has {name} = 'other'|'attend', which has no"
+    with pytest.raises((PlanError, ExportError, GraphError), match=named):
         BACKENDS[backend](bundle, monkeypatch)
 
 

@@ -130,7 +130,7 @@ def test_on_fitted_grids_float16_changes_less_and_the_network_is_one_like_any_ot
     assert np.abs(restored[0] - restored[1]).mean() < 12  # the same network, on other grids
     shares = []
     for one in (bundle, result.bundle):
-        found = float16.Emulated(one, 48, 64, "every").restore(image)
+        found = float16.emulated(one, 48, 64, "every")(image)
         shares.append((found != Network(one).run(image).image).any(2).mean())
     assert shares[1] < shares[0]
 

@@ -294,7 +294,7 @@ def test_a_network_that_cannot_be_cut_is_refused_by_the_exporter_and_by_the_boar
 def test_a_size_that_is_none_is_refused(size, capsys):
     with pytest.raises(SystemExit):
         lynxi.main(["x.safetensors", "--size", size])
-    assert "is not a height and a width in pixels" in capsys.readouterr().err
+    assert "is not a size: give height and width in pixels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("neurons", ["lif", "window"])

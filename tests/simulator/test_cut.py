@@ -105,7 +105,8 @@ def test_what_stands_between_neurons_is_named():
     graph, tensors = narrow_paper_network()
     with pytest.raises(CutError) as error:
         cut(analyse(graph, tensors))
-    assert str(error.value).startswith("Layer 'encoder1.space' (attend) stands between neurons: 'down1.lif' reads")
+    named = "Layer 'encoder1.space', of the kind 'attend', stands between neurons ('down1.lif' depends on it)"
+    assert named in str(error.value)
 
 
 def test_a_network_without_neurons_is_refused():

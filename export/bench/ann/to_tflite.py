@@ -1,12 +1,11 @@
-"""The equivalent ANN as TFLite models, float32 and int8, written with the flatbuffer's object API; run by LiteRT.
+"""The equivalent ANN as TFLite models, float32 and int8, run by LiteRT.
 
     picture    uint8 [1, H, W, 3], RGB; H and W are fixed when the model is built
     restored   uint8 [1, H, W, 3]
 
 Both ends carry the scale 1/128 with zero point 128, which is what (u8 - 128) / 128 says. The int8 model has int8
 activations (one scale per tensor) and int8 weights (one scale per output channel), as TFLite's converter makes them;
-inputs of a concatenation are brought to one scale first. Gates of attention stay in float32. The schema comes with
-ai-edge-litert, which is not needed to run the model: any TFLite runtime reads it.
+inputs of a concatenation are brought to one scale first. Gates of attention stay in float32.
 """
 
 from __future__ import annotations
@@ -14,107 +13,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from export.bench.ann import INPUT_SCALE, ZERO_PIXEL, Ann, Op, Spans
-from export.files import ExportError, no_form
+from export.files import no_form
+from export.tflite_writer import Writer
 
 WEIGHT_LEVELS = 127
 SIGNED = 128  # int8 zero points are the uint8 ones less this
-IDENTIFIER = b"TFL3"
-VERSION = 3
 
 
-def _schema() -> Any:
-    """The classes of the format; ExportError where they are missing."""
-    try:
-        import flatbuffers  # noqa: F401
-        from ai_edge_litert import schema_py_generated
-    except ImportError as error:
-        raise ExportError(missing_package()) from error
-    return schema_py_generated
-
-
-def missing_package() -> str:
-    return "The package ai-edge-litert is not installed; `pip install 'spikerir-edge[export]'` brings it."
-
-
-class Writer:
-    """Collects tensors, buffers and operators of one subgraph.
-
-    A tensor is its index. Numbers are NHWC; `quantised` tensors carry (scales, zero point).
-    """
-
-    def __init__(self) -> None:
-        self.schema = _schema()
-        self.tensors: list[Any] = []
-        self.operators: list[Any] = []
-        self.codes: dict[int, int] = {}
-        self.buffers = [self.schema.BufferT()]  # the first one is empty, by the format's rule
-
-    def tensor(
-        self, name: str, shape: tuple[int, ...], dtype: str, quantised: tuple[npt.ArrayLike, int] | None = None,
-        data: npt.NDArray[Any] | None = None,
-    ) -> int:  # fmt: skip
-        """dtype: "float32", "int32", "int8" or "uint8". data: a constant's numbers."""
-        one = self.schema.TensorT()
-        one.name, one.shape = name.encode(), list(shape)
-        one.type = getattr(self.schema.TensorType, dtype.upper())
-        one.buffer = 0
-        if data is not None:
-            buffer = self.schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(data, dtype).tobytes(), np.uint8)
-            one.buffer = len(self.buffers)
-            self.buffers.append(buffer)
-        if quantised is not None:
-            scales = np.atleast_1d(np.asarray(quantised[0], np.float32))
-            parameters = self.schema.QuantizationParametersT()
-            parameters.scale, parameters.zeroPoint = scales, np.full(len(scales), quantised[1], np.int64)
-            one.quantization = parameters
-        self.tensors.append(one)
-        return len(self.tensors) - 1
-
-    def constant(self, name: str, values: npt.ArrayLike, dtype: str) -> int:
-        array = np.asarray(values, dtype)
-        return self.tensor(name, array.shape, dtype, data=array)
-
-    def op(self, kind: str, inputs: list[int], output: int, options: str = "", **settings: Any) -> int:
-        """kind: a name of BuiltinOperator. options: of a class of options, without its T, with its settings."""
-        schema = self.schema
-        code = getattr(schema.BuiltinOperator, kind)
-        one = schema.OperatorT()
-        one.opcodeIndex = self.codes.setdefault(code, len(self.codes))
-        one.inputs, one.outputs = inputs, [output]
-        if options:
-            one.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-            one.builtinOptions = getattr(schema, f"{options}T")()
-            for key, value in settings.items():
-                setattr(one.builtinOptions, key, value)
-        self.operators.append(one)
-        return output
-
-    def finish(self, inputs: list[int], outputs: list[int], description: str) -> bytes:
-        """The file's bytes."""
-        import flatbuffers
-
-        schema = self.schema
-        graph = schema.SubGraphT()
-        graph.tensors, graph.operators, graph.inputs, graph.outputs = self.tensors, self.operators, inputs, outputs
-        model = schema.ModelT()
-        model.version, model.description, model.subgraphs, model.buffers = VERSION, description, [graph], self.buffers
-        model.operatorCodes = []
-        for code in self.codes:
-            entry = schema.OperatorCodeT()
-            entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = code, min(code, 127), _version(schema, code)
-            model.operatorCodes.append(entry)
-        builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-        return bytes(builder.Output())
-
-
-def _version(schema: Any, code: int) -> int:
+def _version(names: Any, code: int) -> int:
     """The operator's version from which on int8 (and grouped convolutions) are part of it."""
-    names = schema.BuiltinOperator
     later = {names.CONV_2D: 3, names.DEPTHWISE_CONV_2D: 3, names.RESIZE_NEAREST_NEIGHBOR: 3}
     plain = {names.DEPTH_TO_SPACE: 1, names.QUANTIZE: 1, names.RELU_0_TO_1: 1}
     return later.get(code, plain.get(code, 2))
@@ -148,7 +57,7 @@ class _AnnWriter:
                 self.w.op("QUANTIZE", [total], restored)
             elif op.name not in self.values:  # a ReLU may have been written with its convolution
                 self.write(op)
-        return self.w.finish([picture], [restored], "equivalent ANN")
+        return self.w.finish([picture], [restored], "equivalent ANN", _version)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return (1, *self.ann.extent(name, *self.size), self.ann.channels[name])
