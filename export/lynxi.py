@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for layers in (False, True) if options.layers else (False,):
                 folder = write(bundle, height, width, layers, options.out)
                 folders.append(folder)
-                what = "the neurons, with what they do shown" if layers else "the neurons"
+                what = "the neurons, which it shows," if layers else "the neurons"
                 print(f"wrote {folder / compiled.BODY}: {what} of {name} for {height}x{width} pixels")
         if importlib.util.find_spec("lyngor") is None:
             print(WITHOUT_LYNGOR, *(f"    python {folder / 'compile.py'}" for folder in folders), sep="\n")

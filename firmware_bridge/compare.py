@@ -149,7 +149,8 @@ def first_difference(bundle: Bundle, board: Board, picture: npt.NDArray[np.uint8
         return "no layer differs in the part of the picture around that pixel when it stands alone"
     if place is None:
         return "no layer differs when computed separately: the fault is where nodes are fused or pictures are cut"
-    return f"first difference: {place}"
+    where = "" if part is picture else " in the part of the picture around that pixel"
+    return f"first difference{where}: {place}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -318,7 +318,7 @@ def test_compare_counts_pixels_and_names_the_first_spike_of_a_card_whose_sums_ar
     assert compare.main(["--board", "lynxi://0", "--bundle", str(path), "a.png"]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: " in out and "of 1,920 pixels" in out and "%, by at most" in out
-    assert "a.png: first difference: layer '" in out and "step" in out
+    assert "a.png: first difference in the part of the picture around that pixel: layer '" in out and "step" in out
     assert "in more than 1.0% of the pixels, which float16 explains, on 1 of 1 pictures" in out
 
 
