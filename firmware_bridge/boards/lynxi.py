@@ -14,7 +14,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,10 +140,11 @@ class Session:
         if self._faults:
             raise BoardError(f"the card reported an error while it computed: {'; '.join(self._faults)}")
         count = size // self._found.itemsize
-        try:
-            received = sdk.lyn_ptr_to_numpy(self._received, (count,), self._found)
-        except TypeError:  # of two usages in the maker's code the other one
-            received = sdk.lyn_ptr_to_numpy(self._received, (count,), _sdk_types(sdk)[self._found])
+        with _known_interface("lyn_ptr_to_numpy"):
+            try:
+                received = sdk.lyn_ptr_to_numpy(self._received, (count,), self._found)
+            except TypeError:  # of two usages in the maker's code the other one
+                received = sdk.lyn_ptr_to_numpy(self._received, (count,), _sdk_types(sdk)[self._found])
         if not isinstance(received, np.ndarray) or received.dtype != self._found or received.size != count:
             raise BoardError(f"the card's SDK gave {type(received).__name__} for {count} numbers of {self._found}")
         ends = np.cumsum([math.prod(shape) for shape in self._outputs])[:-1]
@@ -157,21 +158,22 @@ class Session:
 
     def _tensors(self, description: Any, side: str, shapes: Sequence[tuple[int, ...]]) -> np.dtype[Any]:
         """The type of one side's tensors, which are those that were compiled, one picture at a time."""
-        attributes = list(getattr(description, f"{side}TensorAttrArray"))
-        found = [tuple(int(length) for length in one.dims) for one in attributes]
+        with _known_interface("lyn_model_get_desc"):
+            attributes = list(getattr(description, f"{side}TensorAttrArray"))
+            found = [tuple(int(length) for length in one.dims) for one in attributes]
+            batches = {int(one.batchSize) for one in attributes}
+            length = int(getattr(description, f"{side}DataLen"))
+            names = {sdk_type: dtype for dtype, sdk_type in _sdk_types(self._sdk).items()}
+            types = {names.get(one.dtype) for one in attributes}
         if [_sizes(one) for one in found] != [_sizes(one) for one in shapes]:
             raise BoardError(
                 f"the compiled network has the {side}s {found[:4]}; expected {list(shapes)[:4]}: compile it anew"
             )
-        batches = {int(one.batchSize) for one in attributes}
         if batches != {1}:
             raise BoardError(f"the network was compiled for batches of {sorted(batches)} pictures; expected 1")
-        names = {sdk_type: name for name, sdk_type in _sdk_types(self._sdk).items()}
-        types = {names.get(one.dtype) for one in attributes}
         if len(types) != 1 or None in types:
             raise BoardError(f"the compiled network's {side}s are neither all float16 nor all float32")
         dtype = np.dtype(types.pop())
-        length = int(getattr(description, f"{side}DataLen"))
         if length != self._bytes(dtype, shapes):
             raise BoardError(
                 f"the compiled network's {side}s take {length} bytes; expected {self._bytes(dtype, shapes)}"
@@ -196,19 +198,16 @@ class Session:
 
     def _get(self, name: str, *arguments: Any) -> Any:
         """A getter of the SDK."""
-        value, error = self._call(name, *arguments)
+        with _known_interface(name):
+            value, error = getattr(self._sdk, name)(*arguments)
         self._check(name, error)
         return value
 
     def _do(self, name: str, *arguments: Any) -> None:
         """An action of the SDK."""
-        self._check(name, self._call(name, *arguments))
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self._sdk, name)(*arguments)
-        except (AttributeError, TypeError) as error:
-            raise BoardError(f"{SDK} has another interface than the one that is known here: {name}: {error}") from error
+        with _known_interface(name):
+            error = getattr(self._sdk, name)(*arguments)
+        self._check(name, error)
 
     def _check(self, name: str, error: Any) -> None:
         if error:
@@ -254,6 +253,15 @@ def _fetch(service: tuple[str, int]) -> bytes:
         ) from error
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _known_interface(name: str) -> Iterator[None]:
+    """Says of an SDK that takes or gives something else which call it was."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BoardError(f"{SDK} has another interface than the one that is known here: {name}: {error}") from error
 
 
 def _sdk_types(sdk: Any) -> dict[np.dtype[Any], Any]:

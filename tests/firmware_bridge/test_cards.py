@@ -171,6 +171,8 @@ def test_what_a_card_gives_is_checked(card, change, complaint):
         (lambda one: setattr(one.inputTensorAttrArray[0], "dtype", "int8"), "neither all float16 nor all float32"),
         (lambda one: setattr(one, "outputDataLen", 1 << 40), "take 1099511627776 bytes; expected"),
         (lambda one: one.outputTensorAttrArray.pop(), "has the outputs"),
+        (lambda one: setattr(one.inputTensorAttrArray[0], "dims", ["?"]), "another interface.*lyn_model_get_desc"),
+        (lambda one: delattr(one, "inputDataLen"), "another interface.*lyn_model_get_desc"),
     ],
 )
 def test_a_description_of_another_network_is_refused_before_anything_is_sent(card, change, complaint):
