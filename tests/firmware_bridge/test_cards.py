@@ -121,6 +121,53 @@ def test_a_release_that_fails_does_not_keep_the_others_from_being_released(card)
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("break_a_rule", "noticed"),
+    [
+        (lambda sdk, at: sdk.lyn_free(at["in"]) or sdk.lyn_free(at["in"]), "used after it was freed"),
+        (lambda sdk, at: sdk.lyn_execute_model_async(at["stream"], at["model"], at["in"], at["out"], 1), "a reset"),
+        (
+            lambda sdk, at: sdk.lyn_memcpy_async(at["stream"], at["in"], at["host"], 1 << 20, at["up"]),
+            "1048576 bytes",
+        ),
+        (
+            lambda sdk, at: sdk.lyn_memcpy_async(at["stream"], at["in"], at["host"], 8, at["down"]),
+            "no pointer to memory",
+        ),
+        (lambda sdk, at: sdk.lyn_destroy_context(at["context"]), "destroyed before its stream, model"),
+        (
+            lambda sdk, at: sdk.lyn_unload_model(at["model"]) or sdk.lyn_model_get_desc(at["model"]),
+            "after it was released",
+        ),
+        (lambda sdk, at: sdk.lyn_set_current_context(at["stream"]), "is no context"),
+        (lambda sdk, at: sdk.lyn_numpy_contiguous_to_ptr(np.zeros((4, 4))[:, :2]), "not contiguous"),
+        (lambda sdk, at: lost_array(sdk, at), "memory of array used after it was freed"),
+    ],
+)
+def test_the_emulator_notices_what_a_card_would_not_survive(card, break_a_rule, noticed):
+    """Without this the other tests would prove nothing."""
+    built(network())
+    (net,) = Path(compiled.MODELS).glob("*/Net_0")
+    sdk = sys.modules.get("pylynchipsdk") or importlib.import_module("pylynchipsdk")
+    context, _ = sdk.lyn_create_context(0)
+    sdk.lyn_set_current_context(context)
+    at = {"context": context, "stream": sdk.lyn_create_stream()[0], "model": sdk.lyn_load_model(str(net))[0]}
+    at |= {"in": sdk.lyn_malloc(1 << 14)[0], "out": sdk.lyn_malloc(1 << 14)[0], "host": sdk.c_malloc(1 << 14)}
+    at |= {"up": sdk.lyn_memcpy_dir_t.ClientToServer, "down": sdk.lyn_memcpy_dir_t.ServerToClient}
+    with pytest.raises(AssertionError, match=noticed):
+        break_a_rule(sdk, at)
+    assert card.misuses and card.leaks
+    card.misuses.clear()
+    for held in (*card.handles, *card.memory.values()):
+        held.freed = True
+
+
+def lost_array(sdk, at):
+    pointer, _ = sdk.lyn_numpy_contiguous_to_ptr(np.zeros(4))
+    sdk.lyn_memcpy_async(at["stream"], at["in"], pointer, 32, at["up"])
+    sdk.lyn_synchronize_stream(at["stream"])
+
+
 def test_ctrl_c_in_a_run_leaves_nothing_under_way(card, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
