@@ -51,7 +51,7 @@ class BoardNetwork:
         self._ticks += found.ticks or 0
         self._pixels += height * width
         self._computed += height * width * found.overhead
-        self._synops += int(found.counts["synops"].sum())
+        self._synops += 0 if found.counts is None else int(found.counts["synops"].sum())
         stats = statistics(self._bundle.analysis, height, width, found.counts, found.seconds)
         restored = coarse.carried_over(whole, colour, found.image, by)
         return Result(as_given(image, restored, alpha), stats)

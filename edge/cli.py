@@ -48,7 +48,7 @@ images keep their names and video frames become frame_000001.png and so on; rtsp
 where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
-same pixels.
+same pixels, but for neuromorphic cards, which round to float16.
 
 --power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
 then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.
@@ -392,9 +392,13 @@ def summary(figures: dict[str, Any]) -> str:
     latency = figures["latency_ms"]
     return (
         f"{figures['task']} ({figures['network']}): {frames} frame{'s' * (frames != 1)},"
-        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95,"
-        f" spike rate {figures['totals']['spike_rate']:.4f},"
-        f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
+        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+        + (
+            f", spike rate {figures['totals']['spike_rate']:.4f},"
+            f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
+            if figures["energy"]
+            else ""
+        )
     )
 
 

@@ -18,18 +18,22 @@ class BoardError(RuntimeError):
     """A board that is unknown, not there, or fails. str() is a sentence that says what to do."""
 
 
+class NotCompiledError(BoardError):
+    """A network that would have to be compiled for a board first, or cannot be."""
+
+
 @dataclass(frozen=True)
 class BoardResult:
     """What a board gives for a picture.
 
-    image: uint8 RGB [H, W, 3]. counts: `counts.COUNTS` [nodes of the graph], of the whole picture. seconds: of the
-    network alone, by the board's own clock. ticks: the same in the board's `unit`, or None. end_to_end_s: on this
-    machine, transfers included. memory: bytes of working memory, 0 if unknown. overhead: pixels computed by pixels of
-    the picture, more than 1 where it was cut into tiles.
+    image: uint8 RGB [H, W, 3]. counts: `counts.COUNTS` [nodes of the graph], of the whole picture; None where the board
+    does not count. seconds: of the network alone, by the board's own clock. ticks: the same in the board's `unit`, or
+    None. end_to_end_s: on this machine, transfers included. memory: bytes of working memory, 0 if unknown. overhead:
+    pixels computed by pixels of the picture, more than 1 where it was cut into tiles.
     """
 
     image: npt.NDArray[np.uint8]
-    counts: npt.NDArray[np.void]
+    counts: npt.NDArray[np.void] | None
     seconds: float
     ticks: int | None
     end_to_end_s: float
@@ -42,6 +46,7 @@ class Board(ABC):
 
     about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that
     is not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
+    tolerated: share of the pixels that may differ from the simulator's; 0 where every bit is promised.
     """
 
     name = ""
@@ -49,6 +54,7 @@ class Board(ABC):
     clock = "wall time"
     unit = ""
     here = True
+    tolerated = 0.0
 
     @classmethod
     def packages(cls) -> tuple[str, ...]:
@@ -71,6 +77,19 @@ class Board(ABC):
     @abstractmethod
     def tracer(self) -> Tracer | None:
         """Gives access to the layers of the loaded network, where the board does; raises `BoardError`."""
+
+    @property
+    def untraced(self) -> str:
+        """Why there is no `tracer`, where there is none, in words that go on after the board's name."""
+        return "does not give access to its layers; the first counts that differ are above"
+
+    def least(self) -> tuple[int, int]:
+        """Rows and columns of the smallest picture that it restores, and looks into if it does, for this network."""
+        return 1, 1
+
+    def traced_part(self, image: npt.NDArray[np.uint8], row: int, column: int) -> npt.NDArray[np.uint8]:
+        """The part of a picture around a pixel that `tracer` can be given: all of it. Raises `BoardError`."""
+        return image
 
     def recording(self) -> Recording:
         """Measures the power of a run where the board can by itself; else says why there is no figure."""
