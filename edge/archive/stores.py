@@ -27,6 +27,7 @@ from simulator.files import reason
 INSTALL = "pip install 'spikerir-edge[cloud]'"
 # Where an object is visible only when it is whole. Elsewhere it is written under another name first.
 _WHOLE = frozenset("s3 s3a gs gcs az abfs abfss memory".split())
+_S3 = ("s3", "s3a")
 _WAITS_S = (0.1, 0.5, 2.0, 8.0)  # before another attempt, on top of what a store's own library tries
 _FOLDERS_KEPT = 4  # of output folders, what is in them
 _LOG_LINES, _LOG_S = 1000, 10.0  # of a journal, kept back at most
@@ -71,7 +72,9 @@ class Store:
         self._web = scheme in ("http", "https")
 
     def read(self, address: str) -> bytes:
-        return bytes(self._tried(self._fs.cat_file, self._path(address)))
+        # S3's library would ask for the size first, to read what is large in parts, side by side.
+        options = {"max_concurrency": 1} if self._scheme in _S3 else {}
+        return bytes(self._tried(self._fs.cat_file, self._path(address), **options))
 
     def write(self, address: str, content: bytes) -> None:
         path = self._path(address)
@@ -180,7 +183,7 @@ class Store:
 
     def _list(self, path: str, recursive: bool) -> Iterator[dict[str, Any]]:
         """What is in a folder; of S3 page by page, and with what is in folders below, of others folder by folder."""
-        if self._scheme not in ("s3", "s3a"):
+        if self._scheme not in _S3:
             yield from self._tried(self._fs.ls, path, detail=True)
             return
         bucket, _, prefix = path.partition("/")
