@@ -48,7 +48,7 @@ images keep their names and video frames become frame_000001.png and so on; rtsp
 where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
-same pixels.
+same pixels. Given several times, each picture goes to whichever board is free.
 
 --power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
 then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.
@@ -87,7 +87,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="which of the task's networks: the small one or, where there is one, the large one; "
         "default: best for images, fast for videos, what is live, and boards",
     )
-    parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
+    parser.add_argument(
+        "--board",
+        metavar="NAME",
+        type=_name,
+        action="append",
+        help="what computes; default: sim; given several times: all of them, each takes what it can",
+    )
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument(
         "--stats",
@@ -130,6 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     terminal.hide_urls(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     args = options.parsed(parser, argv)
+    args.board = args.board or [SIMULATOR]
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
     if missing and not (args.warmup or args.list or args.list_cameras):
         parser.error(f"the following arguments are required: {', '.join(missing)}")
@@ -171,7 +178,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     pieces = options.pieces(args)
     source = sources.open_source(args.source, args.task, options.settings(args))
     try:
-        best = isinstance(source, sources.Images) and args.board == SIMULATOR
+        best = isinstance(source, sources.Images) and args.board == [SIMULATOR]
         quality = args.quality or (shipped.BEST if best else shipped.FAST)
         return _restore(args, stop, args.bundle or shipped.of_task(args.task, quality), source, pieces)
     finally:
@@ -200,8 +207,10 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
     with stop.leaving(source.close):
-        network = _network(args, bundle)
+        network = _network(args, bundle, count == 1)
     progress = pipeline.Progress(count, quiet=args.quiet)
+    if not isinstance(network, Network):
+        network.hear(progress.say)
     if args.verbose:
         progress.say(_described(source, network, bundle))
     choice = _Choice(args, network, bundle)
@@ -225,6 +234,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
                 check=isinstance(source, sources.Images) and not args.force and (args.check or source.count == 1),
                 watchers=seeing,
                 other=choice.other,
+                ahead=1 if isinstance(network, Network) else network.ahead,
             )
         network = choice.network
     finally:
@@ -240,7 +250,9 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         if "live" in figures:
             lines.append(live_line(figures["live"]))
         if "latency_clock" in figures:
-            lines.insert(1, board_line(figures))
+            from edge.boards import lines as board_lines
+
+            lines[1:1] = board_lines(figures)
         if figures["power"] is not None:
             lines.append(power_line(figures["power"]))
         elif recording.source:
@@ -325,16 +337,21 @@ def load_network(bundle: Path, task: str | None, threads: int | None, tile: int 
     return network
 
 
-def _network(args: argparse.Namespace, bundle: Path) -> Network | BoardNetwork:
-    """What computes, ready to run. Raises UserError."""
-    if args.board == SIMULATOR:
+def _network(args: argparse.Namespace, bundle: Path, alone: bool) -> Network | BoardNetwork:
+    """What computes, ready to run. alone: there is one picture only. Raises UserError."""
+    if args.board == [SIMULATOR]:
         return load_network(bundle, args.task, args.threads, args.tile)
     for option, value in (("--threads", args.threads), ("--tile", args.tile), ("--still", args.still)):
         if value is not None:
-            raise UserError(f"{option} is for the board sim; {args.board} goes its own way: leave it out.")
-    from edge.boards import BoardNetwork
+            raise UserError(f"{option} is for the board sim; {args.board[0]} goes its own way: leave it out.")
+    from edge.boards import ManyBoards, OneBoard
 
-    network = BoardNetwork(bundle, args.board)
+    network: BoardNetwork
+    if len(args.board) == 1:
+        network = OneBoard(bundle, args.board[0])
+    else:
+        measuring = args.power == "auto" or (args.power is None and args.stats is not None)
+        network = ManyBoards(bundle, args.board, alone=alone, measuring=measuring)
     try:
         _check_task(bundle, network, args.task)
     except UserError:
@@ -349,7 +366,7 @@ class _Choice:
     def __init__(self, args: argparse.Namespace, network: Network | BoardNetwork, bundle: Path) -> None:
         self.network, self.name = network, bundle.stem
         self._args = args
-        on_board = args.board != SIMULATOR
+        on_board = args.board != [SIMULATOR]
         # A bundle's file begins with its task.
         self.networks = {} if on_board else {name: name.partition("-")[0] for name in shipped.names()}
 
@@ -398,16 +415,6 @@ def summary(figures: dict[str, Any]) -> str:
     )
 
 
-def board_line(figures: dict[str, Any]) -> str:
-    """Which board it was, what its clock counts, and what the whole way took."""
-    latency, computed = figures["end_to_end_ms"], figures.get("computed_pixels_per_pixel")
-    return (
-        f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
-        f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
-        + (f"; in tiles, {computed:.2f} pixels computed for each of the picture" if computed else "")
-    )
-
-
 def power_line(power: dict[str, Any]) -> str:
     """What was measured, from the figures that --stats stores."""
     return (
@@ -445,8 +452,8 @@ def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
     from firmware_bridge.power import meter_file, recording, sensors
     from simulator.network import Network
 
-    if wanted == "auto" and not isinstance(network, Network) and not network.board.here:
-        return network.board.recording()
+    if wanted == "auto" and not isinstance(network, Network) and not network.here:
+        return network.recording()
     try:
         return recording.open_recording(wanted)
     except (sensors.SensorError, meter_file.MeterFileError) as error:

@@ -91,6 +91,8 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     except UserError as error:
         parser.error(str(error).rstrip("."))
     terminal.hide_urls([*given, *from_file, *([source] if source else [])])
+    if args.board:
+        from_file = [each for each in from_file if not each.startswith("--board=")]
     args = parser.parse_args([*from_file, *given])
     args.source = args.source or source
     return args

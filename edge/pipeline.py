@@ -6,7 +6,9 @@ import functools
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +23,16 @@ from edge.signals import Stop
 from edge.sinks.sink import Sink
 from edge.sources.images import Images
 from edge.sources.record import Frame, Remark, Sound, Unreadable
-from simulator.network import Network
+from simulator.network import Network, Result
 from simulator.statistics import Tally
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
     from edge.sources import Source
     from edge.watchers import Watchers
+
+
+Item = Frame | Unreadable | Remark | Sound
 
 
 class Delays:
@@ -134,6 +139,7 @@ def restore(
     check: bool = False,
     watchers: Watchers | None = None,
     other: Callable[[], Network | None] = lambda: None,
+    ahead: int = 1,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
@@ -141,15 +147,20 @@ def restore(
     grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
     each by itself. Around the network goes what `edge.careful` does; check: also say of pictures that they need no
     restoring, and leave them as they came. `watchers` see every picture; `other` is asked before each for a network to
-    go on with, whose figures are then those of the run. What goes wrong is said through `progress` and recorded, not
-    raised.
+    go on with, whose figures are then those of the run. `ahead` pictures are under way at once, where `network.run` may
+    be called by several threads; they are written in order. What goes wrong is said through `progress` and recorded,
+    not raised.
     """
     outcome = Outcome()
     number = 0
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     run = video.run if video else functools.partial(network.run, tile=tile)
+
+    def restored(frame: Frame) -> Result:
+        return careful.restore(network.task, frame.pixels, run)
+
     try:
-        for item in source.frames(limit):
+        for item, result_of in _under_way(source.frames(limit), restored, ahead):
             if isinstance(item, Remark):
                 progress.say(item.text)
                 continue
@@ -171,7 +182,7 @@ def restore(
                 video = network.video(still, tile)
                 run = video.run
             try:
-                result = careful.restore(network.task, item.pixels, run)
+                result = result_of(item)
             except (ValueError, MemoryError) as error:
                 reason = _cannot_restore(item, error)
                 if not isinstance(source, Images):
@@ -186,10 +197,10 @@ def restore(
                 kept = ", so it comes back as it came; --force restores it all the same" if judgement.keep else ""
                 progress.say(f"{item.path or item.name} {judgement.reason}{kept}.")
             came: Samples = item.pixels if item.deep is None else item.deep
-            restored: Samples = image if item.deep is None else carried(item.deep, item.pixels, image)
+            goes: Samples = image if item.deep is None else carried(item.deep, item.pixels, image)
             with stop.unbroken():
                 try:
-                    sink.write(item, np.concatenate([came, restored], axis=1) if side_by_side else restored)
+                    sink.write(item, np.concatenate([came, goes], axis=1) if side_by_side else goes)
                 except UnfitError as error:
                     outcome.failures.append(str(error))
                     progress.say(str(error))
@@ -217,6 +228,32 @@ def restore(
     for note in dict.fromkeys(sink.notes):
         progress.say(note)
     return outcome
+
+
+def _under_way(
+    items: Iterator[Item], restored: Callable[[Frame], Result], ahead: int
+) -> Iterator[tuple[Item, Callable[[Frame], Result]]]:
+    """What comes out of a source, in order, and what gives a frame's result; `ahead` frames are in threads at once."""
+    if ahead == 1:
+        for item in items:
+            yield item, restored
+        return
+    threads = ThreadPoolExecutor(ahead, thread_name_prefix="picture")
+    waiting: deque[tuple[Item, Future[Result] | None]] = deque()
+
+    def oldest() -> tuple[Item, Callable[[Frame], Result]]:
+        item, future = waiting.popleft()
+        return item, lambda frame: future.result() if future else restored(frame)
+
+    try:
+        for item in items:
+            waiting.append((item, threads.submit(restored, item) if isinstance(item, Frame) else None))
+            if len(waiting) >= ahead:
+                yield oldest()
+        while waiting:
+            yield oldest()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def psnr(image: Pixels, reference: Pixels) -> float:

@@ -10,11 +10,11 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from firmware_bridge.boards.base import Board, BoardError, BoardResult
+from firmware_bridge.boards.base import Board, BoardError, BoardResult, Unusable
 from firmware_bridge.boards.linked import by_address
 from firmware_bridge.boards.remote import SCHEME, Remote
 
-__all__ = ["BOARDS", "Board", "BoardError", "BoardResult", "open_board"]
+__all__ = ["BOARDS", "Board", "BoardError", "BoardResult", "Unusable", "open_board"]
 
 
 def _named_boards() -> Iterator[type[Board]]:
@@ -35,18 +35,18 @@ BOARDS = {board.name: board for board in sorted(_named_boards(), key=lambda boar
 def open_board(name: str) -> Board:
     """The board called `name`, or at an address: tcp://HOST:PORT of an agent, serial:///DEVICE?baud=N.
 
-    To be used as a context manager; raises `BoardError`.
+    To be used as a context manager; raises `BoardError`, `Unusable` where trying again is of no use.
     """
     if name.startswith(SCHEME):
         return Remote(name)
     if name.startswith("serial:"):
         return by_address(name)
     if name not in BOARDS:
-        raise BoardError(
+        raise Unusable(
             f"there is no board called {name!r}; choose one of {', '.join(BOARDS)}, {SCHEME}HOST:PORT "
             "or serial:///dev/ttyACM0?baud=115200"
         )
     missing = BOARDS[name].missing()
     if missing:
-        raise BoardError(f"board {name} cannot be used yet: {missing}")
+        raise Unusable(f"board {name} cannot be used yet: {missing}")
     return BOARDS[name]()
