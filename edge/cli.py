@@ -21,7 +21,7 @@ from edge.containers import MOST_PIXELS
 from edge.errors import UserError, sentence
 from edge.signals import Stop
 from simulator.files import reason
-from simulator.tasks import ALL_IN_ONE, TASKS
+from simulator.tasks import TASKS
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
@@ -284,6 +284,8 @@ def _warm_up(args: argparse.Namespace) -> int:
         raise UserError(sentence(error)) from error
     loaded = ""
     if args.bundle is not None or args.task is not None:
+        from edge.loading import load_network
+
         bundle = args.bundle or shipped.of_task(args.task, args.quality or shipped.BEST)
         load_network(bundle, args.task, args.threads, args.tile)
         loaded = f", {bundle} is loaded"
@@ -321,24 +323,10 @@ def _list_networks() -> int:
     return 0
 
 
-def load_network(bundle: Path, task: str | None, threads: int | None, tile: int | None) -> Network:
-    """Loads `bundle`. Raises UserError if it is unusable, of another task, or has no use for so small a tile."""
-    import simulator
-
-    if threads is not None:
-        threads = min(threads, os.cpu_count() or 1)  # more would only wait for each other
-    try:
-        network = simulator.load(bundle, threads=threads)
-    except (ValueError, OSError) as error:
-        raise UserError(sentence(error)) from error
-    _check_task(bundle, network, task)
-    if tile is not None and tile < network.min_tile:
-        raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")
-    return network
-
-
 def _network(args: argparse.Namespace, bundle: Path, alone: bool) -> Network | BoardNetwork:
     """What computes, ready to run. alone: there is one picture only. Raises UserError."""
+    from edge.loading import check_task, load_network
+
     if args.board == [SIMULATOR]:
         return load_network(bundle, args.task, args.threads, args.tile)
     for option, value in (("--threads", args.threads), ("--tile", args.tile), ("--still", args.still)):
@@ -353,7 +341,7 @@ def _network(args: argparse.Namespace, bundle: Path, alone: bool) -> Network | B
         measuring = args.power == "auto" or (args.power is None and args.stats is not None)
         network = ManyBoards(bundle, args.board, alone=alone, measuring=measuring)
     try:
-        _check_task(bundle, network, args.task)
+        check_task(bundle, network, args.task)
     except UserError:
         network.close()
         raise
@@ -379,6 +367,8 @@ class _Choice:
         name = self._seeing.chosen()
         if name is None or name == self.name:
             return None
+        from edge.loading import load_network
+
         try:
             network = load_network(shipped.named(name), None, self._args.threads, self._args.tile)
         except UserError as error:
@@ -396,11 +386,6 @@ def _described(source: Source, network: Network | BoardNetwork, bundle: Path) ->
 
     what = f"{source.count} images" if isinstance(source, Images) else f"{source.label}, {source.facts.fps or '?'} fps"
     return f"{what}; {bundle.name}, {network.bundle_hash[:12]}, on {network.backend}"
-
-
-def _check_task(bundle: Path, network: Network | BoardNetwork, task: str | None) -> None:
-    if task is not None and network.task not in (task, ALL_IN_ONE):
-        raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
 
 
 def summary(figures: dict[str, Any]) -> str:

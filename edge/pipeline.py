@@ -24,7 +24,7 @@ from edge.sinks.sink import Sink
 from edge.sources.images import Images
 from edge.sources.record import Frame, Remark, Sound, Unreadable
 from simulator.network import Network, Result
-from simulator.statistics import Tally
+from simulator.statistics import Statistics, Tally
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
@@ -156,11 +156,11 @@ def restore(
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     run = video.run if video else functools.partial(network.run, tile=tile)
 
-    def restored(frame: Frame) -> Result:
-        return careful.restore(network.task, frame.pixels, run)
+    def make(frame: Frame) -> Restored:
+        return restored(network, frame, run, check=check, side_by_side=side_by_side)
 
     try:
-        for item, result_of in _under_way(source.frames(limit), restored, ahead):
+        for item, result_of in _under_way(source.frames(limit), make, ahead):
             if isinstance(item, Remark):
                 progress.say(item.text)
                 continue
@@ -182,37 +182,31 @@ def restore(
                 video = network.video(still, tile)
                 run = video.run
             try:
-                result = result_of(item)
-            except (ValueError, MemoryError) as error:
-                reason = _cannot_restore(item, error)
+                made = result_of(item)
+            except UnfitError as error:
                 if not isinstance(source, Images):
-                    raise UserError(reason) from error  # the next frame would fare no better
-                outcome.failures.append(reason)
-                progress.say(reason)
+                    raise UserError(str(error)) from error  # the next frame would fare no better
+                outcome.failures.append(str(error))
+                progress.say(str(error))
                 progress.step()
                 continue
-            image = result.image
-            if check and (judgement := careful.judge(network.task, network.meta, item.pixels, image)):
-                image = item.pixels if judgement.keep else image
-                kept = ", so it comes back as it came; --force restores it all the same" if judgement.keep else ""
-                progress.say(f"{item.path or item.name} {judgement.reason}{kept}.")
-            came: Samples = item.pixels if item.deep is None else item.deep
-            goes: Samples = image if item.deep is None else carried(item.deep, item.pixels, image)
+            if made.remark:
+                progress.say(made.remark)
             with stop.unbroken():
                 try:
-                    sink.write(item, np.concatenate([came, goes], axis=1) if side_by_side else goes)
+                    sink.write(item, made.samples)
                 except UnfitError as error:
                     outcome.failures.append(str(error))
                     progress.say(str(error))
                 else:
-                    outcome.statistics.add(result.stats)
-                    outcome.last = (item.pixels, image)
+                    outcome.statistics.add(made.stats)
+                    outcome.last = (item.pixels, made.image)
                     number += 1
                     delay_s = None if item.taken is None else time.monotonic() - item.taken
                     if delay_s is not None:
                         outcome.delays.add(delay_s)
                     if watchers is not None:
-                        watchers.seen(Step(number, item, image, result.stats, delay_s))
+                        watchers.seen(Step(number, item, made.image, made.stats, delay_s))
             progress.step()
     except KeyboardInterrupt:
         outcome.interrupted = True
@@ -230,24 +224,57 @@ def restore(
     return outcome
 
 
+@dataclass(frozen=True)
+class Restored:
+    """image: the restored picture, uint8. samples: what is to be stored, of 8 or 16 bits. remark: a sentence, or ""."""
+
+    image: Pixels
+    samples: Samples
+    stats: Statistics
+    remark: str = ""
+
+
+def restored(
+    network: Network | BoardNetwork, frame: Frame, run: Callable[[Pixels], Result], *, check: bool, side_by_side: bool
+) -> Restored:
+    """`frame` through `run`, which is the network's, with the care that goes around it.
+
+    For check and side_by_side see `restore`. Raises UnfitError where this picture cannot be restored.
+    """
+    try:
+        result = careful.restore(network.task, frame.pixels, run)
+    except (ValueError, MemoryError) as error:
+        raise UnfitError(_cannot_restore(frame, error)) from error
+    image, remark = result.image, ""
+    if check and (judgement := careful.judge(network.task, network.meta, frame.pixels, image)):
+        image = frame.pixels if judgement.keep else image
+        kept = ", so it comes back as it came; --force restores it all the same" if judgement.keep else ""
+        remark = f"{frame.path or frame.name} {judgement.reason}{kept}."
+    came: Samples = frame.pixels if frame.deep is None else frame.deep
+    samples: Samples = image if frame.deep is None else carried(frame.deep, frame.pixels, image)
+    if side_by_side:
+        samples = np.concatenate([came, samples], axis=1)
+    return Restored(image, samples, result.stats, remark)
+
+
 def _under_way(
-    items: Iterator[Item], restored: Callable[[Frame], Result], ahead: int
-) -> Iterator[tuple[Item, Callable[[Frame], Result]]]:
+    items: Iterator[Item], make: Callable[[Frame], Restored], ahead: int
+) -> Iterator[tuple[Item, Callable[[Frame], Restored]]]:
     """What comes out of a source, in order, and what gives a frame's result; `ahead` frames are in threads at once."""
     if ahead == 1:
         for item in items:
-            yield item, restored
+            yield item, make
         return
     threads = ThreadPoolExecutor(ahead, thread_name_prefix="picture")
-    waiting: deque[tuple[Item, Future[Result] | None]] = deque()
+    waiting: deque[tuple[Item, Future[Restored] | None]] = deque()
 
-    def oldest() -> tuple[Item, Callable[[Frame], Result]]:
+    def oldest() -> tuple[Item, Callable[[Frame], Restored]]:
         item, future = waiting.popleft()
-        return item, lambda frame: future.result() if future else restored(frame)
+        return item, lambda frame: future.result() if future else make(frame)
 
     try:
         for item in items:
-            waiting.append((item, threads.submit(restored, item) if isinstance(item, Frame) else None))
+            waiting.append((item, threads.submit(make, item) if isinstance(item, Frame) else None))
             if len(waiting) >= ahead:
                 yield oldest()
         while waiting:
