@@ -146,27 +146,3 @@ class ManyBoards(BoardNetwork):
 
     def close(self) -> None:
         self.pool.close()
-
-
-def lines(figures: dict[str, Any]) -> list[str]:
-    """For people, from the figures that --stats stores: which boards, what their clocks count, what the whole way took;
-    of several, what each did."""
-    latency, computed = figures["end_to_end_ms"], figures.get("computed_pixels_per_pixel")
-    first = (
-        f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
-        f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
-        + (f"; in tiles, {computed:.2f} pixels computed for each of the picture" if computed else "")
-    )
-    return [first, *map(_line, figures.get("boards", []))]
-
-
-def _line(board: dict[str, Any]) -> str:
-    latency, power, failures = board["end_to_end_ms"], board["power"], board["failures"]
-    line = f"  {board['board']}: {board['pictures']:.4g} pictures in {board['pieces']} pieces, busy {board['busy']:.0%}"
-    if latency:
-        line += f", {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95 a piece"
-    if power:
-        line += f"; {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle (measured by {power['sensor']})"
-    if failures:
-        line += f"; failed {failures} time{'s' * (failures != 1)}, the last time because {board['reason'].rstrip('.')}"
-    return line

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge import options, shipped, terminal
-from edge.containers import MOST_PIXELS
+from edge import options, shipped, summary, terminal
 from edge.errors import UserError, sentence
+from edge.options import SIMULATOR
 from edge.signals import Stop
 from simulator.files import reason
 from simulator.tasks import TASKS
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
-SIMULATOR = "sim"
-
 _EPILOG = """\
 SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), an image,
 a folder of images, a quoted 'glob*' of images, a video; camera0, camera1, ..., /dev/videoN, /dev/v4l/by-id/..., picam0
 (a Raspberry Pi's own); an http or rtsp URL (a video, Motion JPEG, or one JPEG, which is asked for again and again);
 exec:'COMMAND' (what it writes to its standard output) or - (standard input): JPEGs in a row, H.264, a container, or raw
-yuv420 with --size.
+yuv420 with --size. Several SOURCEs can be images, folders and patterns.
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 (H.264) with loss; a name without a suffix, or with / at its end, is a folder, where
@@ -73,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", nargs="?", type=_name, help="what to restore, see below")
+    parser.add_argument("source", metavar="SOURCE", nargs="*", type=_name, help="what to restore, see below")
     parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
     parser.add_argument(
         "--bundle",
@@ -121,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of several images, too, say which need no restoring, and keep them as they are",
     )
     needed.add_argument("--force", action="store_true", help="restore also an image that needs no restoring")
+    options.add_archive(parser)
     options.add_live(parser)
     return parser
 
@@ -136,7 +135,6 @@ def main(argv: list[str] | None = None) -> int:
     terminal.hide_urls(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     args = options.parsed(parser, argv)
-    args.board = args.board or [SIMULATOR]
     missing = [name for name, value in (("SOURCE", args.source), ("--task", args.task)) if value is None]
     if missing and not (args.warmup or args.list or args.list_cameras):
         parser.error(f"the following arguments are required: {', '.join(missing)}")
@@ -167,12 +165,11 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         raise UserError("--quality chooses among the networks of a task, and --bundle names one: give one of the two.")
     if args.bundle is None:
         shipped.of_task(args.task, shipped.FAST)  # a task without a network is said before anything is opened
-    # OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by the first image
-    import cv2
+    terminal.silence_libraries()
+    if options.is_archive(args):
+        from edge.archive import command
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        return command.run(args, stop)
     from edge import sources
 
     pieces = options.pieces(args)
@@ -186,7 +183,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
 
 
 def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source, pieces: Pieces | None) -> int:
-    from edge import pipeline, sinks, sources, watchers
+    from edge import loading, pipeline, sinks, sources, watchers
     from simulator.network import Network
 
     if isinstance(source, sources.Images):
@@ -207,7 +204,9 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
     with stop.leaving(source.close):
-        network = _network(args, bundle, count == 1)
+        if args.still is not None and args.board != [SIMULATOR]:
+            raise loading.other_way("--still", args.board)
+        network = loading.open_network(args, bundle, alone=count == 1)
     progress = pipeline.Progress(count, quiet=args.quiet)
     if not isinstance(network, Network):
         network.hear(progress.say)
@@ -216,7 +215,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
     choice = _Choice(args, network, bundle)
     try:
         power = "none" if args.stats is None and args.view is None else "auto"
-        recording = open_recording(args.power or power, network)
+        recording = loading.open_recording(args.power or power, None if isinstance(network, Network) else network)
         if recording.source:
             progress.say(f"the power of doing nothing is measured first, for {recording.idle_s:.1f} s")
         with recording.run(), watchers.opened(args, source, choice.networks, recording.sensor) as seeing:
@@ -246,15 +245,13 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         figures = _report(outcome, network, choice.name, recording, source)
         if args.stats is not None and not to_stdout:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
-        lines = [summary(figures), *_psnr_line(outcome, source)]
+        lines = [summary.frames_line(figures), *_psnr_line(outcome, source)]
         if "live" in figures:
-            lines.append(live_line(figures["live"]))
+            lines.append(summary.live_line(figures["live"]))
         if "latency_clock" in figures:
-            from edge.boards import lines as board_lines
-
-            lines[1:1] = board_lines(figures)
+            lines[1:1] = summary.board_lines(figures)
         if figures["power"] is not None:
-            lines.append(power_line(figures["power"]))
+            lines.append(summary.power_line(figures["power"]))
         elif recording.source:
             terminal.say(f"power was not measured: {figures['power_reason']}")
         if outcome.written:
@@ -323,31 +320,6 @@ def _list_networks() -> int:
     return 0
 
 
-def _network(args: argparse.Namespace, bundle: Path, alone: bool) -> Network | BoardNetwork:
-    """What computes, ready to run. alone: there is one picture only. Raises UserError."""
-    from edge.loading import check_task, load_network
-
-    if args.board == [SIMULATOR]:
-        return load_network(bundle, args.task, args.threads, args.tile)
-    for option, value in (("--threads", args.threads), ("--tile", args.tile), ("--still", args.still)):
-        if value is not None:
-            raise UserError(f"{option} is for the board sim; {args.board[0]} goes its own way: leave it out.")
-    from edge.boards import ManyBoards, OneBoard
-
-    network: BoardNetwork
-    if len(args.board) == 1:
-        network = OneBoard(bundle, args.board[0])
-    else:
-        measuring = args.power == "auto" or (args.power is None and args.stats is not None)
-        network = ManyBoards(bundle, args.board, alone=alone, measuring=measuring)
-    try:
-        check_task(bundle, network, args.task)
-    except UserError:
-        network.close()
-        raise
-    return network
-
-
 class _Choice:
     """The network that restores, and those that somebody who looks on may choose instead."""
 
@@ -388,34 +360,6 @@ def _described(source: Source, network: Network | BoardNetwork, bundle: Path) ->
     return f"{what}; {bundle.name}, {network.bundle_hash[:12]}, on {network.backend}"
 
 
-def summary(figures: dict[str, Any]) -> str:
-    """The line at the end of a run, from the figures that --stats stores."""
-    frames = figures["frames"]
-    latency = figures["latency_ms"]
-    return (
-        f"{figures['task']} ({figures['network']}): {frames} frame{'s' * (frames != 1)},"
-        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95,"
-        f" spike rate {figures['totals']['spike_rate']:.4f},"
-        f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
-    )
-
-
-def power_line(power: dict[str, Any]) -> str:
-    """What was measured, from the figures that --stats stores."""
-    return (
-        f"power {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle,"
-        f" {power['joules_per_frame']:.4g} J a frame (measured by {power['sensor']}: {power['covers']})"
-    )
-
-
-def live_line(live: dict[str, Any]) -> str:
-    """What became of the pictures of a live source, from the figures that --stats stores."""
-    delay = live["delay_ms"]
-    age = f"; {delay['median']:.0f} ms from arrival until restored, {delay['p95']:.0f} ms p95" if delay else ""
-    dropped, broken, again = live["dropped"], live["broken"], live["reconnects"]
-    return f"live: {dropped} pictures dropped for newer ones, {broken} broken, connected again {again} times{age}"
-
-
 def _report(
     outcome: Outcome, network: Network | BoardNetwork, name: str, recording: Recording, source: Source
 ) -> dict[str, Any]:
@@ -430,19 +374,6 @@ def _report(
         counts = {"dropped": source.dropped, "broken": source.broken, "reconnects": source.reconnects}
         figures["live"] = {**counts, "delay_ms": outcome.delays.report()}
     return figures if isinstance(network, Network) else figures | network.report()
-
-
-def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
-    """What --power names, ready to measure. Raises UserError if it cannot be used."""
-    from firmware_bridge.power import meter_file, recording, sensors
-    from simulator.network import Network
-
-    if wanted == "auto" and not isinstance(network, Network) and not network.here:
-        return network.recording()
-    try:
-        return recording.open_recording(wanted)
-    except (sensors.SensorError, meter_file.MeterFileError) as error:
-        raise UserError(sentence(error)) from error
 
 
 def _psnr_line(outcome: Outcome, source: Source) -> list[str]:

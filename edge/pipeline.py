@@ -6,15 +6,14 @@ import functools
 import random
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge import careful, terminal
+from edge.ahead import under_way
 from edge.containers.record import Samples
 from edge.errors import UserError, sentence
 from edge.images import Pixels, UnfitError, carried
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from edge.boards import BoardNetwork
     from edge.sources import Source
     from edge.watchers import Watchers
-
-
-Item = Frame | Unreadable | Remark | Sound
 
 
 class Delays:
@@ -160,7 +156,7 @@ def restore(
         return restored(network, frame, run, check=check, side_by_side=side_by_side)
 
     try:
-        for item, result_of in _under_way(source.frames(limit), make, ahead):
+        for item, made_of in under_way(source.frames(limit), Frame, make, ahead):
             if isinstance(item, Remark):
                 progress.say(item.text)
                 continue
@@ -182,7 +178,7 @@ def restore(
                 video = network.video(still, tile)
                 run = video.run
             try:
-                made = result_of(item)
+                made = made_of()
             except UnfitError as error:
                 if not isinstance(source, Images):
                     raise UserError(str(error)) from error  # the next frame would fare no better
@@ -255,32 +251,6 @@ def restored(
     if side_by_side:
         samples = np.concatenate([came, samples], axis=1)
     return Restored(image, samples, result.stats, remark)
-
-
-def _under_way(
-    items: Iterator[Item], make: Callable[[Frame], Restored], ahead: int
-) -> Iterator[tuple[Item, Callable[[Frame], Restored]]]:
-    """What comes out of a source, in order, and what gives a frame's result; `ahead` frames are in threads at once."""
-    if ahead == 1:
-        for item in items:
-            yield item, make
-        return
-    threads = ThreadPoolExecutor(ahead, thread_name_prefix="picture")
-    waiting: deque[tuple[Item, Future[Restored] | None]] = deque()
-
-    def oldest() -> tuple[Item, Callable[[Frame], Restored]]:
-        item, future = waiting.popleft()
-        return item, lambda frame: future.result() if future else make(frame)
-
-    try:
-        for item in items:
-            waiting.append((item, threads.submit(make, item) if isinstance(item, Frame) else None))
-            if len(waiting) >= ahead:
-                yield oldest()
-        while waiting:
-            yield oldest()
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def psnr(image: Pixels, reference: Pixels) -> float:

@@ -49,20 +49,17 @@ class Journal:
     def __len__(self) -> int:
         return len(self._names)
 
-    def unchanged(self, work: Work, there: int | None) -> bool:
-        """Whether nothing is to be done: the source says that it is as it was, and its output has its size still.
+    def unchanged(self, work: Work) -> bool:
+        """Whether nothing is to be done: the source says that it is as it was, and its output has its size still."""
+        at = self._find(work)
+        return (
+            at is not None and bool(work.stamp) and int(self._states[at]) == _number(work.size, work.stamp, self._meant)
+        )
 
-        there: bytes of what stands at the output's name now, None for nothing.
-        """
-        at = self._find(work.name)
-        if at is None or there is None or not work.stamp or int(self._bytes[at]) != there:
-            return False
-        return int(self._states[at]) == _number(work.size, work.stamp, self._meant)
-
-    def known(self, work: Work, there: int | None) -> str:
+    def known(self, work: Work) -> str:
         """`Work.known`, for a picture that may have been touched without being changed."""
-        at = self._find(work.name)
-        return f"{int(self._digests[at]):016x}" if at is not None and int(self._bytes[at]) == there else ""
+        at = self._find(work)
+        return "" if at is None else f"{int(self._digests[at]):016x}"
 
     def add(self, done: Done) -> None:
         """Remembers a picture whose output stands under its name. Raises UserError."""
@@ -89,11 +86,13 @@ class Journal:
             os.close(self._file)
             self._file = -1
 
-    def _find(self, name: str) -> int | None:
-        """The last entry of that name."""
-        number = np.uint64(_number(name))
+    def _find(self, work: Work) -> int | None:
+        """The last entry of that name, if what it gave is still there."""
+        number = np.uint64(_number(work.name))
         at = int(self._names.searchsorted(number, side="right")) - 1
-        return at if at >= 0 and self._names[at] == number else None
+        if at < 0 or self._names[at] != number or work.there is None or int(self._bytes[at]) != work.there:
+            return None
+        return at
 
 
 def _number(*parts: object) -> int:

@@ -23,25 +23,21 @@ from simulator.files import reason
 EXPECTED = "an image, a folder or a 'glob*' of images"
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One of `count` equal shares; `number` from 1. Which pictures are in it depends on their names alone."""
-
-    number: int
-    count: int
-
-    def has(self, name: str) -> bool:
-        hashed = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(hashed, "big") % self.count == self.number - 1
-
-
 class Listing:
     """The pictures of several SOURCEs; iterate once. `left_out` counts what was no image, `found` the pictures."""
 
     def __init__(
-        self, sources: Sequence[str], out: str | None = None, *, recursive: bool = False, shard: Shard | None = None
+        self,
+        sources: Sequence[str],
+        out: str | None = None,
+        *,
+        recursive: bool = False,
+        shard: tuple[int, int] | None = None,
     ) -> None:
-        """out: the output folder. Raises UserError for a SOURCE that is not there, or an output that is one of them."""
+        """out: the output folder. shard: (one share, from 1, of so many).
+
+        Raises UserError for a SOURCE that is not there, or an output that is one of them.
+        """
         self.left_out = LeftOut()
         self.found = 0
         self._recursive, self._shard = recursive, shard
@@ -57,9 +53,11 @@ class Listing:
             for path in self._paths(top):
                 if isinstance(path, Done):
                     yield path
-                elif (work := self._work(path)) is not None:
-                    self.found += 1
-                    yield work
+                    continue
+                self.found += 1
+                name = os.path.relpath(path, self._root)
+                if self._shard is None or in_shard(name, *self._shard):
+                    yield self._work(name, path)
 
     def _check(self) -> None:
         folders = [os.path.realpath(top.path) for top in self._tops if top.is_folder]
@@ -117,18 +115,26 @@ class Listing:
             self.left_out.add(kind, os.path.basename(path))
         return kind is None
 
-    def _work(self, path: str) -> Work | Done | None:
-        name = os.path.relpath(path, self._root)
-        if self._shard is not None and not self._shard.has(name):
-            return None
+    def _work(self, name: str, path: str) -> Work | Done:
         try:
             state = os.stat(path)
         except OSError as error:
             return failed(Work(name, path, None), LISTED, f"{path} cannot be looked up: {reason(error)}.")
-        target = None if self._out is None else os.path.join(self._out, target_name(name, self._is_there))
+        target = there = None
+        if self._out is not None:
+            target = os.path.join(self._out, target_name(name, self._is_there))
+            try:
+                other = os.stat(target)
+            except OSError:  # writing will say what is wrong, if it is
+                pass
+            else:
+                there = other.st_size
+                if os.path.samestat(state, other):
+                    text = f"{path} is read by this run and would be overwritten; choose another output."
+                    return failed(Work(name, path, target), LISTED, text)
         # Neither alone tells of every change: one may be set back, the other be that of a coarse clock.
         stamp = f"{state.st_mtime_ns}-{state.st_ctime_ns}"
-        return Work(name, path, target, state.st_size, stamp)
+        return Work(name, path, target, state.st_size, stamp, there)
 
     def _is_there(self, name: str) -> bool:
         return os.path.lexists(os.path.join(self._root, name))
@@ -162,6 +168,12 @@ def _top(source: str) -> _Top:
     except OSError as error:
         raise UserError(f"{source} cannot be looked up: {reason(error)}.") from error
     raise UserError(f"{source} does not exist; of several SOURCEs each can be {EXPECTED}.")
+
+
+def in_shard(name: str, number: int, count: int) -> bool:
+    """Whether a picture is in the share with that number, from 1, of so many; its name alone decides."""
+    hashed = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(hashed, "big") % count == number - 1
 
 
 def target_name(name: str, is_there: Callable[[str], bool]) -> str:

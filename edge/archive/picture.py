@@ -64,8 +64,7 @@ class Restorer:
             return failed(work, kinds.READ, str(error))
         found = digest(content, self.network.bundle_hash, self._options)
         if work.known and work.target is not None and found.startswith(work.known):
-            there = place_of(work.target).size(work.target)
-            return Done(work, skipped(work).record | {"input": found, "bytes": there})
+            return Done(work, skipped(work).record | {"input": found, "bytes": work.there})
         try:
             picture = decoded_image(content, label)
         except UserError as error:

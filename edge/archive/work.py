@@ -33,8 +33,8 @@ class Work:
     name: its way below the folder that all have in common, with slashes: what it is called in the journal, in lines of
     JSON and in the sharing out. source, target: what is read and written, a path or an address; target None: nothing is
     stored. size, stamp: bytes of the source, and what the place says of its state, which changes with its content, ""
-    if it says nothing. known: the beginning of the `digest` with which it was restored before, if what it gave then is
-    still there.
+    if it says nothing. there: bytes of what stands under the target's name, None for nothing. known: the beginning of
+    the `digest` with which it was restored before, if what it gave then is still there.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Work:
     target: str | None
     size: int = 0
     stamp: str = ""
+    there: int | None = None
     known: str = ""
 
 
