@@ -36,6 +36,11 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
         "--shard", metavar="I/N", type=_shard, help="only the I-th of N shares; each machine of several takes one"
     )
     archive.add_argument(
+        "--cluster",
+        metavar="HOST:PORT",
+        help="restore on many machines: a Dask scheduler, local:N for N workers here, or a FILE.yaml that says more",
+    )
+    archive.add_argument(
         "--max-failures", metavar="N", type=_failures, help="end the run when more than N pictures have failed"
     )
 
@@ -43,7 +48,7 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 def is_archive(args: argparse.Namespace) -> bool:
     """Whether the list of pictures is found while they are restored (`edge.archive`)."""
     asked = args.recursive or args.skip_existing or args.shard is not None or args.max_failures is not None
-    return asked or len(args.sources) > 1 or args.jobs is not None
+    return asked or len(args.sources) > 1 or args.jobs is not None or args.cluster is not None
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:

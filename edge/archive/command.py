@@ -63,7 +63,14 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
             stack.callback(journal.close)
         progress = Progress(None, quiet=args.quiet)
         stack.callback(progress.close)
-        workers, recorded, board = _workers(args, recipe, stop, stack)
+        if args.cluster is not None:
+            workers, recorded, board = (
+                _cluster(args, recipe, bundle, progress),
+                Recording(missing="many machines"),
+                None,
+            )
+        else:
+            workers, recorded, board = _workers(args, recipe, stop, stack)
         if recorded.source:
             progress.say(f"the power of doing nothing is measured first, for {recorded.idle_s:.1f} s")
         stack.enter_context(recorded.run())
@@ -110,6 +117,24 @@ def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
         if terminal.is_url(str(args.stats)):
             raise UserError(f"--stats {args.stats} is an address; give the name of a file.")
         sinks.check_output(args.stats, taken)
+
+
+def _cluster(args: argparse.Namespace, recipe: Recipe, bundle: Bundle, progress: Progress) -> Workers:
+    """Raises UserError."""
+    for option, given in (("--jobs", args.jobs is not None), ("--board", args.board != [SIMULATOR]),
+                          ("--power", args.power not in (None, "none"))):  # fmt: skip
+        if given:
+            raise UserError(f"{option} is for this machine alone, and --cluster for many: leave one of them out.")
+    from edge.cluster.client import Cluster
+    from edge.cluster.where import parse_where
+
+    where = parse_where(args.cluster)
+    if where.exposed:
+        progress.say(
+            f"{where.scheduler} is another machine, and without certificates everybody who reaches it can run programs "
+            "there; a FILE.yaml says which to use (edge/FLEETS.md)"
+        )
+    return Cluster(where, recipe, bundle.content_hash, args.out, progress.say)
 
 
 def _workers(
