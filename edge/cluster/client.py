@@ -281,7 +281,7 @@ class Cluster:
         while self._under_way and self._client.status == "running" and time.monotonic() < end:
             with contextlib.suppress(queue.Empty, UserError):
                 part, future = self._arrivals.get(timeout=0.2)
-                if self._under_way.get(part) is future and future.status == "finished":
+                if future.status == "finished" and self._under_way.get(part) is future:
                     self._take(part, future, arrived)
                 else:
                     self._under_way.pop(part, None)
