@@ -104,7 +104,7 @@ def _number(*parts: object) -> int:
 def _create(folder: Path) -> int:
     """Opens a file of this run's own, whose name sorts behind those before."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}Z-{secrets.token_hex(4)}.jsonl"
+    name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(4)}.jsonl"
     return os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
 
 

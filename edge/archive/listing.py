@@ -72,7 +72,7 @@ class Listing:
                     " beside it or in it."
                 )
 
-    def _paths(self, top: _Top) -> Iterator[str | Done]:
+    def _paths(self, top: Top) -> Iterator[str | Done]:
         if top.is_folder:
             yield from self._walk(top.path)
         elif top.is_pattern:
@@ -141,7 +141,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class _Top:
+class Top:
     """A SOURCE. root: the folder below which its pictures have their names."""
 
     path: str
@@ -150,21 +150,21 @@ class _Top:
     is_pattern: bool = False
 
 
-def _top(source: str) -> _Top:
+def _top(source: str) -> Top:
     """Raises UserError."""
     path = os.path.expanduser(source)
     whole = os.path.abspath(path)
     try:
         if os.path.isdir(path):
             os.scandir(path).close()
-            return _Top(path, whole, is_folder=True)
+            return Top(path, whole, is_folder=True)
         if os.path.isfile(path):
             if not is_image(Path(path)):
                 raise UserError(f"{source} is no image; several SOURCEs can be images, folders and 'glob*' of these.")
-            return _Top(path, os.path.dirname(whole))
+            return Top(path, os.path.dirname(whole))
         if not os.path.exists(path) and glob.has_magic(path):
             firm = itertools.takewhile(lambda part: not glob.has_magic(part), whole.split(os.sep))
-            return _Top(path, os.sep.join(firm) or os.sep, is_pattern=True)
+            return Top(path, os.sep.join(firm) or os.sep, is_pattern=True)
     except OSError as error:
         raise UserError(f"{source} cannot be looked up: {reason(error)}.") from error
     raise UserError(f"{source} does not exist; of several SOURCEs each can be {EXPECTED}.")

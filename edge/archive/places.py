@@ -17,8 +17,8 @@ class Place(Protocol):
     def write(self, address: str, content: bytes) -> None:
         """`content` appears under the address whole, or not at all; missing folders are made."""
 
-    def size(self, address: str) -> int | None:
-        """Bytes of what stands there; None for nothing."""
+    def clear(self, address: str) -> None:
+        """Removes what a process that was killed while it wrote there may have left."""
 
     def label(self, address: str) -> str:
         """What it is called in a sentence: no password is in it."""
@@ -38,11 +38,8 @@ class Folders:
             Path(os.path.realpath(address)).parent.mkdir(parents=True, exist_ok=True)
             files.write_atomically(address, content)
 
-    def size(self, address: str) -> int | None:
-        try:
-            return os.stat(address).st_size
-        except FileNotFoundError:
-            return None
+    def clear(self, address: str) -> None:
+        files.remove_temporaries(address)
 
     def label(self, address: str) -> str:
         return address

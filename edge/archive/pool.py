@@ -17,6 +17,7 @@ from typing import Any
 
 from edge import terminal
 from edge.archive.picture import Restorer
+from edge.archive.places import place_of
 from edge.archive.work import CRASHED, Done, Recipe, Work, failed
 from edge.errors import UserError
 from edge.signals import Stop
@@ -134,6 +135,8 @@ class Pool:
         if not process.given:
             return
         place, work = process.given[0]
+        if work.target is not None:
+            place_of(work.target).clear(work.target)
         self._attempts[place] += 1
         if self._attempts[place] >= _ATTEMPTS:
             code = process.process.exitcode
