@@ -1,33 +1,114 @@
 """`python -m edge.worker HOST:PORT`: this machine restores pictures for `edge-restore --cluster` elsewhere.
 
-It starts as many processes as there are cores, each with a warm network, takes batches from the scheduler there, waits
-for it where it is gone, and ends with Ctrl-C. Whoever reaches a scheduler or a worker of Dask can run any program
-there: without certificates it connects to this machine's own addresses only, unless --insecure is given.
+It starts as many processes as there are cores, each with a warm network, which take batches from the scheduler there;
+one that dies is started anew, a scheduler that is gone is waited for. Ctrl-C ends it. Whoever reaches a scheduler or a
+worker of Dask can run any program there: without certificates it connects to this machine's own addresses only, unless
+--insecure is given.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import logging
+import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 
 from edge import terminal
 from edge.cluster.task import THREADS
-from edge.cluster.where import Where, parse_where
+from edge.cluster.where import parse_where
 from edge.errors import UserError
-from firmware_bridge.server import is_loopback, parse_address
 
-if TYPE_CHECKING:
-    from distributed import Nanny
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before a process that has ended is started anew
+LOOK_S = 0.2
+END_S = 3.0
+ROOT = Path(__file__).resolve().parents[1]
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before a scheduler that is gone is tried again
-CONNECT_S = 10.0
+
+@dataclass
+class _Slot:
+    """One of the processes, or when the next one is to be started in its place."""
+
+    process: subprocess.Popen[bytes] | None = None
+    ready: bool = False
+    at: float = 0.0
+    wait_s: float = FIRST_WAIT_S
+
+
+class Workers:
+    """So many processes that work for a scheduler, as --cluster names it. `look` has to be called again and again."""
+
+    def __init__(self, cluster: str, scheduler: str, count: int, threads: int, folder: str) -> None:
+        self._command = [sys.executable, "-m", "edge.cluster.process", cluster, folder]
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._environment = {**os.environ, "PYTHONPATH": path, THREADS: str(threads), "OMP_NUM_THREADS": "1"}
+        self._scheduler = scheduler
+        self._slots = [_Slot() for _ in range(count)]
+        self._told = ""
+
+    def look(self) -> None:
+        """Starts what has to be started, and says what has changed."""
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.process is None:
+                if now >= slot.at:
+                    self._start(slot)
+                continue
+            assert slot.process.stdout is not None
+            slot.ready = slot.ready or b"ready" in (slot.process.stdout.read() or b"")
+            if slot.process.poll() is not None:
+                slot.wait_s = FIRST_WAIT_S if slot.ready else min(2 * slot.wait_s, LONGEST_WAIT_S)
+                slot.at = now + slot.wait_s
+                self._forget(slot)
+        ready = sum(slot.ready for slot in self._slots)
+        if ready == len(self._slots):
+            self._tell(f"{ready} process{'es' * (ready != 1)} work for {self._scheduler}")
+        elif ready == 0 and any(slot.wait_s > FIRST_WAIT_S for slot in self._slots):
+            self._tell(f"no scheduler is at {self._scheduler}; waiting for it")
+
+    def close(self) -> None:
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.terminate()
+        end = time.monotonic() + END_S
+        for slot in self._slots:
+            if slot.process is not None:
+                try:
+                    slot.process.wait(max(0.0, end - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    slot.process.kill()
+                    slot.process.wait()
+                self._forget(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        slot.process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.PIPE,  # which ends when this process does, however it ends
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert slot.process.stdout is not None
+        os.set_blocking(slot.process.stdout.fileno(), False)
+
+    @staticmethod
+    def _forget(slot: _Slot) -> None:
+        assert slot.process is not None and slot.process.stdin is not None and slot.process.stdout is not None
+        slot.process.stdin.close()
+        slot.process.stdout.close()
+        slot.process, slot.ready = None, False
+
+    def _tell(self, sentence: str) -> None:
+        if sentence != self._told:
+            self._told = sentence
+            print(f"edge.worker: {sentence}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", metavar="N", type=_positive, help="processes; default: one per core")
     parser.add_argument("--threads", metavar="N", type=_positive, default=1, help="of each process; default: 1")
     parser.add_argument(
-        "--insecure", action="store_true", help="connect to another machine without certificates, see the documentation"
+        "--insecure", action="store_true", help="connect to another machine without certificates, see edge/FLEETS.md"
     )
     parser.add_argument("--with-input", action="store_true", help="end when standard input does")
     args = parser.parse_args(argv)
@@ -50,72 +131,35 @@ def main(argv: list[str] | None = None) -> int:
                 f"{where.scheduler} is another machine, and without certificates whoever reaches it or this worker can "
                 "run any program on both: give a FILE.yaml with tls, or --insecure in a network where nobody else is."
             )
-        try:
-            import distributed  # noqa: F401
-        except ImportError as error:
-            raise UserError(
-                "a worker needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'."
-            ) from error
-        count = args.workers or len(os.sched_getaffinity(0))
-        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-            asyncio.run(_serve(where, count, args.threads, args.with_input))
+        if importlib.util.find_spec("distributed") is None:
+            raise UserError("a worker needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'.")
     except UserError as error:
         print(f"edge.worker: {terminal.printable(str(error))}", file=sys.stderr)
         return 2
+    count = args.workers or len(os.sched_getaffinity(0))
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    if args.with_input:
+        threading.Thread(target=_wait_for_end_of_input, args=(ended,), daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="edge-worker-") as folder:
+        workers = Workers(os.path.abspath(args.cluster) if os.path.exists(args.cluster) else args.cluster,
+                          where.scheduler, count, args.threads, folder)  # fmt: skip
+        while not ended.is_set():
+            workers.look()
+            ended.wait(LOOK_S)
+        workers.close()
     print("edge.worker: ended", flush=True)
     return 0
 
 
-async def _serve(where: Where, count: int, threads: int, with_input: bool) -> None:
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    loop = asyncio.get_running_loop()
-    serving = asyncio.current_task()
-    assert serving is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, serving.cancel)
-    if with_input:
-        loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: serving.cancel())
-    wait_s, told = FIRST_WAIT_S, False
-    with tempfile.TemporaryDirectory(prefix="edge-worker-") as folder:
-        while True:
-            try:
-                async with contextlib.AsyncExitStack() as stack:
-                    nannies = [_nanny(where, threads, folder) for _ in range(count)]
-                    for nanny in nannies:
-                        stack.push_async_callback(nanny.close, timeout=1)
-                    await asyncio.gather(*nannies)
-                    print(f"edge.worker: {count} processes work for {where.scheduler}", flush=True)
-                    wait_s, told = FIRST_WAIT_S, False
-                    await asyncio.wait(
-                        [asyncio.ensure_future(nanny.finished()) for nanny in nannies],
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-            except (OSError, TimeoutError, RuntimeError, asyncio.TimeoutError):
-                pass
-            if not told:
-                told = True
-                print(f"edge.worker: {where.scheduler} is not there; waiting for it", flush=True)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-
-
-def _nanny(where: Where, threads: int, folder: str) -> Nanny:
-    from distributed import Nanny
-
-    host = parse_address(where.scheduler)[0]
-    return Nanny(
-        where.address,
-        nthreads=1,
-        host=host if is_loopback(host) else None,
-        protocol="tls" if where.certificates else "tcp",
-        security=where.certificates.security() if where.certificates else None,
-        local_directory=folder,
-        death_timeout=CONNECT_S,
-        silence_logs=logging.CRITICAL,
-        preload=["edge.cluster.task"],
-        dashboard=False,
-        env={THREADS: str(threads), "OMP_NUM_THREADS": "1"},
-    )
+def _wait_for_end_of_input(ended: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    ended.set()
 
 
 def _positive(text: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
 import secrets
 from pathlib import Path
 
@@ -42,16 +41,6 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Removes what writers of `path` left that were killed; for when nobody is writing it."""
-    target = Path(os.path.realpath(path))
-    left = re.compile(rf"\.{re.escape(target.stem[:64])}\.[0-9a-f]{{12}}{re.escape(target.suffix)}")
-    with contextlib.suppress(OSError):
-        for entry in target.parent.iterdir():
-            if left.fullmatch(entry.name):
-                entry.unlink()
 
 
 def reason(error: OSError) -> str:

@@ -6,6 +6,7 @@
     client.py    `Cluster`, which hands batches out, and again what was lost
     local.py     a scheduler and workers on this machine, started anew where they die
     scheduler.py such a scheduler
+    process.py   one worker, as `edge.worker` starts several
 
 Dask delivers at least once: a batch whose worker dies, or whose scheduler does, is done again. `python -m edge.worker`
 is a worker. Of Dask only what is needed is imported, and nothing of it unless --cluster is given.

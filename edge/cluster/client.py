@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import logging
 import os
 import queue
 import secrets
@@ -21,7 +20,7 @@ from edge.archive.work import CRASHED, Done, Recipe, Work, failed
 from edge.cluster import note
 from edge.cluster.local import Local
 from edge.cluster.task import Answer, Batch, restore
-from edge.cluster.where import Where
+from edge.cluster.where import Where, quieten
 from edge.errors import UserError
 
 BATCH_S = 1.0  # that a batch should take: long against what handing it out costs, short against losing it
@@ -54,12 +53,12 @@ class Cluster:
 
     def __init__(self, where: Where, recipe: Recipe, bundle: str, out: str | None, say: Callable[[str], None]) -> None:
         try:
-            import distributed  # noqa: F401
+            import distributed.client  # noqa: F401
         except ImportError as error:
             raise UserError(
                 "--cluster needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'."
             ) from error
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said here in sentences
+        quieten()
         self._where, self._bundle, self._say = where, bundle, say
         self._recipe = dataclasses.replace(recipe, bundle=recipe.bundle.resolve())
         self._out = None if out is None or terminal.is_url(out) else os.path.abspath(os.path.expanduser(out))

@@ -22,8 +22,8 @@ from typing import Any
 
 from edge.archive.journal import FOLDER
 from edge.archive.picture import Made
+from edge.archive.places import place_of
 from edge.archive.work import Work
-from simulator import files
 from simulator.statistics import LayerStatistics, Statistics
 
 UNDERWAY = "underway"
@@ -69,9 +69,10 @@ class Note:
         entry = self._lines.get(work.name)
         if entry is None or work.target is None:
             return None
-        files.remove_leftovers(work.target)  # nobody else is at it
+        place = place_of(work.target)
+        place.clear(work.target)  # nobody else is at it
         try:
-            content = Path(work.target).read_bytes()
+            content = place.read(work.target)
         except OSError:
             return None
         if _hash(content) != entry["output"]:

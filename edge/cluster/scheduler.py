@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from pathlib import Path
 
 import dask
 from distributed import Scheduler
 
-from edge.cluster.where import Certificates
+from edge.cluster.where import Certificates, quieten
 from firmware_bridge.server import parse_address
 
 ALLOWED_FAILURES = 5  # workers that a batch may bring down before it is given back
@@ -23,7 +22,7 @@ ALLOWED_FAILURES = 5  # workers that a batch may bring down before it is given b
 async def main(settings: Path) -> None:
     given = json.loads(settings.read_text())
     host, port = parse_address(given["address"])
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    quieten()
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
     async with Scheduler(
         host=host,

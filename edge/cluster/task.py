@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from edge import shipped, terminal
 from edge.archive.picture import Restorer, told
@@ -69,8 +68,8 @@ def restore(batch: Batch) -> Answer:
     return Answer(tuple(done), time.perf_counter() - begin, f"{socket.gethostname()}:{os.getpid()}", again)
 
 
-def dask_setup(worker: Any) -> None:
-    """Called by a worker before it takes work: the kernels are loaded, or compiled, ahead of it."""
+def warm_up() -> None:
+    """Before a worker takes work: the kernels are loaded, or compiled."""
     from simulator.engine import cache_folder
 
     terminal.silence_libraries()

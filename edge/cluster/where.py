@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ class Where:
             return not self.local and self.certificates is None and not is_loopback(parse_address(self.scheduler)[0])
         except ListenError:
             return True  # no address that is known here
+
+
+def quieten() -> None:
+    """Dask says nothing; what matters is said in sentences. To be called when the parts of it in use are imported."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).disabled = True
 
 
 def parse_where(text: str) -> Where:
