@@ -74,6 +74,7 @@ class Cluster:
         self._asked, self._known = -ASK_S, 0  # when the scheduler was asked for its workers, and what it said
         self._notes: collections.Counter[str] = collections.Counter()  # batches that share one
         self._again: collections.deque[_Part] = collections.deque()
+        self.batches, self.cpu_s = 0, 0.0  # that came back, and what they took of the workers' cores
         self.workers: collections.Counter[str] = collections.Counter()  # pictures that each did
 
     def results(self, items: Iterator[Work | Done], arrived: Callable[[Done], None]) -> Generator[Done, None, None]:
@@ -83,7 +84,7 @@ class Cluster:
                 self._where = self._local.where
             self._connect()
             stack.callback(self._end, arrived)
-            if self._client.dashboard_link and self._local is not None:
+            if self._local is not None and self._local.dashboard:
                 self._say(f"the dashboard is at {self._client.dashboard_link}")
             left = True
             while left or self._under_way or self._again:
@@ -95,6 +96,11 @@ class Cluster:
                 if self._under_way:
                     self._wait(arrived)
                 yield from self._next()
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Those of our own: "scheduler" and "workers", which has one more for each."""
+        return {} if self._local is None else {name: each.pid for name, each in self._local.processes.items()}
 
     # the list
 
@@ -237,6 +243,8 @@ class Cluster:
             self._once_more(part, f"its worker failed: {type(error).__name__}: {error}", arrived)
             return
         del self._under_way[part]
+        self.batches += 1
+        self.cpu_s += answer.cpu_s
         for (place, work), done in zip(part.works, answer.done, strict=False):
             done = dataclasses.replace(done, work=work, record=done.record | {"target": work.target})
             self._results[place] = done

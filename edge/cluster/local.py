@@ -34,10 +34,11 @@ class Local:
         dashboard = given.dashboard
         if dashboard is None and importlib.util.find_spec("bokeh") is not None:
             dashboard = f"{HOST}:0"
+        self.dashboard = dashboard or ""
         settings = {
             "address": address,
             "certificates": [str(path) for path in (certificates.ca, certificates.cert, certificates.key)],
-            "dashboard": dashboard or "",
+            "dashboard": self.dashboard,
         }
         (self._folder / "scheduler.json").write_text(json.dumps(settings))
         names = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}

@@ -35,18 +35,20 @@ class Batch:
 class Answer:
     """What came of the pictures, in their order; fewer than were given where the rest would fare no better.
 
-    seconds: that it took. worker: HOST:PID. again: pictures of which an earlier attempt had stored the output.
+    seconds: that it took; cpu_s: of a core, in that time. worker: HOST:PID. again: pictures of which an earlier attempt
+    had stored the output.
     """
 
     done: tuple[Done, ...]
     seconds: float
+    cpu_s: float
     worker: str
     again: int
 
 
 def restore(batch: Batch) -> Answer:
     """Restores and stores the pictures. Raises UserError where this worker cannot do any, OSError for the note's."""
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), time.process_time()
     restorer = _restorer(batch)
     done: list[Done] = []
     again = 0
@@ -65,7 +67,8 @@ def restore(batch: Batch) -> Answer:
             done.append(made_now)
             if made_now.fatal:
                 break
-    return Answer(tuple(done), time.perf_counter() - begin, f"{socket.gethostname()}:{os.getpid()}", again)
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    return Answer(tuple(done), time.perf_counter() - begin, time.process_time() - before, worker, again)
 
 
 def warm_up() -> None:
