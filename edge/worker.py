@@ -52,6 +52,7 @@ class Workers:
         self._scheduler = scheduler
         self._slots = [_Slot() for _ in range(count)]
         self._told = ""
+        self._tell(f"{count} process{'es' * (count != 1)} for {scheduler}")
 
     def look(self) -> None:
         """Starts what has to be started, and says what has changed."""
@@ -69,7 +70,7 @@ class Workers:
                 self._forget(slot)
         ready = sum(slot.ready for slot in self._slots)
         if ready == len(self._slots):
-            self._tell(f"{ready} process{'es' * (ready != 1)} work for {self._scheduler}")
+            self._tell(f"all of them work for {self._scheduler}")
         elif ready == 0 and any(slot.wait_s > FIRST_WAIT_S for slot in self._slots):
             self._tell(f"no scheduler is at {self._scheduler}; waiting for it")
 

@@ -24,7 +24,8 @@ from edge.cluster.where import Where, quieten
 from edge.errors import UserError
 
 BATCH_S = 1.0  # that a batch should take: long against what handing it out costs, short against losing it
-MOST_IN_BATCH = 64
+BATCHES_A_SECOND = 30.0  # that a scheduler has to do at most; of many workers batches take longer
+MOST_IN_BATCH = 256
 EACH = 2  # batches under way for each worker: one that it does, one that it has next
 UNTOLD = 8  # batches for each worker that wait for one before them
 ATTEMPTS = 2  # at a picture with which workers go down, or fail in an unknown way
@@ -119,9 +120,7 @@ class Cluster:
         return self._listed - self._told < UNTOLD * max(1, self._threads()) * self._in_batch()
 
     def _in_batch(self) -> int:
-        if self._seconds is None:
-            return 1  # the first result soon
-        return max(1, min(MOST_IN_BATCH, round(BATCH_S / max(self._seconds, 1e-3))))
+        return 1 if self._seconds is None else in_batch(self._seconds, self._threads())  # the first result soon
 
     def _hand_out(self, items: Iterator[Work | Done]) -> bool:
         """Submits the next batch; False when the list has ended."""
@@ -233,6 +232,7 @@ class Cluster:
             self._lost()
             return
         except UserError:
+            del self._under_way[part]
             raise
         except KilledWorker:
             del self._under_way[part]
@@ -297,6 +297,11 @@ class Cluster:
             self._client.close(timeout=2)
         if self._out is not None:
             note.remove_old(self._out)
+
+
+def in_batch(seconds: float, workers: int) -> int:
+    """Pictures of a batch, where each takes so many seconds."""
+    return max(1, min(MOST_IN_BATCH, round(max(BATCH_S, workers / BATCHES_A_SECOND) / max(seconds, 1e-4))))
 
 
 def _everywhere(work: Work) -> Work:

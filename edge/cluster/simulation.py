@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edge.cluster.client import BATCH_S, EACH, MOST_IN_BATCH
+from edge.cluster.client import EACH, in_batch
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Prediction(NamedTuple):
     narrowest: str
 
 
-def in_batch(costs: Costs, job: Job) -> int:
+def size_of_batch(costs: Costs, job: Job) -> int:
     """Pictures, as `client.Cluster` chooses them."""
-    return max(1, min(MOST_IN_BATCH, round(BATCH_S / costs.worker_s(job.megapixels))))
+    return in_batch(costs.worker_s(job.megapixels), max(1, job.in_all // job.clients))
 
 
 def predict(costs: Costs, job: Job) -> Prediction:
     """By the narrowest part."""
-    batch = in_batch(costs, job)
+    batch = size_of_batch(costs, job)
     own = costs.worker_s(job.megapixels) + costs.handed_s / batch
     if job.together:
         own += costs.client_s + costs.batch_s / batch
@@ -98,7 +98,7 @@ def simulate(costs: Costs, job: Job, *, most_batches: int = 20_000, seed: int = 
     """
     workers = max(1, job.in_all // job.clients)
     most_batches = max(most_batches, 8 * (EACH * workers + 1))
-    size = in_batch(costs, job)
+    size = size_of_batch(costs, job)
     batches = -(-job.pictures // (size * job.clients))
     run = _Run(costs, job, workers, size, seed)
     ended = run.until(min(batches, most_batches))
