@@ -144,7 +144,7 @@ def test_a_worker_waits_for_its_scheduler_and_ends_when_told(work):
 def test_restoring_a_picture_imports_nothing_of_all_this(work, bundle):
     program = (
         "import sys\nfrom edge import cli\ncode = cli.main(sys.argv[1:])\n"
-        "wanted = ('distributed', 'dask', 'yaml', 'psutil', 'cryptography', 'edge.cluster', 'edge.archive', 'edge.plan', "
+        "wanted = ('distributed', 'dask', 'psutil', 'cryptography', 'edge.cluster', 'edge.archive', 'edge.plan', "
         "'edge.worker', 'edge.boards', 'firmware_bridge.pool', 'firmware_bridge.boards')\n"
         "print([name for name in sys.modules if name.startswith(wanted)])"
     )
