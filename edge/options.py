@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SIMULATOR = "sim"  # the board that is none: this machine
 VIEW = ("127.0.0.1", 8765)
+# The addresses of what is live, and what is computed on.
+_NO_STORES = ("http:", "https:", "rtsp:", "rtsps:", "rtmp:", "exec:", "mqtt:", "mqtts:")
 RECORDINGS = (".mkv", ".mov", ".mp4")  # which can hold sound
 
 
@@ -48,7 +50,13 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 def is_archive(args: argparse.Namespace) -> bool:
     """Whether the list of pictures is found while they are restored (`edge.archive`)."""
     asked = args.recursive or args.skip_existing or args.shard is not None or args.max_failures is not None
-    return asked or len(args.sources) > 1 or args.jobs is not None or args.cluster is not None
+    stores = any(is_store(place) for place in (*args.sources, args.out or ""))
+    return asked or len(args.sources) > 1 or args.jobs is not None or args.cluster is not None or stores
+
+
+def is_store(text: str) -> bool:
+    """Whether it is the address of an object store; of http, other options have to say that pictures are meant."""
+    return terminal.is_url(text) and not text.lower().startswith(_NO_STORES)
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from edge.archive import run as running
 from edge.archive.journal import Journal
 from edge.archive.listing import Listing
 from edge.archive.picture import Restorer
+from edge.archive.places import place_of
 from edge.archive.pool import Pool
 from edge.archive.run import Account, Serial, Workers
 from edge.archive.work import Recipe
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
         check=args.check,
     )
     _check_outputs(args, recipe.bundle)
-    listing = Listing(args.sources, args.out, recursive=args.recursive, shard=args.shard)
+    listing = Listing(args.sources, args.out, recursive=args.recursive, shard=args.shard, look=args.skip_existing)
     try:
         bundle = read_bundle(recipe.bundle)
     except (ValueError, OSError) as error:
@@ -107,7 +108,9 @@ def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
         if args.skip_existing:
             raise UserError("--skip-existing leaves out what is in the folder of --out: give both.")
     elif terminal.is_url(args.out):
-        raise UserError(f"--out {args.out} is an address; give the name of a folder.")
+        place_of(args.out)
+        if args.out.lower().startswith("http"):
+            raise UserError(f"--out {args.out} cannot be written: a web server only reads out what is there.")
     else:
         path = Path(args.out).expanduser()
         if path.suffix and not args.out.endswith(("/", os.sep)) and not sinks.is_folder(path):

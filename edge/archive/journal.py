@@ -14,15 +14,13 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from array import array
 from collections.abc import Iterator
-from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.archive.places import place_of
 from edge.archive.work import Done, Work
 from edge.errors import UserError
 from edge.sinks.sink import cannot_write
@@ -41,10 +39,14 @@ class Journal:
 
     def __init__(self, out: str, bundle: str, options: str, *, read: bool = True) -> None:
         """read: whether what was done before matters. Raises UserError where that cannot be read."""
-        self._folder = Path(out).expanduser() / FOLDER
+        place, folder = place_of(out), f"{os.path.expanduser(out).rstrip('/')}/{FOLDER}"
+        self._label = place.label(folder)
+        self._log = place.log(folder)
         self._meant = f"{bundle} {options}"
-        self._file = -1
-        self._names, self._states, self._digests, self._bytes = _index(_lines(self._folder) if read else iter(()))
+        try:
+            self._names, self._states, self._digests, self._bytes = _index(self._log.lines() if read else iter(()))
+        except OSError as error:
+            raise UserError(f"the journal {self._label} cannot be read: {reason(error)}.") from error
 
     def __len__(self) -> int:
         return len(self._names)
@@ -71,20 +73,20 @@ class Journal:
             "stamp": done.work.stamp,
             "bytes": done.record["bytes"],
         }
-        line = json.dumps(entry, separators=(",", ":")) + "\n"
-        try:
-            if self._file < 0:
-                self._file = _create(self._folder)
-            os.write(self._file, line.encode())  # all of it or, on a full disk, a part that no reader takes for a line
-        except OSError as error:
-            raise cannot_write(self._folder, error) from error
+        with self._told():
+            self._log.add(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
 
     def close(self) -> None:
-        if self._file >= 0:
-            with contextlib.suppress(OSError):
-                os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+        """Raises UserError."""
+        with self._told():
+            self._log.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._label, error) from error
 
     def _find(self, work: Work) -> int | None:
         """The last entry of that name, if what it gave is still there."""
@@ -99,23 +101,6 @@ def _number(*parts: object) -> int:
     """A hash of 64 bits; two of a million names have the same with a chance of one to 30 million."""
     text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-
-
-def _create(folder: Path) -> int:
-    """Opens a file of this run's own, whose name sorts behind those before."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(4)}.jsonl"
-    return os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-
-
-def _lines(folder: Path) -> Iterator[bytes]:
-    """The lines of all runs, the oldest first. Raises UserError."""
-    try:
-        for path in sorted(folder.glob("*.jsonl")):
-            with path.open("rb") as file:
-                yield from file
-    except OSError as error:
-        raise UserError(f"the journal {folder} cannot be read: {reason(error)}.") from error
 
 
 def _index(lines: Iterator[bytes]) -> tuple[Numbers, Numbers, Numbers, Numbers]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from simulator.network import Network
 
 # What the next picture would meet as well.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Restorer:
         if work.target is None:
             return Made(work, found, None, restored.stats, notes)
         try:
-            named = Path(place_of(work.target).label(work.target))
+            named = Path(place_of(work.target).name(work.target))
             encoded, more = encode_image(restored.samples, named, frame.metadata)
         except UnfitError as error:
             return failed(work, kinds.FITTED, str(error))

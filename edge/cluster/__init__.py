@@ -5,6 +5,7 @@
     note.py      what makes it once: a batch's note beside the outputs, under a lock
     client.py    `Cluster`, which hands batches out, and again what was lost
     local.py     a scheduler and workers on this machine, started anew where they die
+    certificates.py  a key and a certificate, for a cluster whose scheduler others can reach
     scheduler.py such a scheduler
     process.py   one worker, as `edge.worker` starts several
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import terminal
+from edge.archive.places import place_of
 from edge.archive.work import CRASHED, Done, Recipe, Work, failed
 from edge.cluster import note
 from edge.cluster.local import Local
@@ -268,7 +269,8 @@ class Cluster:
                 self._notes[part.path] += len(part.works) - 1
         else:
             place, work = part.works[0]
-            done = failed(work, CRASHED, f"{work.source} could not be restored in {part.attempts} attempts: {why}")
+            label = place_of(work.source).label(work.source)
+            done = failed(work, CRASHED, f"{label} could not be restored in {part.attempts} attempts: {why}")
             self._results[place] = done
             arrived(done)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import importlib.util
 import json
 import os
@@ -14,8 +13,8 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from edge.cluster.where import Certificates, Where
-from edge.errors import UserError
+from edge.cluster.certificates import make_certificates
+from edge.cluster.where import Where
 
 HOST = "127.0.0.1"
 END_S = 5.0
@@ -96,42 +95,6 @@ class Local:
                 start_new_session=True,  # Ctrl-C is for the run, which then ends them
             )
         return died
-
-
-def make_certificates(folder: Path) -> Certificates:
-    """Writes ca.pem, cert.pem and key.pem, one certificate for all ends, signed by itself. Raises UserError."""
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
-    except ImportError as error:
-        raise UserError(
-            "--cluster local:N needs the package cryptography: pip install 'spikerir-edge[cluster]'."
-        ) from error
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edge-restore")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificates = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
-    public = cert.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    for path, content in ((certificates.ca, public), (certificates.cert, public), (certificates.key, private)):
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-    return certificates
 
 
 def _free_port() -> int:

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge.archive import listing as listing_module
 from edge.archive.journal import FOLDER, Journal
-from edge.archive.listing import Listing, target_name
+from edge.archive.listing import Listing
+from edge.archive.names import target_name
 from edge.archive.work import Work
 from simulator import files
 from simulator.bundle import read_bundle, write_bundle
@@ -160,9 +160,9 @@ def test_the_first_picture_of_an_endless_folder_is_there_at_once(work, tree, mon
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(listing_module.os, "scandir", lambda path: Endless(scandir(path)))
-    monkeypatch.setattr(listing_module, "_top", lambda path: listing_module.Top(str(path), str(path), is_folder=True))
-    found = list(itertools.islice(Listing([str(work / "in")], recursive=True), 100))
+    pictures = Listing([str(work / "in")], recursive=True)
+    monkeypatch.setattr(os, "scandir", lambda path: Endless(scandir(path)))
+    found = list(itertools.islice(pictures, 100))
     assert {item.name for item in found} == {"a.png", "b.png"}
 
 

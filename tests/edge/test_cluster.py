@@ -19,8 +19,8 @@ import pytest
 from edge import plan, worker
 from edge.archive.work import CRASHED, FAILED, RESTORED, SKIPPED, Recipe, Work
 from edge.cluster import client, note, task
+from edge.cluster.certificates import make_certificates
 from edge.cluster.client import Cluster
-from edge.cluster.local import make_certificates
 from edge.cluster.note import Note
 from edge.cluster.simulation import Costs, Job, predict, simulate, size_of_batch
 from edge.cluster.task import Batch
