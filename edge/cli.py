@@ -46,7 +46,8 @@ images keep their names and video frames become frame_000001.png and so on; rtsp
 where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
-same pixels, but for neuromorphic cards, which round to float16.
+same pixels, but for neuromorphic cards, which round to float16. Given several times, each picture goes to whichever board
+is free.
 
 --power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
 then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.
@@ -85,7 +86,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="which of the task's networks: the small one or, where there is one, the large one; "
         "default: best for images, fast for videos, what is live, and boards",
     )
-    parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
+    parser.add_argument(
+        "--board",
+        metavar="NAME",
+        type=_name,
+        action="append",
+        help="what computes; default: sim; given several times: all of them, each takes what it can",
+    )
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument(
         "--stats",
@@ -169,7 +176,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     pieces = options.pieces(args)
     source = sources.open_source(args.source, args.task, options.settings(args))
     try:
-        best = isinstance(source, sources.Images) and args.board == SIMULATOR
+        best = isinstance(source, sources.Images) and args.board == [SIMULATOR]
         quality = args.quality or (shipped.BEST if best else shipped.FAST)
         return _restore(args, stop, args.bundle or shipped.of_task(args.task, quality), source, pieces)
     finally:
@@ -198,10 +205,12 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
     with stop.leaving(source.close):
-        if args.still is not None and args.board != SIMULATOR:
+        if args.still is not None and args.board != [SIMULATOR]:
             raise loading.other_way("--still", args.board)
-        network = loading.open_network(bundle, args.task, args.board, args.threads, args.tile)
+        network = loading.open_network(args, bundle, alone=count == 1)
     progress = pipeline.Progress(count, quiet=args.quiet)
+    if not isinstance(network, Network):
+        network.hear(progress.say)
     if args.verbose:
         progress.say(_described(source, network, bundle))
     choice = _Choice(args, network, bundle)
@@ -225,6 +234,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
                 check=isinstance(source, sources.Images) and not args.force and (args.check or source.count == 1),
                 watchers=seeing,
                 other=choice.other,
+                ahead=1 if isinstance(network, Network) else network.ahead,
             )
         network = choice.network
     finally:
@@ -240,7 +250,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         if "live" in figures:
             lines.append(summary.live_line(figures["live"]))
         if "latency_clock" in figures:
-            lines.insert(1, summary.board_line(figures))
+            lines[1:1] = summary.board_lines(figures)
         if figures["power"] is not None:
             lines.append(summary.power_line(figures["power"]))
         elif recording.source:
@@ -317,7 +327,7 @@ class _Choice:
     def __init__(self, args: argparse.Namespace, network: Network | BoardNetwork, bundle: Path) -> None:
         self.network, self.name = network, bundle.stem
         self._args = args
-        on_board = args.board != SIMULATOR
+        on_board = args.board != [SIMULATOR]
         # A bundle's file begins with its task.
         self.networks = {} if on_board else {name: name.partition("-")[0] for name in shipped.names()}
 

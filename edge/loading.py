@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,33 +18,36 @@ if TYPE_CHECKING:
     from firmware_bridge.power.recording import Recording
 
 
-def open_network(
-    bundle: Path, task: str | None, board: str, threads: int | None, tile: int | None
-) -> Network | BoardNetwork:
-    """What computes, ready to run. Raises UserError."""
-    if board == SIMULATOR:
-        return load_network(bundle, task, threads, tile)
-    for option, value in (("--threads", threads), ("--tile", tile)):
+def open_network(args: argparse.Namespace, bundle: Path, *, alone: bool) -> Network | BoardNetwork:
+    """What computes, as the options say, ready to run. alone: there is one picture only. Raises UserError."""
+    if args.board == [SIMULATOR]:
+        return load_network(bundle, args.task, args.threads, args.tile)
+    return open_boards(args, bundle, alone=alone)
+
+
+def open_boards(args: argparse.Namespace, bundle: Path, *, alone: bool) -> BoardNetwork:
+    """A network on the boards that the options name; close it. Raises UserError."""
+    for option, value in (("--threads", args.threads), ("--tile", args.tile)):
         if value is not None:
-            raise other_way(option, board)
-    return open_board(bundle, task, board)
+            raise other_way(option, args.board)
+    from edge.boards import ManyBoards, OneBoard
 
-
-def open_board(bundle: Path, task: str | None, board: str) -> BoardNetwork:
-    """A network on a board; close it. Raises UserError."""
-    from edge.boards import BoardNetwork
-
-    network = BoardNetwork(bundle, board)
+    network: BoardNetwork
+    if len(args.board) == 1:
+        network = OneBoard(bundle, args.board[0])
+    else:
+        measuring = args.power == "auto" or (args.power is None and args.stats is not None)
+        network = ManyBoards(bundle, args.board, alone=alone, measuring=measuring)
     try:
-        check_task(bundle, network.task, task)
+        check_task(bundle, network.task, args.task)
     except UserError:
         network.close()
         raise
     return network
 
 
-def other_way(option: str, board: str) -> UserError:
-    return UserError(f"{option} is for the board {SIMULATOR}; {board} goes its own way: leave it out.")
+def other_way(option: str, boards: list[str]) -> UserError:
+    return UserError(f"{option} is for the board {SIMULATOR}; {boards[0]} goes its own way: leave it out.")
 
 
 def load_network(bundle: Path, task: str | None, threads: int | None, tile: int | None) -> Network:
@@ -70,8 +74,8 @@ def open_recording(wanted: str, board: BoardNetwork | None) -> Recording:
     """What --power names, ready to measure. Raises UserError if it cannot be used."""
     from firmware_bridge.power import meter_file, recording, sensors
 
-    if wanted == "auto" and board is not None and not board.board.here:
-        return board.board.recording()
+    if wanted == "auto" and board is not None and not board.here:
+        return board.recording()
     try:
         return recording.open_recording(wanted)
     except (sensors.SensorError, meter_file.MeterFileError) as error:

@@ -38,6 +38,11 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
         "--shard", metavar="I/N", type=_shard, help="only the I-th of N shares; each machine of several takes one"
     )
     archive.add_argument(
+        "--cluster",
+        metavar="HOST:PORT",
+        help="restore on many machines: a Dask scheduler, local:N for N workers here, or a FILE.yaml that says more",
+    )
+    archive.add_argument(
         "--max-failures", metavar="N", type=_failures, help="end the run when more than N pictures have failed"
     )
 
@@ -46,7 +51,7 @@ def is_archive(args: argparse.Namespace) -> bool:
     """Whether the list of pictures is found while they are restored (`edge.archive`)."""
     asked = args.recursive or args.skip_existing or args.shard is not None or args.max_failures is not None
     stores = any(is_store(place) for place in (*args.sources, args.out or ""))
-    return asked or len(args.sources) > 1 or args.jobs is not None or stores
+    return asked or len(args.sources) > 1 or args.jobs is not None or args.cluster is not None or stores
 
 
 def is_store(text: str) -> bool:
@@ -127,12 +132,15 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     except UserError as error:
         parser.error(str(error).rstrip("."))
     terminal.hide_urls([*given, *from_file, *sources])
+    if args.board:
+        from_file = [each for each in from_file if not each.startswith("--board=")]
     args = parser.parse_intermixed_args([*from_file, *given])
     return _sorted_out(args, args.source or sources)
 
 
 def _sorted_out(args: argparse.Namespace, sources: list[str]) -> argparse.Namespace:
     args.sources, args.source = sources, sources[0] if sources else None
+    args.board = args.board or [SIMULATOR]
     return args
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge import careful, terminal
+from edge.ahead import under_way
 from edge.containers.record import Samples
 from edge.errors import UserError, sentence
 from edge.images import Pixels, UnfitError, carried
@@ -134,6 +135,7 @@ def restore(
     check: bool = False,
     watchers: Watchers | None = None,
     other: Callable[[], Network | None] = lambda: None,
+    ahead: int = 1,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
@@ -141,15 +143,20 @@ def restore(
     grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
     each by itself. Around the network goes what `edge.careful` does; check: also say of pictures that they need no
     restoring, and leave them as they came. `watchers` see every picture; `other` is asked before each for a network to
-    go on with, whose figures are then those of the run. What goes wrong is said through `progress` and recorded, not
-    raised.
+    go on with, whose figures are then those of the run. `ahead` pictures are under way at once, where `network.run` may
+    be called by several threads; they are written in order. What goes wrong is said through `progress` and recorded,
+    not raised.
     """
     outcome = Outcome()
     number = 0
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     run = video.run if video else functools.partial(network.run, tile=tile)
+
+    def make(frame: Frame) -> Restored:
+        return restored(network, frame, run, check=check, side_by_side=side_by_side)
+
     try:
-        for item in source.frames(limit):
+        for item, made_of in under_way(source.frames(limit), Frame, make, ahead):
             if isinstance(item, Remark):
                 progress.say(item.text)
                 continue
@@ -171,7 +178,7 @@ def restore(
                 video = network.video(still, tile)
                 run = video.run
             try:
-                made = restored(network, item, run, check=check, side_by_side=side_by_side)
+                made = made_of()
             except UnfitError as error:
                 if not isinstance(source, Images):
                     raise UserError(str(error)) from error  # the next frame would fare no better

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import loading, shipped, sinks, summary, terminal
 from edge.archive import run as running
@@ -26,6 +26,9 @@ from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle, read_bundle
 from simulator.files import reason
 
+if TYPE_CHECKING:
+    from edge.boards import BoardNetwork
+
 # Options of sources whose pictures follow one another in time.
 _LIVE = (
     *("view", "mqtt", "still", "segment", "keep", "size", "fps", "format", "control", "transport", "timeout"),
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
     for name in _LIVE:
         if getattr(args, name) not in (None, []):
             raise UserError(f"--{name} is for videos, cameras and streams; of pictures, leave it out.")
-    quality = args.quality or (shipped.BEST if args.board == SIMULATOR else shipped.FAST)
+    quality = args.quality or (shipped.BEST if args.board == [SIMULATOR] else shipped.FAST)
     recipe = Recipe(
         bundle=args.bundle or shipped.of_task(args.task, quality),
         task=args.task,
@@ -61,7 +64,14 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
             stack.callback(journal.close)
         progress = Progress(None, quiet=args.quiet)
         stack.callback(progress.close)
-        workers, recorded = _workers(args, recipe, stop, stack)
+        if args.cluster is not None:
+            workers, recorded, board = (
+                _cluster(args, recipe, bundle, progress),
+                Recording(missing="many machines"),
+                None,
+            )
+        else:
+            workers, recorded, board = _workers(args, recipe, stop, stack)
         if recorded.source:
             progress.say(f"the power of doing nothing is measured first, for {recorded.idle_s:.1f} s")
         stack.enter_context(recorded.run())
@@ -79,7 +89,7 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
     if not (listing.found or account.failed or account.interrupted):
         deeper = "" if args.recursive else "; --recursive looks into folders below, too"
         raise UserError(f"the SOURCEs hold no images{deeper}.")
-    _conclude(args, account, recipe.bundle.stem, bundle, recorded)
+    _conclude(args, account, recipe.bundle.stem, bundle, recorded, board)
     return account.exit_code
 
 
@@ -112,39 +122,66 @@ def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
         sinks.check_output(args.stats, taken)
 
 
+def _cluster(args: argparse.Namespace, recipe: Recipe, bundle: Bundle, progress: Progress) -> Workers:
+    """Raises UserError."""
+    for option, given in (("--jobs", args.jobs is not None), ("--board", args.board != [SIMULATOR]),
+                          ("--power", args.power not in (None, "none"))):  # fmt: skip
+        if given:
+            raise UserError(f"{option} is for this machine alone, and --cluster for many: leave one of them out.")
+    from edge.cluster.client import Cluster
+    from edge.cluster.where import parse_where
+
+    where = parse_where(args.cluster)
+    if where.exposed:
+        progress.say(
+            f"{where.scheduler} is another machine, and without certificates everybody who reaches it can run programs "
+            "there; a FILE.yaml says which to use (edge/FLEETS.md)"
+        )
+    return Cluster(where, recipe, bundle.content_hash, args.out, progress.say)
+
+
 def _workers(
     args: argparse.Namespace, recipe: Recipe, stop: Stop, stack: contextlib.ExitStack
-) -> tuple[Workers, Recording]:
-    """What restores, and what measures its power. Raises UserError."""
+) -> tuple[Workers, Recording, BoardNetwork | None]:
+    """What restores, what measures its power, and the boards if it is them. Raises UserError."""
     power = args.power or "none"
-    if args.board == SIMULATOR:
+    if args.board == [SIMULATOR]:
         recorded = loading.open_recording(power, None)
         if args.jobs is not None and args.jobs > 1:
-            return Pool(recipe, args.jobs), recorded
+            return Pool(recipe, args.jobs), recorded, None
 
         def warm() -> Restorer:
             with stop.leaving(lambda: None):
                 return Restorer(recipe)
 
-        return Serial(warm, stop), recorded
-    for option, value in (("--jobs", args.jobs), ("--threads", args.threads), ("--tile", args.tile)):
-        if value is not None:
-            raise loading.other_way(option, args.board)
-    board = loading.open_board(recipe.bundle, args.task, args.board)
+        return Serial(warm, stop), recorded, None
+    if args.jobs is not None:
+        raise loading.other_way("--jobs", args.board)
+    board = loading.open_boards(args, recipe.bundle, alone=False)
     stack.callback(board.close)
-    return Serial(lambda: Restorer(recipe, board), stop), loading.open_recording(power, board)
+    return Serial(lambda: Restorer(recipe, board), stop, board.ahead), loading.open_recording(power, board), board
 
 
-def _conclude(args: argparse.Namespace, account: Account, name: str, bundle: Bundle, recorded: Recording) -> None:
+def _conclude(
+    args: argparse.Namespace,
+    account: Account,
+    name: str,
+    bundle: Bundle,
+    recorded: Recording,
+    board: BoardNetwork | None,
+) -> None:
     """Writes and prints what there is to say at the end. Raises UserError."""
-    figures: dict[str, Any] = {"task": bundle.task, "bundle": bundle.content_hash, "backend": args.board, "frames": 0}
+    backend = "numba" if board is None else board.backend
+    figures: dict[str, Any] = {"task": bundle.task, "bundle": bundle.content_hash, "backend": backend, "frames": 0}
     lines = []
     if account.statistics:
-        backend = "numba" if args.board == SIMULATOR else args.board
         figures = account.statistics.report(task=bundle.task, bundle_hash=bundle.content_hash, backend=backend)
         figures["network"] = name
         figures |= recorded.report(account.restored)
         lines.append(summary.frames_line(figures))
+        if board is not None:
+            figures |= board.report()
+            lines += summary.board_lines(figures)
         if figures["power"] is not None:
             lines.append(summary.power_line(figures["power"]))
         elif recorded.source:

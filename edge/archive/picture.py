@@ -92,12 +92,6 @@ class Restorer:
     def keep(self, made: Made) -> Done:
         """The second half of `run`: what may not be broken off between storing and telling."""
         work = made.work
-        record: dict[str, Any] = {
-            "source": work.name,
-            "target": work.target,
-            "status": kinds.RESTORED,
-            "input": made.input,
-        }
         if work.target is not None and made.content is not None:
             place = place_of(work.target)
             try:
@@ -105,8 +99,7 @@ class Restorer:
             except OSError as error:
                 text = str(cannot_write(place.label(work.target), error))
                 return failed(work, kinds.STORED, text, fatal=error.errno in _NO_ROOM)
-            record["bytes"] = len(made.content)
-        return Done(work, record | _figures(made.statistics), made.statistics, made.notes)
+        return told(made)
 
     def _read(self, work: Work, label: str) -> bytes:
         if work.size > LARGEST_FILE:
@@ -115,6 +108,20 @@ class Restorer:
             return place_of(work.source).read(work.source)
         except OSError as error:
             raise UserError(f"{label} cannot be read: {reason(error)}.") from error
+
+
+def told(made: Made) -> Done:
+    """What is to be said of a picture that is stored."""
+    work = made.work
+    record: dict[str, Any] = {
+        "source": work.name,
+        "target": work.target,
+        "status": kinds.RESTORED,
+        "input": made.input,
+    }
+    if made.content is not None:
+        record["bytes"] = len(made.content)
+    return Done(work, record | _figures(made.statistics), made.statistics, made.notes)
 
 
 def _figures(statistics: Statistics) -> dict[str, Any]:

@@ -7,13 +7,15 @@ import contextlib
 import dataclasses
 import json
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge import terminal
+from edge.ahead import under_way
 from edge.archive.journal import Journal
-from edge.archive.picture import Restorer
+from edge.archive.picture import Made, Restorer
 from edge.archive.work import CRASHED, FAILED, KINDS, RESTORED, SKIPPED, Done, Work, skipped
 from edge.errors import UserError
 from edge.signals import Stop
@@ -38,21 +40,28 @@ class Workers(Protocol):
 
 
 class Serial:
-    """`Workers` in this process, one picture after the other."""
+    """`Workers` in this process, one picture after the other, or on several boards."""
 
-    def __init__(self, restorer: Callable[[], Restorer], stop: Stop) -> None:
-        """restorer: called when there is something to restore."""
-        self._open, self._stop = restorer, stop
+    def __init__(self, restorer: Callable[[], Restorer], stop: Stop, ahead: int = 1) -> None:
+        """restorer: called when there is something to restore. ahead: pictures in threads at once, for boards."""
+        self._open, self._stop, self._ahead = restorer, stop, ahead
 
     def results(self, items: Iterator[Work | Done], arrived: Callable[[Done], None]) -> Generator[Done, None, None]:
-        restorer = None
-        for item in items:
+        restorer: Restorer | None = None
+
+        def make(work: Work) -> Made | Done:
+            nonlocal restorer
+            with opening:
+                restorer = restorer or self._open()
+            return restorer.make(work)
+
+        opening = threading.Lock()
+        for item, made_of in under_way(items, Work, make, self._ahead):
             if isinstance(item, Done):
                 yield item
                 continue
-            if restorer is None:
-                restorer = self._open()
-            made = restorer.make(item)
+            made = made_of()
+            assert restorer is not None
             with self._stop.unbroken():
                 done = made if isinstance(made, Done) else restorer.keep(made)
                 arrived(done)

@@ -11,12 +11,12 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from firmware_bridge.boards.base import Board, BoardError, BoardResult, NotCompiledError
+from firmware_bridge.boards.base import Board, BoardError, BoardResult, NotCompiledError, Unusable
 from firmware_bridge.boards.card import Card
 from firmware_bridge.boards.linked import by_address
 from firmware_bridge.boards.remote import SCHEME, Remote
 
-__all__ = ["BOARDS", "CARDS", "Board", "BoardError", "BoardResult", "Card", "NotCompiledError", "open_board"]
+__all__ = ["BOARDS", "CARDS", "Board", "BoardError", "BoardResult", "Card", "NotCompiledError", "Unusable", "open_board"]
 
 
 def _boards() -> Iterator[type[Board]]:
@@ -38,7 +38,7 @@ CARDS = {kind.scheme: kind for kind in _FOUND if issubclass(kind, Card) and kind
 def open_board(name: str) -> Board:
     """The board called `name`, or at an address: tcp://HOST:PORT of an agent, serial:///DEVICE?baud=N, a card's.
 
-    To be used as a context manager; raises `BoardError`.
+    To be used as a context manager; raises `BoardError`, `Unusable` where trying again is of no use.
     """
     if name.startswith(SCHEME):
         return Remote(name)
@@ -48,11 +48,11 @@ def open_board(name: str) -> Board:
         return CARDS[name.partition("://")[0]](name)
     if name not in BOARDS:
         cards = ", ".join(f"{scheme}://0" for scheme in CARDS)
-        raise BoardError(
+        raise Unusable(
             f"there is no board called {name!r}; choose one of {', '.join(BOARDS)}, {SCHEME}HOST:PORT, "
             f"serial:///dev/ttyACM0?baud=115200 or {cards}"
         )
     missing = BOARDS[name].missing()
     if missing:
-        raise BoardError(f"board {name} cannot be used yet: {missing}")
+        raise Unusable(f"board {name} cannot be used yet: {missing}")
     return BOARDS[name]()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from firmware_bridge.counts import add_counts
 from firmware_bridge.first_difference import Tracer
 from firmware_bridge.power.recording import Recording
+from firmware_bridge.tiles import Tile, inner_slices
 from simulator.bundle import Bundle
 
 
@@ -18,7 +21,11 @@ class BoardError(RuntimeError):
     """A board that is unknown, not there, or fails. str() is a sentence that says what to do."""
 
 
-class NotCompiledError(BoardError):
+class Unusable(BoardError):
+    """A board that no waiting makes usable: its name is unknown, or something has to be installed first."""
+
+
+class NotCompiledError(Unusable):
     """A network that would have to be compiled for a board first, or cannot be."""
 
 
@@ -41,12 +48,33 @@ class BoardResult:
     overhead: float = 1.0
 
 
+def assemble(parts: Sequence[tuple[Tile, BoardResult]], end_to_end_s: float) -> BoardResult:
+    """The picture that all its parts make, with their counts and times added up."""
+    whole, first = parts[0]
+    height, width = whole.image_height, whole.image_width
+    image, counts = np.empty((height, width, 3), np.uint8), np.zeros_like(first.counts)
+    for part, found in parts:
+        place, source = inner_slices(part)
+        image[place] = found.image[source]
+        add_counts(counts, found.counts)
+    return BoardResult(
+        image,
+        counts,
+        seconds=sum(found.seconds for _, found in parts),
+        ticks=None if first.ticks is None else sum(found.ticks or 0 for _, found in parts),
+        end_to_end_s=end_to_end_s,
+        memory=max(found.memory for _, found in parts),
+        overhead=sum(part.height * part.width for part, _ in parts) / (height * width),
+    )
+
+
 class Board(ABC):
     """A context manager; open by `open_board`. Facts of a kind of board are class attributes.
 
     about: a line for the list of boards. clock: what `BoardResult.seconds` is. unit: what its clock counts where that
     is not time, as "instructions". here: it computes on this machine, so that this machine's power is its power.
     tolerated: share of the pixels that may differ from the simulator's; 0 where every bit is promised.
+    takes_parts: it restores parts of a picture one by one, so that several boards can share one (`run_part`).
     """
 
     name = ""
@@ -55,6 +83,7 @@ class Board(ABC):
     unit = ""
     here = True
     tolerated = 0.0
+    takes_parts = False
 
     @classmethod
     def packages(cls) -> tuple[str, ...]:
@@ -73,6 +102,15 @@ class Board(ABC):
     @abstractmethod
     def run(self, image: npt.NDArray[np.uint8]) -> BoardResult:
         """Restores a picture of any size, uint8 RGB [H, W, 3]; raises `BoardError`."""
+
+    def parts(self, height: int, width: int) -> Sequence[Tile]:
+        """How this board would cut a picture of that size, with halos; raises `BoardError` if it has no way."""
+        return [Tile.whole(height, width)]
+
+    def run_part(self, given: npt.NDArray[np.uint8], part: Tile) -> BoardResult:
+        """What `part` gives, whose pixels are `given`, uint8 RGB [part.height, part.width, 3], of which the inner ones
+        are those of the whole picture; counts are of the part. Raises `BoardError`."""
+        raise BoardError(f"{self.name} restores whole pictures only")
 
     @abstractmethod
     def tracer(self) -> Tracer | None:

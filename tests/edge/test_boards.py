@@ -113,3 +113,62 @@ def test_a_board_with_little_memory_says_how_many_pixels_it_computed(work, resto
     assert run.code == 0, run.err
     computed = json.loads((work / "s.json").read_text())["computed_pixels_per_pixel"]
     assert computed > 1 and f"in tiles, {computed:.2f} pixels computed" in run.out
+
+
+# --- several boards -------------------------------------------------------------------------------------------------
+
+
+def test_several_boards_share_a_folder_and_each_is_told_of(work, restore, network):
+    photos = work / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        store(photos / f"{seed}.png", picture(20, 31, seed=seed))
+    (photos / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    boards = ("--board", "native", "--board", "reference", "--board", "native")
+    run = restore(photos, *boards, "--out", work / "out", "--stats", work / "s.json")
+    assert run.code == 1 and "bad.png" in run.err
+    for seed in range(6):
+        assert np.array_equal(load(work / "out" / f"{seed}.png"), network.run(picture(20, 31, seed=seed)).image)
+    figures = json.loads((work / "s.json").read_text())
+    assert figures["backend"] == "native + reference + native" and figures["frames"] == 6
+    assert [board["board"] for board in figures["boards"]] == ["native", "reference", "native (2)"]
+    assert sum(board["pictures"] for board in figures["boards"]) == pytest.approx(6)
+    assert "  native (2): " in run.out
+
+
+def test_frames_of_a_video_stay_in_order_on_several_boards(work, restore, network):
+    frames = store_video(work / "a.mkv", 7)
+    run = restore(work / "a.mkv", "--board", "native", "--board", "reference", "--out", work / "b.mkv")
+    assert run.code == 0, run.err
+    for found, frame in zip(load_video(work / "b.mkv")[0], frames, strict=True):
+        assert np.array_equal(found, network.run(frame).image)
+
+
+def test_a_board_of_several_that_fails_is_said_and_the_pictures_are_right(work, restore, network, monkeypatch):
+    class Failing(Native):
+        def run_part(self, given, part):
+            raise BoardError("the cable has come off")
+
+    monkeypatch.setitem(boards.BOARDS, "failing", Failing)
+    photos = work / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        store(photos / f"{seed}.png", picture(seed=seed))
+    run = restore(photos, "--board", "failing", "--board", "native", "--out", work / "out")
+    assert run.code == 0
+    assert "board failing failed: the cable has come off; 1 of 2 boards go on, it is tried again" in run.err
+    assert "the last time because the cable has come off" in run.out
+    for seed in range(6):
+        assert np.array_equal(load(work / "out" / f"{seed}.png"), network.run(picture(seed=seed)).image)
+    run = restore(photos, "--board", "failing", "--board", "failing", "--out", work / "none")
+    assert run.code == 2 and "none of the boards is left: the cable has come off." in run.err
+
+
+def test_a_wrong_name_among_several_boards_is_refused(work, restore):
+    run = restore(store(work / "a.png", picture()), "--board", "native", "--board", "atari")
+    assert_refused(run, "no board called 'atari'")
+
+
+def test_boards_of_the_command_line_win_over_those_of_a_file(work, restore):
+    (work / "c.toml").write_text("board = ['atari', 'native']\n")
+    assert restore(store(work / "a.png", picture()), "--config", work / "c.toml", "--board", "native").code == 0
