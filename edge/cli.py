@@ -189,7 +189,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
-    sink = sinks.open_sink(args.out, source, count, taken, pieces)
+    sink = sinks.open_sink(args.out, source, count, taken, pieces, lambda: stop.requested)
     while sink.notes:
         terminal.say(sink.notes.pop(0))
     to_stdout = args.stats is not None and str(args.stats) == "-"

@@ -203,6 +203,7 @@ def restore(
                     if watchers is not None:
                         watchers.seen(Step(number, item, image, result.stats, delay_s))
             progress.step()
+        sink.settle()
     except KeyboardInterrupt:
         outcome.interrupted = True
     except UserError as error:

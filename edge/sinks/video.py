@@ -51,8 +51,11 @@ class VideoFile(Sink):
     def finish(self) -> str:
         if self._part is None:
             return ""
-        frames = self._part.finish()
-        self._part = None
+        part, self._part = self._part, None
+        try:
+            frames = part.finish()
+        finally:
+            part.discard()
         return f"{self.path} ({_frames(frames)})" if frames else ""
 
     def discard(self) -> None:
