@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from edge import options, shipped, terminal
 from edge.containers import MOST_PIXELS
@@ -55,18 +55,8 @@ then through the run, for joules per frame; the CSV file of an external meter is
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is answered with one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        dash = " -" in message and "--" not in message
-        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
-        terminal.say(f"{message}{hint}; see {self.prog} --help.")
-        self.exit(2)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def build_parser() -> options.Parser:
+    parser = options.Parser(
         prog="edge-restore",
         description="Restores images, videos and camera pictures with a spiking network.",
         epilog=_EPILOG,

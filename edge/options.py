@@ -14,11 +14,32 @@ from edge.errors import UserError
 from simulator.files import reason
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from edge.sinks import Pieces
     from edge.sources.record import Settings
 
 VIEW = ("127.0.0.1", 8765)
 RECORDINGS = (".mkv", ".mov", ".mp4")  # which can hold sound
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is answered with one sentence, before which `place` says where it was made."""
+
+    place = ""  # the command line
+
+    def error(self, message: str) -> NoReturn:
+        dash = " -" in message and "--" not in message
+        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
+        terminal.say(f"{self.place}{message}{hint}; see {self.prog} --help.")
+        self.exit(2)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        try:
+            terminal.print_out(self.format_help().splitlines())
+        except OSError as error:
+            terminal.say(f"the help cannot be printed: {reason(error)}.")
+            self.exit(2)
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +101,7 @@ def add_live(parser: argparse.ArgumentParser) -> None:
     service.add_argument("--version", action=_Version, nargs=0, help="print the version")
 
 
-def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+def parsed(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     """The arguments, with those of --config in front; `argv` None: the process's own. A mistake ends the process."""
     given = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(given)
@@ -91,7 +112,9 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     except UserError as error:
         parser.error(str(error).rstrip("."))
     terminal.hide_urls([*given, *from_file, *([source] if source else [])])
+    parser.place = f"--config {args.config}: "  # what the command line says was in order
     args = parser.parse_args([*from_file, *given])
+    parser.place = ""
     args.source = args.source or source
     return args
 

@@ -81,9 +81,10 @@ def taken(video: Video, limit: int | None = None, pause_s: float = 0.0) -> tuple
 def test_of_what_is_live_the_newest_picture_is_taken_and_the_others_are_counted():
     script = [x for n in range(20) for x in (n, 0.01)]
     video = Video("x", lambda: Scripted(script), Settings())
-    numbers, _ = taken(video, pause_s=0.05)
+    numbers, said = taken(video, pause_s=0.05)
     assert numbers[-1] == 19 and len(numbers) < 15 and numbers == sorted(numbers)
     assert video.dropped == 20 - len(numbers)
+    assert f"and {video.dropped} were dropped for newer ones; --drop none restores all;" in said[0]
 
 
 def test_nothing_is_dropped_where_that_is_asked_for():
@@ -175,7 +176,8 @@ def test_garbage_between_pictures_is_passed_over(work, restore, garbage):
 
 def test_the_address_of_one_picture_is_asked_for_again_and_again(work, restore):
     with http_camera() as camera:
-        run = restore(f"{camera.address}/s.jpg", "--out", work / "b.mkv", "--max-frames", 4, "--fps", 50)
+        options = ("--max-frames", 4, "--fps", 50, "--drop", "none")
+        run = restore(f"{camera.address}/s.jpg", "--out", work / "b.mkv", *options)
     assert run.code == 0
     assert [number_of(frame) for frame in load_video(work / "b.mkv")[0]] == [1, 2, 3, 4]
 
@@ -421,7 +423,7 @@ def test_what_a_killed_run_recorded_is_found_at_the_next_start(work, bundle, res
 def test_an_endless_recording_is_cut_into_files_of_which_the_newest_stay(work, restore):
     film = a_film(work / "a.mp4", 50)
     run = restore(film, "--out", work / "c.mp4", "--segment", "1", "--keep", "2")
-    assert run.code == 0 and "5 segments" in run.out
+    assert run.code == 0 and "2 segments" in run.out and "(20 frames; 3 before them removed)" in run.out
     kept = [name for name in names(work) if name != "a.mp4"]
     assert len(kept) == 2 and all(name.startswith("c_2") and name.endswith(".mp4") for name in kept)
     shown = [number_of(frame) for name in kept for frame in load_video(work / name)[0]]
