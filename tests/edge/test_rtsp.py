@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from edge.sources import Settings, open_source
 from edge.sources.capture import Video
 from edge.sources.record import Frame, Remark, Unreadable
 from tests.edge.files import load_video, store_frames
-from tests.edge.servers import RtspCamera, free_port, has_rtsp_server, number_of, numbered
+from tests.edge.servers import RtspCamera, free_port, garbling, has_rtsp_server, number_of, numbered
 
 pytestmark = pytest.mark.skipif(not has_rtsp_server(), reason="GStreamer's RTSP server is not installed")
 
@@ -97,33 +95,6 @@ def test_a_server_that_is_restarted_is_connected_to_again(camera):
         assert isinstance(item, Frame | Remark)
     video.close()
     assert after == 5
-
-
-@contextlib.contextmanager
-def garbling(port: int) -> Iterator[int]:
-    """A port that leads to `port`, but of what comes back every 500th byte is another, after the first 5000."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def carry(source: socket.socket, target: socket.socket, garbled: bool) -> None:
-            passed = 0
-            with contextlib.suppress(OSError):
-                while chunk := bytearray(source.recv(4096)):
-                    for at in range(-passed % 500, len(chunk), 500):
-                        if garbled and passed + at > 5000:
-                            chunk[at] ^= 0xFF
-                    passed += len(chunk)
-                    target.sendall(chunk)
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    near, _ = listener.accept()
-                    far = socket.create_connection(("127.0.0.1", port))
-                    threading.Thread(target=carry, args=(near, far, False), daemon=True).start()
-                    threading.Thread(target=carry, args=(far, near, True), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
 
 
 def test_garbage_on_the_way_is_passed_over_or_ends_the_run_in_time(camera):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import struct
@@ -207,6 +208,25 @@ def test_what_a_command_writes_is_restored(work, restore, monkeypatch):
     assert [number_of(frame) for frame in load_video(work / "b.mkv")[0]] == list(range(8))
 
 
+def test_one_picture_of_another_size_is_a_broken_one_and_several_are_another_size():
+    from edge.sources.bytewise import Jpegs
+
+    other = bytearray(jpeg(1))
+    at = other.index(b"\xff\xc0") + 7
+    other[at : at + 2] = (40).to_bytes(2, "big")  # what noise on a line can do
+    stream = io.BytesIO(b"".join([jpeg(0), other, jpeg(2), other, other, other]))
+    reader = Jpegs(stream.read, stream.close)
+    sizes: list[int | None] = []
+    for _ in range(6):
+        try:
+            taken = reader.read()
+            assert taken is not None
+            sizes.append(taken.pixels.shape[1])
+        except BrokenFrameError:
+            sizes.append(None)
+    assert sizes == [64, None, 64, None, 40, 40] and reader.read() is None
+
+
 def test_raw_frames_of_a_command_have_the_colours_of_their_planes(work, restore, network):
     pixels = smooth(3, 5)[:24, :32]
     planes = cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420)
@@ -240,7 +260,7 @@ def test_a_command_that_fails_is_named_with_its_last_words(restore):
 @pytest.mark.parametrize(
     ("then", "words"),
     [
-        ("import time; time.sleep(60)", "has given no picture for 1 s after 8 frames"),
+        ("import time; time.sleep(60)", "has given no picture for 4 s after 8 frames"),
         ("import os; os.kill(os.getpid(), 9)", "ended with exit code -9 after 8 frames"),
         ("import os; sys.stdout.buffer.write(os.urandom(10**6))", ""),
     ],
@@ -251,7 +271,7 @@ def test_a_command_that_freezes_is_killed_or_writes_garbage_loses_no_good_pictur
 ):
     monkeypatch.chdir(ROOT)
     program = f"{WRITES_JPEGS}; sys.stdout.flush(); {then}"
-    run = restore(python(program), "--out", work / "b.mkv", "--drop", "none", "--timeout", "1")
+    run = restore(python(program), "--out", work / "b.mkv", "--drop", "none", "--timeout", "4")
     assert run.code == (2 if words else 0) and words in run.err
     assert [number_of(frame) for frame in load_video(work / "b.mkv")[0]] == list(range(8))
 
