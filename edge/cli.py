@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from edge import options, shipped, summary, terminal
 from edge.errors import UserError, sentence
@@ -54,18 +54,8 @@ then through the run, for joules per frame; the CSV file of an external meter is
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is answered with one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        dash = " -" in message and "--" not in message
-        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
-        terminal.say(f"{message}{hint}; see {self.prog} --help.")
-        self.exit(2)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def build_parser() -> options.Parser:
+    parser = options.Parser(
         prog="edge-restore",
         description="Restores images, videos and camera pictures with a spiking network.",
         epilog=_EPILOG,
@@ -194,7 +184,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
-    sink = sinks.open_sink(args.out, source, count, taken, pieces)
+    sink = sinks.open_sink(args.out, source, count, taken, pieces, lambda: stop.requested)
     while sink.notes:
         terminal.say(sink.notes.pop(0))
     to_stdout = args.stats is not None and str(args.stats) == "-"

@@ -14,6 +14,8 @@ from edge.errors import UserError
 from simulator.files import reason
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from edge.sinks import Pieces
     from edge.sources.record import Settings
 
@@ -57,6 +59,25 @@ def is_archive(args: argparse.Namespace) -> bool:
 def is_store(text: str) -> bool:
     """Whether it is the address of an object store; of http, other options have to say that pictures are meant."""
     return terminal.is_url(text) and not text.lower().startswith(_NO_STORES)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is answered with one sentence, before which `place` says where it was made."""
+
+    place = ""  # the command line
+
+    def error(self, message: str) -> NoReturn:
+        dash = " -" in message and "--" not in message
+        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
+        terminal.say(f"{self.place}{message}{hint}; see {self.prog} --help.")
+        self.exit(2)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        try:
+            terminal.print_out(self.format_help().splitlines())
+        except OSError as error:
+            terminal.say(f"the help cannot be printed: {reason(error)}.")
+            self.exit(2)
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +139,7 @@ def add_live(parser: argparse.ArgumentParser) -> None:
     service.add_argument("--version", action=_Version, nargs=0, help="print the version")
 
 
-def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+def parsed(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     """The arguments, with those of --config in front; `argv` None: the process's own. A mistake ends the process.
 
     `sources` are all SOURCEs, `source` the first of them, or None.
@@ -134,7 +155,9 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     terminal.hide_urls([*given, *from_file, *sources])
     if args.board:
         from_file = [each for each in from_file if not each.startswith("--board=")]
+    parser.place = f"--config {args.config}: "  # what the command line says was in order
     args = parser.parse_intermixed_args([*from_file, *given])
+    parser.place = ""
     return _sorted_out(args, args.source or sources)
 
 

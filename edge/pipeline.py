@@ -204,6 +204,7 @@ def restore(
                     if watchers is not None:
                         watchers.seen(Step(number, item, made.image, made.stats, delay_s))
             progress.step()
+        sink.settle()
     except KeyboardInterrupt:
         outcome.interrupted = True
     except UserError as error:

@@ -322,7 +322,7 @@ class Pool:
                 member.latency_ms.append(found.seconds * 1e3)
                 member.end_to_end_ms.append(found.end_to_end_s * 1e3)
                 member.ticks += found.ticks or 0
-                member.synops += int(found.counts["synops"].sum())
+                member.synops += 0 if found.counts is None else int(found.counts["synops"].sum())
                 self._changed.notify_all()
 
     def _next(self, member: Member) -> Unit | None:
