@@ -146,8 +146,8 @@ class Layout:
                 rows = (table.rows - 1) * stride + kernel
                 per_column = rows * table.words * LANES * 8 * table.vectors
                 if not table.slides:
-                    twice = (table.columns - 1) * stride + kernel
-                    most = min(most, (INDEX_LIMIT // per_column - kernel - twice) // stride)
+                    multiples = table.together * ((table.columns - 1) * stride + kernel)
+                    most = min(most, (INDEX_LIMIT // per_column - kernel - multiples) // stride)
         return height, max(LEAST_BLOCK, most // LEAST_BLOCK * LEAST_BLOCK)
 
     def _reads(self, name: str) -> list[Read]:

@@ -127,6 +127,7 @@ class Conv(NamedTuple):
     steps: int
     planes: int  # of the input, that enter one sum: 1, or T where neurons integrate before they fire
     plane: int  # bytes from one of them to the next
+    together: int  # of these planes, whose spikes of a neuron are one event
     spikes: Place  # from the first word of this table on
     zeros: int  # address of a row of zeros
     words: int  # of 16 channels, in this table

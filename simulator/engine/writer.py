@@ -287,14 +287,15 @@ class Writer:
         for table in self.plan.spike_tables[node.name]:
             columns = padded(self.block, table.columns) * stride + kernel
             rows = (table.rows - 1) * stride + kernel
-            events = self._scratch(2 * columns * (planes * rows * table.words * LANES + ROOM) + 128)
-            masks = (columns + 2 * LANES) * (planes // 2 + 1) * -(-rows * table.words // 4)  # see `kernels/events.py`
+            most = planes // table.together * rows * table.words * LANES  # events of a column
+            events = self._scratch(2 * columns * (most + ROOM) + 128)
+            masks = (columns + 2 * LANES) * planes * -(-rows * table.words // 4)  # see `kernels/events.py`
             starts = self._scratch(8 * (columns + 2 * rows + 8 + masks))
             self.emit(
                 Conv(
-                    steps=form.steps, planes=planes, plane=place.step,
-                    spikes=place._replace(address=place.address + 2 * table.first_word),
-                    zeros=self.memory.zeros, words=table.words, height=height, width=width, kernel=kernel,
+                    steps=form.steps, planes=planes, plane=place.step, together=table.together,
+                    spikes=place._replace(address=place.address + 2 * table.first_word), zeros=self.memory.zeros,
+                    words=table.words, height=height, width=width, kernel=kernel,
                     stride=stride, padding=node["padding"], rows=table.rows, columns=table.columns,
                     events=Scratch(events), starts=Scratch(starts), table=table.table, vectors=table.vectors, out=out,
                     block=table.columns * form.pixel_bytes, bias=table.bias,

@@ -12,7 +12,7 @@ import pytest
 import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.builder import Builder
-from simulator.engine import Engine, available_threads, vectors
+from simulator.engine import Engine, available_threads, lists, vectors
 from simulator.engine import plan as engine_plan
 from simulator.engine.layout import Layout
 from simulator.engine.plan import build_plan
@@ -267,14 +267,24 @@ def test_vector_operations_are_the_same_on_every_processor(features: set[str] | 
 
     @numba.njit
     def listed(address, base, unit, bits):
-        return vectors.list_ones(address, base, unit, bits)
+        return lists.list_ones(address, base, unit, bits)
+
+    @numba.njit
+    def counted(address, base, unit, more, first, second, third, fourth):
+        return lists.list_counts(address, base, unit, more, first, second, third, fourth)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "x86_features", lambda: vectors_features)
-        for mask in masks:
+        for module in (vectors, lists):
+            patch.setattr(module, "x86_features", lambda: vectors_features)
+        for i, mask in enumerate(masks):
             count = listed(events.ctypes.data, 65000, 16, mask - (mask >> 63 << 64))
             expected = [(65000 + 16 * bit) % 65536 for bit in range(64) if mask >> bit & 1]
             assert count == len(expected) and events[:count].tolist() == expected
+            planes = [mask, mask & masks[-1], mask & masks[-1] & masks[-2], mask & masks[-1] & masks[-2] & masks[i - 1]]
+            count = counted(events.ctypes.data, 65000, 16, 1024, *(plane - (plane >> 63 << 64) for plane in planes))
+            times = [sum(plane >> bit & 1 for plane in planes) for bit in range(64)]
+            expected = [(65000 + 16 * bit + 1024 * (n - 1)) % 65536 for bit, n in enumerate(times) if n]
+            assert sorted(events[:count].tolist()) == sorted(expected)
         for bits, pixels, count in ((16, 2, 2), (16, 4, 1), (32, 3, 1)):
             check_outer_product(bits, pixels, count)
 
