@@ -357,6 +357,19 @@ def bytes_of_rows(typingctx: Any, upper: Any, lower: Any) -> Any:
 
 
 @intrinsic
+def three_bytes(typingctx: Any, address: Any) -> Any:
+    """<16 x i16> of the first three of the four bytes at `address`, and zeros."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        four = ir.VectorType(ir.IntType(8), 4)
+        found = builder.load(pointer_to(builder, args[0], four), align=1)
+        index = ir.Constant(ir.VectorType(I32, 16), [0, 1, 2] + [4] * 13)  # 4 is a lane of zeros
+        return builder.zext(builder.shuffle_vector(found, ir.Constant(four, [0] * 4), index), I16X16.ir)
+
+    return I16X16(types.int64), generate
+
+
+@intrinsic
 def store_rows_of_bytes(typingctx: Any, upper: Any, lower: Any, value: Any) -> Any:
     """The low 8 bits of the first 12 lanes to `upper`, of lanes 16 to 27 to `lower`."""
 

@@ -272,16 +272,21 @@ class VideoState:
 
     def _picture_reads(self, step: Pass) -> list[Read]:
         """What a pass reads of the picture itself."""
-        graph = self.layout.graph
-        node, picture = graph.node(step.root), graph.nodes[0].name
-        factor = 0
-        if node.kind == "image":
-            factor = 1
-        elif node.kind == "space_to_depth" and node.inputs[0] in self.layout.plan.inlined:
-            factor = node["factor"]
-        elif node.kind == "readout":
-            factor = self.height // self.layout.domains[-1][0]
-        return [Read(picture, factor, factor)] if factor else []
+        layout = self.layout
+        graph, picture = layout.graph, layout.graph.nodes[0].name
+        root = graph.node(step.root)
+        reads = []
+        for node in layout.computed_with(root):
+            source = node.inputs[0] if node.inputs else ""
+            if node.kind == "dense_conv" and source in layout.plan.inlined:
+                factor = layout.plan.analysis.values[source].scale
+                reads.append(Read(picture, node["kernel"] * factor, node["stride"] * factor, node["padding"] * factor))
+        if root.kind == "image" or (root.kind == "space_to_depth" and root.inputs[0] in layout.plan.inlined):
+            reads.append(Read(picture, layout.plan.forms[root.name].scale, layout.plan.forms[root.name].scale))
+        if root.kind == "readout":
+            factor = self.height // layout.domains[-1][0]
+            reads.append(Read(picture, factor, factor))
+        return reads
 
     def _neurons(self, name: str, spikes: Map, rows: int, first_sum: int, end_sum: int) -> Neurons:
         """A layer of neurons whose spikes are compared, in words of 16 bits."""
