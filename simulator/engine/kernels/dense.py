@@ -73,30 +73,20 @@ def _copy_columns(to: int, row: int, step: int, column: int, columns: int, width
         store(to + i, zero)
 
 
-def _copier(conv: Any) -> Any:
-    """How a strip of input is copied, for one of the two sorts of convolution."""
-
-    @inline
-    def copy(op: Any, to: int, row: int, y: int, step: int, column: int, columns: int) -> None:
-        """Copy `columns` of input row y, which lies at address `row` (0 beyond the border), from `column` on."""
-        width, factor = op[conv.width], op[conv.factor]
-        if factor == 0:
-            _copy_columns(to, row, step, column, columns, width)
-            return
-        inside = 0 <= y < op[conv.height]
-        first = min(max(-column, 0), columns)
-        end = max(min(width - column, columns), first) if inside else first
-        zero = splat(I16X32, 0)
-        for i in range(0, first * step, 64):
-            store(to + i, zero)
-        put_pixels(op, conv.picture, factor, step // 2, to + first * step, y, column + first, end - first)
-        for i in range(end * step, columns * step, 64):
-            store(to + i, zero)
-
-    return copy
-
-
-_copy_dense, _copy_winograd = _copier(DENSE_CONV), _copier(WINOGRAD)
+@inline
+def _copy_picture(
+    op: Any, picture: int, factor: int, to: int, inside: int, y: int, step: int, column: int, columns: int, width: int
+) -> None:
+    """The same from row y of the space-to-depth of the picture whose fields start at `picture`; inside: whether there
+    is such a row."""
+    first = min(max(-column, 0), columns)
+    end = max(min(width - column, columns), first) if inside else first
+    zero = splat(I16X32, 0)
+    for i in range(0, first * step, 64):
+        store(to + i, zero)
+    put_pixels(op, picture, factor, step // 2, to + first * step, y, column + first, end - first)
+    for i in range(end * step, columns * step, 64):
+        store(to + i, zero)
 
 
 def _dense(bits: int) -> Any:
@@ -114,15 +104,19 @@ def _dense(bits: int) -> Any:
         row_weights = kernel * taps * 16  # 4 bytes of input meet a vector of weights
         shift = splat(I32X16, op[DENSE_CONV.shift])
         low, high = splat(I32X16, op[DENSE_CONV.low]), splat(I32X16, op[DENSE_CONV.high])
-        top = y * stride - op[DENSE_CONV.padding]
+        top, factor = y * stride - op[DENSE_CONV.padding], op[DENSE_CONV.factor]
         first, end = _find_rows(op, t, y)
         row_out = place(op, DENSE_CONV.out, y, 0) + t * op[DENSE_CONV.out + PLACE.step]
         for p in range(0, n, SUMS):
             left = (x + p) * stride - op[DENSE_CONV.padding]
-            direct = left >= 0 and left + columns <= width and op[DENSE_CONV.factor] == 0
+            direct = left >= 0 and left + columns <= width and factor == 0
             if not direct:
                 for k in range(first, end):
-                    _copy_dense(op, strip + k * pitch, load_i64(rows + 8 * k), top + k, column, left, columns)
+                    to = strip + k * pitch
+                    if factor:
+                        _copy_picture(op, DENSE_CONV.picture, factor, to, 1, top + k, column, left, columns, width)
+                    else:
+                        _copy_columns(to, load_i64(rows + 8 * k), column, left, columns, width)
             for chunk in range(op[DENSE_CONV.chunks]):
                 added = begin(op[DENSE_CONV.bias] + 64 * chunk)
                 weights = op[DENSE_CONV.weight] + (chunk * kernel + first) * row_weights
@@ -270,7 +264,8 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
     shift, low = splat(I32X16, op[WINOGRAD.shift]), splat(I32X16, op[WINOGRAD.low])
     high = splat(I32X16, op[WINOGRAD.high])
     top, left = y - op[WINOGRAD.padding], x - op[WINOGRAD.padding]
-    direct = top >= 0 and top + 4 <= height and op[WINOGRAD.factor] == 0
+    factor = op[WINOGRAD.factor]
+    direct = top >= 0 and top + 4 <= height and factor == 0
     tiles = ABREAST // vectors
     for t in range(op[WINOGRAD.steps]):
         source = t * op[WINOGRAD.source + PLACE.step]
@@ -286,10 +281,16 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
             r0, r1, r2, r3, at = a, b, c, d, column * step
             if not direct or column < 0 or column + columns > width:
                 r0, r1, r2, r3, at = strip, strip + pitch, strip + 2 * pitch, strip + 3 * pitch, 0
-                _copy_winograd(op, r0, a, top, step, column, columns)
-                _copy_winograd(op, r1, b, top + 1, step, column, columns)
-                _copy_winograd(op, r2, c, top + 2, step, column, columns)
-                _copy_winograd(op, r3, d, top + 3, step, column, columns)
+                if factor:
+                    for k in range(4):
+                        inside = 0 <= top + k < height
+                        to = strip + k * pitch
+                        _copy_picture(op, WINOGRAD.picture, factor, to, inside, top + k, step, column, columns, width)
+                else:
+                    _copy_columns(r0, a, step, column, columns, width)
+                    _copy_columns(r1, b, step, column, columns, width)
+                    _copy_columns(r2, c, step, column, columns, width)
+                    _copy_columns(r3, d, step, column, columns, width)
             _transform(r0, r1, r2, r3, at, step, pairs, some, inputs, tiles * TILE)
             to = out + p * pixel
             weights, biases = weight, bias
