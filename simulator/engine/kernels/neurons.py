@@ -122,7 +122,7 @@ _window16, _window32 = _integrator(I16X32), _integrator(I32X32)
 
 
 @inline
-def _count(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
+def count_positions(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
     """Write down how many spikes each of n positions has, int32, from bits in `words` words of 16 each."""
     whole = n // 16 * 16 if words == 2 or words == 4 else 0
     for p in range(0, whole, 16):
@@ -152,7 +152,7 @@ def window(op: Any, y: int, x: int, n: int) -> None:
     else:
         _window16(op, out, source, count)
     counts = op[WINDOW.counts] + 4 * (y * op[WINDOW.width] + x)
-    _count(counts, out, op[WINDOW.steps], op[WINDOW.out + PLACE.step], op[WINDOW.lanes] // 16, n)
+    count_positions(counts, out, op[WINDOW.steps], op[WINDOW.out + PLACE.step], op[WINDOW.lanes] // 16, n)
 
 
 @inline
@@ -164,7 +164,7 @@ def lif(op: Any, y: int, x: int, n: int) -> None:
     else:
         _lif16(op, out, source, count)
     counts = op[LIF.counts] + 4 * (y * op[LIF.width] + x)
-    _count(counts, out, op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.lanes] // 16, n)
+    count_positions(counts, out, op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.lanes] // 16, n)
 
 
 @inline
