@@ -105,6 +105,17 @@ def _integrator(kind: Any) -> Any:
         for phase in range(repeat):
             at = op[WINDOW.parameters] + phase * 64 * size
             threshold, bias = load(kind, at), load(kind, at + 32 * size)
+            if steps == 4 and terms == 1:  # the common case, without loops over them
+                twice = threshold + threshold
+                thrice, bits = twice + threshold, out + 4 * phase
+                for i in range(phase, count, repeat):
+                    v = bias + current(source, i, wide_in)
+                    store_32(bits, at_least(v, threshold))
+                    store_32(bits + step_out, at_least(v, twice))
+                    store_32(bits + 2 * step_out, at_least(v, thrice))
+                    store_32(bits + 3 * step_out, at_least(v, twice + twice))
+                    bits += 4 * repeat
+                continue
             for i in range(phase, count, repeat):
                 v = bias
                 for t in range(terms):
