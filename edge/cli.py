@@ -46,8 +46,8 @@ images keep their names and video frames become frame_000001.png and so on; rtsp
 where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
-same pixels, but for neuromorphic cards, which round to float16. Given several times, each picture goes to whichever board
-is free.
+same pixels, but for neuromorphic cards, which round to float16. Given several times, each picture goes to whichever is
+free.
 
 --power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
 then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.

@@ -16,7 +16,17 @@ from firmware_bridge.boards.card import Card
 from firmware_bridge.boards.linked import by_address
 from firmware_bridge.boards.remote import SCHEME, Remote
 
-__all__ = ["BOARDS", "CARDS", "Board", "BoardError", "BoardResult", "Card", "NotCompiledError", "Unusable", "open_board"]
+__all__ = [
+    "BOARDS",
+    "CARDS",
+    "Board",
+    "BoardError",
+    "BoardResult",
+    "Card",
+    "NotCompiledError",
+    "Unusable",
+    "open_board",
+]
 
 
 def _boards() -> Iterator[type[Board]]:

@@ -49,13 +49,14 @@ class BoardResult:
 
 
 def assemble(parts: Sequence[tuple[Tile, BoardResult]], end_to_end_s: float) -> BoardResult:
-    """The picture that all its parts make, with their counts and times added up."""
+    """The picture that all its parts make, with their counts and times added up; of a board that counts."""
     whole, first = parts[0]
     height, width = whole.image_height, whole.image_width
     image, counts = np.empty((height, width, 3), np.uint8), np.zeros_like(first.counts)
     for part, found in parts:
         place, source = inner_slices(part)
         image[place] = found.image[source]
+        assert found.counts is not None
         add_counts(counts, found.counts)
     return BoardResult(
         image,
