@@ -12,6 +12,7 @@ import numpy as np
 from simulator.analysis import analyse
 from simulator.bundle import write_bundle
 from simulator.graph import Graph, Node
+from simulator.structure import with_defaults
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,19 @@ def store_network(path: Path) -> Path:
     """A bundle for denoising: one layer of 16 kinds of neurons, random weights."""
     conv = {"kernel": 3, "stride": 1, "padding": 1, "groups": 1, "bias": 0}
     graph = Graph(
-        (
-            Node("image", "image"),
-            Node("blocks", "space_to_depth", ("image",), {"factor": 2}),
-            Node("encode", "dense_conv", ("blocks",), {"channels": 16, "q": 6, **conv}),
-            Node("current", "requantise", ("encode",), {"shift": 5, "lo": -2048, "hi": 2047}),
-            Node("neurons", "lif", ("current",), {"leak": "shift", "reset": "zero"}),
-            Node("decode", "conv", ("neurons",), {"channels": 12, "q": 10, **conv}),
-            Node("pixels", "upsample", ("decode",), {"factor": 2, "mode": "depth_to_space"}),
-            Node("total", "time_sum", ("pixels",)),
-            Node("restored", "readout", ("total",)),
+        tuple(
+            with_defaults(node)
+            for node in (
+                Node("image", "image"),
+                Node("blocks", "space_to_depth", ("image",), {"factor": 2}),
+                Node("encode", "dense_conv", ("blocks",), {"channels": 16, "q": 6, **conv}),
+                Node("current", "requantise", ("encode",), {"shift": 5, "lo": -2048, "hi": 2047}),
+                Node("neurons", "lif", ("current",), {"leak": "shift", "reset": "zero"}),
+                Node("decode", "conv", ("neurons",), {"channels": 12, "q": 10, **conv}),
+                Node("pixels", "upsample", ("decode",), {"factor": 2, "mode": "depth_to_space"}),
+                Node("total", "time_sum", ("pixels",)),
+                Node("restored", "readout", ("total",)),
+            )
         ),
         time_steps=4,
     )
