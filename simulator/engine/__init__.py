@@ -3,10 +3,10 @@
 Spikes travel between layers as bits. For each output row of a convolution the bits under the kernel are turned into
 one compact list of events, ordered by column, so that the events of an output pixel are one contiguous run; its sums
 stay in vector registers while the run's weight rows are added. (Under a 1x1 kernel there are too few for a list: the
-sums of each four channels come from a table.) Where neurons integrate before they fire, the spikes of all T steps
-enter the same list, and all that follows happens once. Real-valued convolutions multiply pairs of int16, most 3x3 ones
-by Winograd's filtering, which is exact on integers. Neurons, residual sums and roundings happen on the same row while
-it is in the cache.
+sums of each four channels come from a table.) Where neurons integrate before they fire, the spikes of up to four steps
+of a neuron are one event with a row of weights of its own, and all that follows happens once. Real-valued convolutions
+multiply pairs of int16, most 3x3 ones by Winograd's filtering, which is exact on integers; the first one reads the
+picture itself. Neurons, residual sums and roundings happen on the same row while it is in the cache.
 
 The way from a graph to its pixels: `plan.py` says what is fused with what, with the weights' tables (`tables.py`);
 `layout.py` where values of one size of picture lie and in which order rows are computed; `writer.py` writes the records
