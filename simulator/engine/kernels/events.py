@@ -71,7 +71,7 @@ def _gather(op: Any, sources: int, rows: int, masks: int, pitch: int, left: int,
 
 
 @inline
-def _list(at: int, base: int, unit: int, once: int, within: int, words: int, pitch: int, mine: int) -> int:
+def _list(at: int, base: int, unit: int, once: int, within: int, words: int, pitch: int, mine: int) -> Any:
     """List the spikes of 64 neurons; how many events that were. words: address of those in the first of the planes
     that go together, of which there are within + 1 = 1, 2 or 4; pitch: bytes from plane to plane; mine: which of the
     64 bits count."""
