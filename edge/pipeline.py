@@ -134,6 +134,7 @@ def restore(
     check: bool = False,
     watchers: Watchers | None = None,
     other: Callable[[], Network | None] = lambda: None,
+    elsewhere: Callable[[Pixels], Result] | None = None,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
@@ -141,13 +142,15 @@ def restore(
     grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
     each by itself. Around the network goes what `edge.careful` does; check: also say of pictures that they need no
     restoring, and leave them as they came. `watchers` see every picture; `other` is asked before each for a network to
-    go on with, whose figures are then those of the run. What goes wrong is said through `progress` and recorded, not
+    go on with, whose figures are then those of the run. elsewhere: gives the network's results in its place, in order,
+    where others compute them. What goes wrong is said through `progress` and recorded, not
     raised.
     """
     outcome = Outcome()
     number = 0
-    video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
-    run = video.run if video else functools.partial(network.run, tile=tile)
+    frames_follow = isinstance(network, Network) and not isinstance(source, Images) and elsewhere is None
+    video = network.video(still, tile) if isinstance(network, Network) and frames_follow else None
+    run = elsewhere or (video.run if video else functools.partial(network.run, tile=tile))
     try:
         for item in source.frames(limit):
             if isinstance(item, Remark):
