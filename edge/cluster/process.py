@@ -6,6 +6,7 @@ Started by `edge.worker`, and again when it has ended. It says "ready" when it t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ import threading
 from distributed import Worker
 
 from edge.cluster.task import warm_up
-from edge.cluster.where import Where, parse_where, quieten
+from edge.cluster.where import Where, parse_where
 from firmware_bridge.server import is_loopback, parse_address
 
 CONNECT_S = 10.0
@@ -32,7 +33,7 @@ def main(where: Where, folder: str) -> int:
 
 async def _serve(where: Where, folder: str) -> None:
     host = parse_address(where.scheduler)[0]
-    quieten()
+    logging.disable(logging.CRITICAL)  # what matters is said in sentences
     async with Worker(
         where.address,
         nthreads=1,

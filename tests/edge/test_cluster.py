@@ -127,7 +127,7 @@ def test_without_dask_a_sentence_says_what_to_install(work, restore, monkeypatch
 def test_a_worker_joins_no_other_machine_without_certificates(capsys):
     assert worker.main(["192.0.2.7:8786"]) == 2
     said = capsys.readouterr().err
-    assert "can run any program on both" in said and "--insecure" in said
+    assert "can run any program there" in said and "--insecure" in said
     assert worker.main(["local:2"]) == 2 and "belongs to a scheduler" in capsys.readouterr().err
 
 
