@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wait_for_end_of_input(ended: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    terminal.wait_for_end_of_input()
     ended.set()
 
 

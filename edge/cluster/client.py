@@ -87,7 +87,7 @@ class Cluster:
             self._connect()
             stack.callback(self._end, arrived)
             if self._local is not None and self._local.dashboard:
-                self._say(f"the dashboard is at {self._client.dashboard_link}")
+                self._say(f"the dashboard is at {self._client.dashboard_link.removeprefix('http://')}")
             left = True
             while left or self._under_way or self._again:
                 while self._again and self._is_idle():

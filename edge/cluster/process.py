@@ -13,6 +13,7 @@ import threading
 
 from distributed import Worker
 
+from edge import terminal
 from edge.cluster.task import warm_up
 from edge.cluster.where import Where, parse_where
 from firmware_bridge.server import is_loopback, parse_address
@@ -50,7 +51,7 @@ async def _serve(where: Where, folder: str) -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    terminal.wait_for_end_of_input()
     os._exit(0)  # what is half written has no name yet
 
 

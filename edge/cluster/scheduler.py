@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import signal
 import sys
+import threading
 
 from edge import terminal
 from edge.cluster.where import Where, address, parse_where, refuse_exposed
@@ -83,9 +84,13 @@ async def _serve(where: Where, listen: str, dashboard: str, with_input: bool) ->
     async with scheduler:
         print(f"edge.cluster.scheduler: listening on {listen}", flush=True)
         if with_input:
-            await loop.run_in_executor(None, sys.stdin.buffer.read)
-        else:
-            await scheduler.finished()
+            threading.Thread(target=_end_with_input, args=(loop, serving), daemon=True).start()
+        await scheduler.finished()
+
+
+def _end_with_input(loop: asyncio.AbstractEventLoop, serving: asyncio.Task[None]) -> None:
+    terminal.wait_for_end_of_input()
+    loop.call_soon_threadsafe(serving.cancel)
 
 
 if __name__ == "__main__":
