@@ -53,6 +53,8 @@ class Cluster:
     lost and there again. Raises UserError where Dask is not installed.
     """
 
+    backend = "numba"
+
     def __init__(self, where: Where, recipe: Recipe, bundle: str, out: str | None, say: Callable[[str], None]) -> None:
         try:
             import distributed.client  # noqa: F401
@@ -77,7 +79,7 @@ class Cluster:
         self._notes: collections.Counter[str] = collections.Counter()  # batches that share one
         self._again: collections.deque[_Part] = collections.deque()
         self.batches, self.cpu_s = 0, 0.0  # that came back, and what they took of the workers' cores
-        self.workers: collections.Counter[str] = collections.Counter()  # pictures that each did
+        self._workers: collections.Counter[str] = collections.Counter()  # HOST:PID -> pictures
 
     def results(self, items: Iterator[Work | Done], arrived: Callable[[Done], None]) -> Generator[Done, None, None]:
         with contextlib.ExitStack() as stack:
@@ -98,6 +100,10 @@ class Cluster:
                 if self._under_way:
                     self._wait(arrived)
                 yield from self._next()
+
+    def report(self) -> dict[str, Any]:
+        """What a `--stats` file has besides: the pictures that each worker, HOST:PID, did."""
+        return {"workers": dict(self._workers)}
 
     @property
     def processes(self) -> dict[str, int]:
@@ -254,7 +260,7 @@ class Cluster:
             self._notes[part.path] -= 1
             if not self._notes[part.path]:
                 note.remove(part.path)
-        self.workers[answer.worker] += len(answer.done)
+        self._workers[answer.worker] += len(answer.done)
         if len(answer.done) > answer.again:
             seconds = answer.seconds / (len(answer.done) - answer.again)
             self._seconds = seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * seconds

@@ -80,7 +80,7 @@ def warm_up() -> None:
 
 
 def _restorer(batch: Batch) -> Restorer:
-    restorer = _warm(batch.recipe)
+    restorer = _warm(batch.recipe, batch.bundle)
     found = (restorer.network.bundle_hash, restorer.recipe.options)
     if found != (batch.bundle, batch.options):
         what = "network" if found[0] != batch.bundle else "version of spikerir-edge"
@@ -92,8 +92,8 @@ def _restorer(batch: Batch) -> Restorer:
 
 
 @functools.lru_cache(maxsize=2)
-def _warm(recipe: Recipe) -> Restorer:
-    """Raises UserError."""
+def _warm(recipe: Recipe, bundle_hash: str) -> Restorer:
+    """Loaded anew where the hash is another one: the file may have changed. Raises UserError."""
     terminal.silence_libraries()
     own = shipped.BUNDLES / recipe.bundle.name
     bundle = own if not recipe.bundle.exists() and own.exists() else recipe.bundle
