@@ -241,6 +241,11 @@ class Cluster:
         except UserError:
             del self._under_way[part]
             raise
+        except (ImportError, AttributeError) as error:  # the batch cannot be read there
+            del self._under_way[part]
+            raise UserError(
+                f"the workers have another version of spikerir-edge ({error}); install the same."
+            ) from error
         except KilledWorker:
             del self._under_way[part]
             self._once_more(part, "its worker went down with it; is there enough memory?", arrived)
@@ -256,10 +261,7 @@ class Cluster:
             done = dataclasses.replace(done, work=work, record=done.record | {"target": work.target})
             self._results[place] = done
             arrived(done)
-        if part.path is not None:
-            self._notes[part.path] -= 1
-            if not self._notes[part.path]:
-                note.remove(part.path)
+        self._through_with(part)
         self._workers[answer.worker] += len(answer.done)
         if len(answer.done) > answer.again:
             seconds = answer.seconds / (len(answer.done) - answer.again)
@@ -278,7 +280,15 @@ class Cluster:
             label = place_of(work.source).label(work.source)
             done = failed(work, CRASHED, f"{label} could not be restored in {part.attempts} attempts: {why}")
             self._results[place] = done
+            self._through_with(part)
             arrived(done)
+
+    def _through_with(self, part: _Part) -> None:
+        """Removes its note, if no other part of the batch needs it."""
+        if part.path is not None:
+            self._notes[part.path] -= 1
+            if not self._notes[part.path]:
+                note.remove(part.path)
 
     def _lost(self) -> None:
         """The scheduler is gone, and with it what it knew: everything under way is handed out again."""

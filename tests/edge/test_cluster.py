@@ -230,6 +230,13 @@ def test_an_output_that_somebody_changed_is_written_again(batch):
     assert task.restore(batch).again == 2
 
 
+def test_a_note_that_cannot_be_written_ends_the_run_as_an_output_would(batch):
+    (Path(batch.note).parents[1]).mkdir(parents=True)
+    Path(batch.note).parent.write_text("a file where a folder should be")
+    [done] = task.restore(batch).done
+    assert done.fatal and done.record["kind"] == "stored" and "underway" in done.record["reason"]
+
+
 def test_whoever_has_a_batch_that_another_is_still_at_waits_for_it(batch, monkeypatch):
     Path(batch.note).parent.mkdir(parents=True)
     with open(batch.note, "ab") as file:
@@ -406,6 +413,12 @@ def test_a_cluster_without_a_scheduler_or_without_workers_is_given_up(work, clus
     monkeypatch.setattr(client, "END_S", 0.1)
     with pytest.raises(UserError, match="no worker has come"):
         list(cluster(Idle(threads=0), wait_s=0.1).results(iter(works(work, 3)), lambda done: None))
+
+
+def test_workers_that_cannot_read_a_batch_have_another_version(work, cluster):
+    made = cluster(Dask(lambda batch, number: ModuleNotFoundError("No module named 'edge.cluster'")))
+    with pytest.raises(UserError, match="another version of spikerir-edge"):
+        list(made.results(iter(works(work, 2)), lambda done: None))
 
 
 def test_a_worker_that_says_that_nobody_can_go_on_ends_the_run(work, cluster):
