@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
+    from edge.cluster.client import Cluster
 
 # Options of sources whose pictures follow one another in time.
 _LIVE = (
@@ -71,14 +72,13 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
             stack.callback(journal.close)
         progress = Progress(None, quiet=args.quiet)
         stack.callback(progress.close)
+        workers: Workers
+        elsewhere: BoardNetwork | Cluster | None
         if args.cluster is not None:
-            workers, recorded, board = (
-                _cluster(args, recipe, bundle, progress),
-                Recording(missing="many machines"),
-                None,
-            )
+            workers = elsewhere = _cluster(args, recipe, bundle, progress)
+            recorded = Recording(missing="power is measured on one machine, and there are many")
         else:
-            workers, recorded, board = _workers(args, recipe, stop, stack)
+            workers, recorded, elsewhere = _workers(args, recipe, stop, stack)
         if recorded.source:
             progress.say(f"the power of doing nothing is measured first, for {recorded.idle_s:.1f} s")
         stack.enter_context(recorded.run())
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
     if not (listing.found or account.failed or account.interrupted):
         deeper = "" if args.recursive else "; --recursive looks into folders below, too"
         raise UserError(f"the SOURCEs hold no images{deeper}.")
-    _conclude(args, account, recipe.bundle.stem, bundle, recorded, board)
+    _conclude(args, account, recipe.bundle.stem, bundle, recorded, elsewhere)
     return account.exit_code
 
 
@@ -156,7 +156,7 @@ def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
         sinks.check_output(args.stats, taken)
 
 
-def _cluster(args: argparse.Namespace, recipe: Recipe, bundle: Bundle, progress: Progress) -> Workers:
+def _cluster(args: argparse.Namespace, recipe: Recipe, bundle: Bundle, progress: Progress) -> Cluster:
     """Raises UserError."""
     for option, given in (("--jobs", args.jobs is not None), ("--board", args.board != [SIMULATOR]),
                           ("--power", args.power not in (None, "none"))):  # fmt: skip
@@ -202,10 +202,10 @@ def _conclude(
     name: str,
     bundle: Bundle,
     recorded: Recording,
-    board: BoardNetwork | None,
+    elsewhere: BoardNetwork | Cluster | None,
 ) -> None:
     """Writes and prints what there is to say at the end. Raises UserError."""
-    backend = "numba" if board is None else board.backend
+    backend = "numba" if elsewhere is None else elsewhere.backend
     figures: dict[str, Any] = {"task": bundle.task, "bundle": bundle.content_hash, "backend": backend, "frames": 0}
     lines = []
     if account.statistics:
@@ -213,9 +213,9 @@ def _conclude(
         figures["network"] = name
         figures |= recorded.report(account.restored)
         lines.append(summary.frames_line(figures))
-        if board is not None:
-            figures |= board.report()
-            lines += summary.board_lines(figures)
+        if elsewhere is not None:
+            figures |= elsewhere.report()
+            lines += summary.workers_lines(figures) if "workers" in figures else summary.board_lines(figures)
         if figures["power"] is not None:
             lines.append(summary.power_line(figures["power"]))
         elif recorded.source:
