@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("export.compare", "torch", "train"),
         ("export.bench.training", "torch", "train"),
         ("export.onnx", "onnx", "export"),
+        ("export.runtimes", "torch", "train"),
     ],
 )
 def test_a_command_without_its_package_says_what_to_install(tmp_path, command, package, extra):
