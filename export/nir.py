@@ -81,6 +81,8 @@ def body_of(bundle: Bundle) -> Body:
     convolutions: list[Node] = []
     sources: dict[str, tuple[str, ...]] = {}
     for node in parts.body:
+        if node.kind in ("sum", "conv", "lif"):
+            check_attributes(node, KNOWN, FORM)
         if node.kind == "sum":
             continue
         if node.kind == "conv":
@@ -121,7 +123,6 @@ def _unknown(node: Node) -> ExportError:
 
 
 def _check_convolution(node: Node) -> None:
-    check_attributes(node, KNOWN, FORM)
     if node["groups"] > 1:
         raise ExportError(
             f"Layer {node.name!r} has {node['groups']} groups, which NIR's own check of types refuses; train with "
@@ -131,7 +132,6 @@ def _check_convolution(node: Node) -> None:
 
 
 def _check_neurons(node: Node, bundle: Bundle) -> None:
-    check_attributes(node, KNOWN, FORM)
     name, steps = node.name, bundle.graph.time_steps
     if node["reset"] != "zero":
         raise ExportError(
@@ -319,6 +319,24 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def _middles(folder: Path, size: tuple[int, int]) -> list[npt.NDArray[np.uint8] | None]:
+    """The middle of each picture of a folder, uint8 [H, W, 3]; smaller ones are left out. Raises ExportError."""
+    from train.data import DataError, image_paths, load_image
+
+    found: list[npt.NDArray[np.uint8] | None] = []
+    try:
+        for path in image_paths(folder):
+            image = load_image(path)
+            top, left = ((side - wanted) // 2 for side, wanted in zip(image.shape, size, strict=False))
+            if top >= 0 and left >= 0:
+                found.append(np.ascontiguousarray(image[top : top + size[0], left : left + size[1]]))
+    except DataError as error:
+        raise ExportError(str(error)) from error
+    if not found:
+        raise ExportError(f"{folder} holds no picture of at least {size[0]}x{size[1]} pixels.")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when written, 1 if a reader gives other spikes, 2 for a mistake the user can mend."""
     from export.nir_readers import READERS, compare
@@ -331,20 +349,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the .safetensors file of a bundle")
     parser.add_argument("--size", type=parse_size, default=(64, 64), metavar="HxW", help="of the picture (64x64)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <name of the bundle>.nir in this folder")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="compare on the middle of each picture there, not of the noisy sample"
+    )
     options = parser.parse_args(arguments)
     out = options.out or Path(options.bundle.with_suffix(".nir").name)
     try:
         bundle = read_bundle(options.bundle)
         content = serialise(build_graph(bundle, options.size))
+        pictures = _middles(options.data, options.size) if options.data else [None]
         differs = False
         for reader in READERS:
             try:
-                found = compare(bundle, content, reader, options.size)
+                each = [compare(bundle, content, reader, options.size, picture) for picture in pictures]
             except ExportError as missing:
                 print(f"Not compared in {reader}: {missing}")
                 continue
+            found = sum(each[1:], each[0])
             print(f"{reader}: {found}")
-            differs |= bool(found.differing)
+            differs |= bool(found.differing or found.output)
         if differs:
             print(f"export.nir: {out} was not written, because it would not be the same network.", file=sys.stderr)
             return 1

@@ -34,6 +34,14 @@ class Spikes:
     place: str
     output: int  # numbers of what leaves the body that differ
 
+    def __add__(self, other: Spikes) -> Spikes:
+        return Spikes(
+            self.compared + other.compared,
+            self.differing + other.differing,
+            self.place or other.place,
+            self.output + other.output,
+        )
+
     def __str__(self) -> str:
         where = f", first in {self.place}" if self.place else ""
         return (

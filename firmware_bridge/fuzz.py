@@ -25,8 +25,8 @@ from simulator.graph import Graph
 
 
 def small_networks() -> list[Graph]:
-    """A few channels each; together every kind of node, stride, groups, views and both sorts of concatenation."""
-    return [_strided(), _attentive(), _shuffled(), _single_step(), _windowed()]
+    """A few channels each; together every kind of node, stride, groups, taps apart, views, both sorts of concat."""
+    return [_strided(), _attentive(), _shuffled(), _single_step(), _windowed(), _apart()]
 
 
 def seed_plans() -> list[bytes]:
@@ -104,6 +104,15 @@ def _windowed() -> Graph:
     z = b.conv("single", b.window("window4", b.conv("steps", b.lif("lif", y), 5, 1)), 6, 3)
     x = b.requantise("tail.round", b.sum("add", x, y, z), 3, 1 << 10)
     return b.finish(b.upsample("tail.pixels", b.dense_conv("tail", x, 12, 1, q=8), 2, "depth_to_space"))
+
+
+def _apart() -> Graph:
+    b = Builder(4, grid=8)
+    x = _head(b, 6)
+    y = b.conv("conv", b.lif("lif1", x, "decay", "zero", fine=6, shared=1, above=1), 6, 3, dilation=5, groups=2)
+    low = b.conv("down", b.lif("lif2", y, fine=3), 6, 3, stride=2, dilation=2)
+    z = b.conv("single", b.upsample("enlarge", b.lif("lif3", low), 2), 6, 5, dilation=2)
+    return _tail(b, b.sum("add", x, y, z))
 
 
 def fuzz(what: str, seed: int, count: int, seconds: float, program: Path | None = None) -> tuple[bool, str]:

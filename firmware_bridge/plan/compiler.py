@@ -353,10 +353,8 @@ class _Compiler:
         own = {part: self.tensors[f"{node.name}.{part}"] for part in self.analysis.tensors[node.name]}
         if node.kind == "lif":  # the bounds say that these fit int32
             own = {part: np.broadcast_to(tensor, own["bias"].shape) for part, tensor in own.items()}
-            own |= {
-                "threshold": (own["threshold"] << node["fine"]) + node["above"],
-                "bias": own["bias"] << node["fine"],
-            }
+            own["threshold"] = (own["threshold"] << node["fine"]) + node["above"]
+            own["bias"] = own["bias"] << node["fine"]
         fields = {
             "neurons": NEURONS[node.kind],
             "neuron_layer": self.number[node.name],

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
         ("export.bench.training", "torch", "train"),
         ("export.onnx", "onnx", "export"),
         ("export.runtimes", "torch", "train"),
+        ("export.nir", "nir", "nir"),
+        ("export.from_nir", "h5py", "nir"),
     ],
 )
 def test_a_command_without_its_package_says_what_to_install(tmp_path, command, package, extra):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nir
@@ -19,6 +20,8 @@ from export.nir_readers import READERS, Spikes, compare
 from simulator.builder import Builder
 from simulator.bundle import Bundle, read_bundle, write_bundle
 from simulator.cut import Host
+from simulator.kinds import KINDS
+from simulator.kinds.layer import Whole
 from simulator.random_networks import random_tensors
 from tests.conformance.agreement import META, bundled
 from tests.export.nir_networks import random_body, untrained
@@ -137,6 +140,28 @@ def test_what_nir_cannot_express_is_refused_with_the_option_that_would_change_it
 def test_shipped_networks_that_were_not_trained_for_it_are_refused(path):
     with pytest.raises(ExportError, match="Layer '.*train"):
         build_graph(read_bundle(path), (16, 16))
+
+
+@pytest.mark.parametrize("kind", ["conv", "lif", "sum"])
+def test_an_attribute_that_is_not_known_is_refused(kind, student, monkeypatch):
+    odd = next(node for node in student.graph.nodes if node.kind == kind)
+    other = replace(odd, attrs={**odd.attrs, "novelty": 3})
+    nodes = tuple(other if node is odd else node for node in student.graph.nodes)
+    graph = replace(student.graph, nodes=nodes)
+    changed = replace(student, graph=graph, analysis=replace(student.analysis, graph=graph))
+    more = {**KINDS[kind].attributes, "novelty": Whole(0, 4, default=0)}
+    monkeypatch.setattr(KINDS[kind], "attributes", more, raising=False)
+    with pytest.raises(ExportError, match=f"Layer '.*' \\({kind}\\) has novelty = 3, which has no form in NIR"):
+        build_graph(changed, (8, 8))
+
+
+def test_the_command_compares_on_pictures_of_a_folder(bundle_file, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export.nir_readers, "READERS", {"NIRTorch": READERS["NIRTorch"]})
+    arguments = [str(bundle_file), "--size", "16x16", "--out", str(tmp_path / "a.nir"), "--data"]
+    assert main([*arguments, str(photos)]) == 0
+    assert f"NIRTorch: 0 of {3 * 8192} spikes differ" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_names_in_a_file_are_unique_and_names_in_python():

@@ -85,6 +85,16 @@ def test_networks_of_window_neurons_agree_in_every_layer_and_step(seed):
     assert np.array_equal(found.image, expected.image) and found.stats.layers == expected.stats.layers
 
 
+@pytest.mark.parametrize("seed", range(2, 10))
+@pytest.mark.parametrize("kind", ["conv", "lif"])
+def test_taps_apart_and_finer_membranes_agree_also_by_rows(kind, seed):
+    bundle = bundled(*random_network(seed, kind))
+    image = random_image(np.random.default_rng(seed), 23 + seed, 31, 3)
+    check(bundle, image)
+    expected, found = Network(bundle, "reference").run(image), NativeNetwork(bundle).run(image, by_rows=True)
+    assert np.array_equal(found.image, expected.image) and found.stats.layers == expected.stats.layers
+
+
 @pytest.mark.parametrize("kind", ["lif", "window"])
 def test_rows_with_more_events_than_16_bits_can_number_agree(kind):
     """1,024 channels in 70 columns: the numbers of columns start again at the 65th."""

@@ -95,8 +95,8 @@ def test_any_changed_bit_is_noticed(plan):
     ("at", "word", "status"),
     [
         (0, 0x12345678, "SNN_NOT_A_PLAN"),
-        (4, 1, "SNN_VERSION"),
-        (4, 3, "SNN_VERSION"),
+        (4, 2, "SNN_VERSION"),
+        (4, 4, "SNN_VERSION"),
         (8, 2, "SNN_VERSION"),
         (12, 1 << 30, "SNN_TRUNCATED"),
         (80, 3, "SNN_HEADER"),  # T is no power of two
@@ -182,9 +182,9 @@ def test_an_operation_of_an_unknown_kind_is_refused_by_the_runner_too(plan, kind
 
 
 def test_a_plan_of_another_version_is_refused_with_a_sentence_here_and_by_a_board(plan):
-    told = "it runs plans of version 2 with nodes of version 1; have the bundle compiled"
+    told = "it runs plans of version 3 with nodes of version 1; have the bundle compiled"
     with pytest.raises(CoreError, match=told):
-        Core(changed(plan, HEADER_AT["version"], 1))
+        Core(changed(plan, HEADER_AT["version"], 2))
     assert told in str(Refused(Kind.DATA, Why.REFUSED, native.STATUSES.index("SNN_VERSION")))
     assert told not in str(Refused(Kind.DATA, Why.REFUSED, native.STATUSES.index("SNN_HASH")))
 

@@ -100,7 +100,8 @@ void snn_move_to_row(const snn_run_state *run, const snn_operation *op, snn_head
     while (h->end_dy < kernel && h->top + h->end_dy * dilation < h->height) h->end_dy++;
     if (h->first_dy == h->end_dy) return;
     const uint32_t last = h->top + (h->end_dy - 1) * dilation;
-    for (uint32_t row = h->top + h->first_dy * dilation; row <= last; row++) { /* those between taps come later */
+    /* Rows between taps are those of taps later on: rows come in order, so they are listed now. */
+    for (uint32_t row = h->top <= last ? h->top : 0; row <= last; row++) {
         if (of_spikes(op)) snn_list_row(run, &h->lists, row);
         if (of_picture(op) && row >= h->next) {
             snn_picture_row(run, op->as.pixels.factor, row, pixel_row(op, h, row));

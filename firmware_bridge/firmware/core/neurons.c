@@ -12,6 +12,7 @@ snn_status snn_check_neurons(const snn_plan *plan, const snn_operation *op, cons
     const uint32_t first = op->as.pixels.first_projection, count = op->as.pixels.projections;
     if (spikes->channels != op->channels || op->as.pixels.neuron_layer >= plan->layers) return SNN_OPERATION;
     if (first > plan->header->projections || count > plan->header->projections - first) return SNN_OPERATION;
+    if (op->as.pixels.fine > (op->as.pixels.neurons == SNN_LIF ? 16 : 0)) return SNN_OPERATION;
     if (!snn_has(plan, op->as.pixels.threshold, op->channels, 4)) return SNN_CONSTANT;
     if (op->as.pixels.neurons == SNN_WINDOW) {
         /* All that drives them is there at once: a static value, or a sum over time. */
@@ -22,7 +23,7 @@ snn_status snn_check_neurons(const snn_plan *plan, const snn_operation *op, cons
             if (constant32(plan, op->as.pixels.threshold)[c] < 1) return SNN_CONSTANT;
         return SNN_OK;
     }
-    if (op->as.pixels.neurons != SNN_LIF || op->as.pixels.decay > 1 || op->as.pixels.subtract > 1 || op->as.pixels.fine > 16) return SNN_OPERATION;
+    if (op->as.pixels.neurons != SNN_LIF || op->as.pixels.decay > 1 || op->as.pixels.subtract > 1) return SNN_OPERATION;
     if (spikes->storage != SNN_BITS || spikes->steps != plan->time_steps) return SNN_OPERATION;
     if (!snn_has(plan, op->as.pixels.lif_bias, op->channels, 4) || !snn_has(plan, op->as.pixels.leak, op->channels, 1))
         return SNN_CONSTANT;

@@ -172,7 +172,7 @@ static void one_span(pixels_state *p, uint32_t y, uint32_t x, uint32_t count, ui
         if (op->as.pixels.rounds) snn_round(sum, numbers, op->as.pixels.shift, op->as.pixels.lo, op->as.pixels.hi);
         if (p->out) snn_put(p->run, p->out, t, y, x, count, sum);
     }
-    for (uint32_t t = 0; t < steps && op->as.pixels.fine; t++) /* the membrane's grid is finer */
+    for (uint32_t t = 0; t < steps && p->spikes && op->as.pixels.fine; t++) /* the membrane's grid is finer */
         for (uint32_t i = 0; i < numbers; i++)
             sums[(size_t)t * pitch + i] = snn_scaled(sums[(size_t)t * pitch + i], op->as.pixels.fine);
     if (p->spikes) fire(p, x, count, sums, steps == all ? pitch : 0, spike_row);
