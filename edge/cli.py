@@ -14,14 +14,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from edge import options, shipped, terminal
-from edge.containers import MOST_PIXELS
+from edge import options, shipped, summary, terminal
 from edge.errors import UserError, sentence
+from edge.options import SIMULATOR
 from edge.signals import Stop
 from simulator.files import reason
-from simulator.tasks import ALL_IN_ONE, TASKS
+from simulator.tasks import TASKS
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from firmware_bridge.power.recording import Recording
     from simulator.network import Network
 
-SIMULATOR = "sim"
-
 _EPILOG = """\
 SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), an image,
 a folder of images, a quoted 'glob*' of images, a video; camera0, camera1, ..., /dev/videoN, /dev/v4l/by-id/..., picam0
 (a Raspberry Pi's own); an http or rtsp URL (a video, Motion JPEG, or one JPEG, which is asked for again and again);
 exec:'COMMAND' (what it writes to its standard output) or - (standard input): JPEGs in a row, H.264, a container, or raw
-yuv420 with --size.
+yuv420 with --size. Several SOURCEs can be images, folders and patterns.
 
 --out goes by its suffix: .png .tif .bmp .webp .avif .ppm without loss, .jpg at quality 100; .mkv and .avi (FFV1)
 and .mov (PNG) without loss, .mp4 (H.264) with loss; a name without a suffix, or with / at its end, is a folder, where
@@ -48,32 +46,23 @@ images keep their names and video frames become frame_000001.png and so on; rtsp
 where the format has them; edge/FORMATS.md has all formats, and what becomes of sound and times.
 
 --board: sim is the event-driven engine of this machine; python -m firmware_bridge.boards lists the others. All give the
-same pixels.
+same pixels, but for neuromorphic cards, which round to float16. Given several times, each picture goes to whichever is
+free.
 
 --power: where a power sensor is found (python -m firmware_bridge.power lists them), it is read while nothing runs and
 then through the run, for joules per frame; the CSV file of an external meter is read when the run has ended.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is answered with one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        dash = " -" in message and "--" not in message
-        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
-        terminal.say(f"{message}{hint}; see {self.prog} --help.")
-        self.exit(2)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def build_parser() -> options.Parser:
+    parser = options.Parser(
         prog="edge-restore",
         description="Restores images, videos and camera pictures with a spiking network.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", nargs="?", type=_name, help="what to restore, see below")
+    parser.add_argument("source", metavar="SOURCE", nargs="*", type=_name, help="what to restore, see below")
     parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
     parser.add_argument(
         "--bundle",
@@ -87,7 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="which of the task's networks: the small one or, where there is one, the large one; "
         "default: best for images, fast for videos, what is live, and boards",
     )
-    parser.add_argument("--board", metavar="NAME", type=_name, default=SIMULATOR, help="what computes; default: sim")
+    parser.add_argument(
+        "--board",
+        metavar="NAME",
+        type=_name,
+        action="append",
+        help="what computes; default: sim; given several times: all of them, each takes what it can",
+    )
     parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
     parser.add_argument(
         "--stats",
@@ -115,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of several images, too, say which need no restoring, and keep them as they are",
     )
     needed.add_argument("--force", action="store_true", help="restore also an image that needs no restoring")
+    options.add_archive(parser)
     options.add_live(parser)
     return parser
 
@@ -160,18 +156,17 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         raise UserError("--quality chooses among the networks of a task, and --bundle names one: give one of the two.")
     if args.bundle is None:
         shipped.of_task(args.task, shipped.FAST)  # a task without a network is said before anything is opened
-    # OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by the first image
-    import cv2
+    terminal.silence_libraries()
+    if options.is_archive(args):
+        from edge.archive import command
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        return command.run(args, stop)
     from edge import sources
 
     pieces = options.pieces(args)
     source = sources.open_source(args.source, args.task, options.settings(args))
     try:
-        best = isinstance(source, sources.Images) and args.board == SIMULATOR
+        best = isinstance(source, sources.Images) and args.board == [SIMULATOR]
         quality = args.quality or (shipped.BEST if best else shipped.FAST)
         return _restore(args, stop, args.bundle or shipped.of_task(args.task, quality), source, pieces)
     finally:
@@ -179,7 +174,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
 
 
 def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source, pieces: Pieces | None) -> int:
-    from edge import pipeline, sinks, sources, watchers
+    from edge import loading, pipeline, sinks, sources, watchers
     from simulator.network import Network
 
     if isinstance(source, sources.Images):
@@ -189,7 +184,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
     taken = sinks.identities([bundle, *sources.files(source)])
-    sink = sinks.open_sink(args.out, source, count, taken, pieces)
+    sink = sinks.open_sink(args.out, source, count, taken, pieces, lambda: stop.requested)
     while sink.notes:
         terminal.say(sink.notes.pop(0))
     to_stdout = args.stats is not None and str(args.stats) == "-"
@@ -200,14 +195,18 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
             raise UserError(f"--stats and --out are both {args.stats}; give them different names.")
         sinks.check_output(args.stats, taken)
     with stop.leaving(source.close):
-        network = _network(args, bundle)
+        if args.still is not None and args.board != [SIMULATOR]:
+            raise loading.other_way("--still", args.board)
+        network = loading.open_network(args, bundle, alone=count == 1)
     progress = pipeline.Progress(count, quiet=args.quiet)
+    if not isinstance(network, Network):
+        network.hear(progress.say)
     if args.verbose:
         progress.say(_described(source, network, bundle))
     choice = _Choice(args, network, bundle)
     try:
         power = "none" if args.stats is None and args.view is None else "auto"
-        recording = open_recording(args.power or power, network)
+        recording = loading.open_recording(args.power or power, None if isinstance(network, Network) else network)
         if recording.source:
             progress.say(f"the power of doing nothing is measured first, for {recording.idle_s:.1f} s")
         with recording.run(), watchers.opened(args, source, choice.networks, recording.sensor) as seeing:
@@ -225,6 +224,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
                 check=isinstance(source, sources.Images) and not args.force and (args.check or source.count == 1),
                 watchers=seeing,
                 other=choice.other,
+                ahead=1 if isinstance(network, Network) else network.ahead,
             )
         network = choice.network
     finally:
@@ -236,13 +236,13 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
         figures = _report(outcome, network, choice.name, recording, source)
         if args.stats is not None and not to_stdout:
             sinks.write_atomically(args.stats, (json.dumps(figures, indent=2) + "\n").encode())
-        lines = [summary(figures), *_psnr_line(outcome, source)]
+        lines = [summary.frames_line(figures), *_psnr_line(outcome, source)]
         if "live" in figures:
-            lines.append(live_line(figures["live"]))
+            lines.append(summary.live_line(figures["live"]))
         if "latency_clock" in figures:
-            lines.insert(1, board_line(figures))
+            lines[1:1] = summary.board_lines(figures)
         if figures["power"] is not None:
-            lines.append(power_line(figures["power"]))
+            lines.append(summary.power_line(figures["power"]))
         elif recording.source:
             terminal.say(f"power was not measured: {figures['power_reason']}")
         if outcome.written:
@@ -272,6 +272,8 @@ def _warm_up(args: argparse.Namespace) -> int:
         raise UserError(sentence(error)) from error
     loaded = ""
     if args.bundle is not None or args.task is not None:
+        from edge.loading import load_network
+
         bundle = args.bundle or shipped.of_task(args.task, args.quality or shipped.BEST)
         load_network(bundle, args.task, args.threads, args.tile)
         loaded = f", {bundle} is loaded"
@@ -309,47 +311,13 @@ def _list_networks() -> int:
     return 0
 
 
-def load_network(bundle: Path, task: str | None, threads: int | None, tile: int | None) -> Network:
-    """Loads `bundle`. Raises UserError if it is unusable, of another task, or has no use for so small a tile."""
-    import simulator
-
-    if threads is not None:
-        threads = min(threads, os.cpu_count() or 1)  # more would only wait for each other
-    try:
-        network = simulator.load(bundle, threads=threads)
-    except (ValueError, OSError) as error:
-        raise UserError(sentence(error)) from error
-    _check_task(bundle, network, task)
-    if tile is not None and tile < network.min_tile:
-        raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")
-    return network
-
-
-def _network(args: argparse.Namespace, bundle: Path) -> Network | BoardNetwork:
-    """What computes, ready to run. Raises UserError."""
-    if args.board == SIMULATOR:
-        return load_network(bundle, args.task, args.threads, args.tile)
-    for option, value in (("--threads", args.threads), ("--tile", args.tile), ("--still", args.still)):
-        if value is not None:
-            raise UserError(f"{option} is for the board sim; {args.board} goes its own way: leave it out.")
-    from edge.boards import BoardNetwork
-
-    network = BoardNetwork(bundle, args.board)
-    try:
-        _check_task(bundle, network, args.task)
-    except UserError:
-        network.close()
-        raise
-    return network
-
-
 class _Choice:
     """The network that restores, and those that somebody who looks on may choose instead."""
 
     def __init__(self, args: argparse.Namespace, network: Network | BoardNetwork, bundle: Path) -> None:
         self.network, self.name = network, bundle.stem
         self._args = args
-        on_board = args.board != SIMULATOR
+        on_board = args.board != [SIMULATOR]
         # A bundle's file begins with its task.
         self.networks = {} if on_board else {name: name.partition("-")[0] for name in shipped.names()}
 
@@ -362,6 +330,8 @@ class _Choice:
         name = self._seeing.chosen()
         if name is None or name == self.name:
             return None
+        from edge.loading import load_network
+
         try:
             network = load_network(shipped.named(name), None, self._args.threads, self._args.tile)
         except UserError as error:
@@ -381,49 +351,6 @@ def _described(source: Source, network: Network | BoardNetwork, bundle: Path) ->
     return f"{what}; {bundle.name}, {network.bundle_hash[:12]}, on {network.backend}"
 
 
-def _check_task(bundle: Path, network: Network | BoardNetwork, task: str | None) -> None:
-    if task is not None and network.task not in (task, ALL_IN_ONE):
-        raise UserError(f"{bundle} is for {network.task}, not {task}; give --task {network.task} or another bundle.")
-
-
-def summary(figures: dict[str, Any]) -> str:
-    """The line at the end of a run, from the figures that --stats stores."""
-    frames = figures["frames"]
-    latency = figures["latency_ms"]
-    return (
-        f"{figures['task']} ({figures['network']}): {frames} frame{'s' * (frames != 1)},"
-        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95,"
-        f" spike rate {figures['totals']['spike_rate']:.4f},"
-        f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
-    )
-
-
-def board_line(figures: dict[str, Any]) -> str:
-    """Which board it was, what its clock counts, and what the whole way took."""
-    latency, computed = figures["end_to_end_ms"], figures.get("computed_pixels_per_pixel")
-    return (
-        f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
-        f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
-        + (f"; in tiles, {computed:.2f} pixels computed for each of the picture" if computed else "")
-    )
-
-
-def power_line(power: dict[str, Any]) -> str:
-    """What was measured, from the figures that --stats stores."""
-    return (
-        f"power {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle,"
-        f" {power['joules_per_frame']:.4g} J a frame (measured by {power['sensor']}: {power['covers']})"
-    )
-
-
-def live_line(live: dict[str, Any]) -> str:
-    """What became of the pictures of a live source, from the figures that --stats stores."""
-    delay = live["delay_ms"]
-    age = f"; {delay['median']:.0f} ms from arrival until restored, {delay['p95']:.0f} ms p95" if delay else ""
-    dropped, broken, again = live["dropped"], live["broken"], live["reconnects"]
-    return f"live: {dropped} pictures dropped for newer ones, {broken} broken, connected again {again} times{age}"
-
-
 def _report(
     outcome: Outcome, network: Network | BoardNetwork, name: str, recording: Recording, source: Source
 ) -> dict[str, Any]:
@@ -438,19 +365,6 @@ def _report(
         counts = {"dropped": source.dropped, "broken": source.broken, "reconnects": source.reconnects}
         figures["live"] = {**counts, "delay_ms": outcome.delays.report()}
     return figures if isinstance(network, Network) else figures | network.report()
-
-
-def open_recording(wanted: str, network: Network | BoardNetwork) -> Recording:
-    """What --power names, ready to measure. Raises UserError if it cannot be used."""
-    from firmware_bridge.power import meter_file, recording, sensors
-    from simulator.network import Network
-
-    if wanted == "auto" and not isinstance(network, Network) and not network.board.here:
-        return network.board.recording()
-    try:
-        return recording.open_recording(wanted)
-    except (sensors.SensorError, meter_file.MeterFileError) as error:
-        raise UserError(sentence(error)) from error
 
 
 def _psnr_line(outcome: Outcome, source: Source) -> list[str]:

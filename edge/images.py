@@ -44,12 +44,12 @@ _WITH_METADATA = frozenset({".png", ".tif", ".tiff", ".webp", ".avif", ".jpg", "
 _DEEP = frozenset({".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"})
 
 # Far above any picture that can be restored (4096x4096 RGBA is 64 MiB); keeps a mistaken path from filling the memory.
-_LARGEST_FILE = 1 << 30
+LARGEST_FILE = 1 << 30
 _XMP_ORIENTATION = rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]"""
 
 
 class UnfitError(UserError):
-    """One picture does not go into the format of its output; others may."""
+    """One picture cannot be restored, or does not go into the format of its output; others may."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,26 @@ def kind_of(path: Path) -> str | None:
 
 
 def read_image(path: Path) -> Picture:
-    """Reads an image file by its content, upright, alpha and grayscale kept, nothing of it converted without a note.
-
-    Raises UserError for a file that is missing, unreadable, damaged, cut short, or of a kind that is not read.
-    """
+    """`decoded_image` of a file. Raises UserError also for one that is missing or unreadable."""
     try:
         size = path.stat().st_size
-        if size > _LARGEST_FILE:
-            raise UserError(f"{path} has {size >> 20} MiB, far more than an image that fits; give an image file.")
+        if size > LARGEST_FILE:
+            raise too_large(path, size)
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}.") from error
+    return decoded_image(data, path)
+
+
+def too_large(path: Path | str, size: int) -> UserError:
+    return UserError(f"{path} has {size >> 20} MiB, far more than an image that fits; give an image file.")
+
+
+def decoded_image(data: bytes, path: Path | str) -> Picture:
+    """The image that a file's content is, upright, alpha and grayscale kept, nothing of it converted without a note.
+
+    path: what it is called in messages. Raises UserError for what is damaged, cut short, or of a kind that is not read.
+    """
     if not data:
         raise UserError(f"{path} is empty; an image file was expected.")
     with _native_messages() as messages, warnings.catch_warnings():

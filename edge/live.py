@@ -98,10 +98,10 @@ def line(step: Step) -> dict[str, Any]:
         "latency_ms": round(statistics.latency_s * 1e3, 3),
         "delay_ms": None if step.delay_s is None else round(step.delay_s * 1e3, 1),
         "recomputed": round(statistics.recomputed, 4),
-        "spike_rate": round(statistics.spike_rate, 5),
-        "synops": statistics.synops,
-        "macs": statistics.macs,
-        "estimated_uj": round(statistics.estimated_uj(BITS_32), 2),
+        "spike_rate": round(statistics.spike_rate, 5) if statistics.layers else None,
+        "synops": statistics.synops if statistics.layers else None,
+        "macs": statistics.macs if statistics.layers else None,
+        "estimated_uj": round(statistics.estimated_uj(BITS_32), 2) if statistics.layers else None,
         "layers": [
             {"name": layer.name, "spike_rate": round(layer.spike_rate, 5)}
             for layer in statistics.layers

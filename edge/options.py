@@ -14,11 +14,70 @@ from edge.errors import UserError
 from simulator.files import reason
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from edge.sinks import Pieces
     from edge.sources.record import Settings
 
+SIMULATOR = "sim"  # the board that is none: this machine
 VIEW = ("127.0.0.1", 8765)
+# The addresses of what is live, and what is computed on.
+_NO_STORES = ("http:", "https:", "rtsp:", "rtsps:", "rtmp:", "exec:", "mqtt:", "mqtts:")
 RECORDINGS = (".mkv", ".mov", ".mp4")  # which can hold sound
+
+
+def add_archive(parser: argparse.ArgumentParser) -> None:
+    """Adds those of archives to the command's parser."""
+    archive = parser.add_argument_group("archives")
+    archive.add_argument("--recursive", action="store_true", help="folders below, too; --out gets the same tree")
+    archive.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out what a run before has put into --out from the same content, network and options",
+    )
+    archive.add_argument("--jobs", metavar="N", type=_count, help="N pictures at a time, each in a process")
+    archive.add_argument(
+        "--shard", metavar="I/N", type=_shard, help="only the I-th of N shares; each machine of several takes one"
+    )
+    archive.add_argument(
+        "--cluster",
+        metavar="HOST:PORT",
+        help="restore on many machines: a Dask scheduler, local:N for N workers here, or a FILE.yaml that says more",
+    )
+    archive.add_argument(
+        "--max-failures", metavar="N", type=_failures, help="end the run when more than N pictures have failed"
+    )
+
+
+def is_archive(args: argparse.Namespace) -> bool:
+    """Whether the list of pictures is found while they are restored (`edge.archive`)."""
+    asked = args.recursive or args.skip_existing or args.shard is not None or args.max_failures is not None
+    stores = any(is_store(place) for place in (*args.sources, args.out or ""))
+    return asked or len(args.sources) > 1 or args.jobs is not None or args.cluster is not None or stores
+
+
+def is_store(text: str) -> bool:
+    """Whether it is the address of an object store; of http, other options have to say that pictures are meant."""
+    return terminal.is_url(text) and not text.lower().startswith(_NO_STORES)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is answered with one sentence, before which `place` says where it was made."""
+
+    place = ""  # the command line
+
+    def error(self, message: str) -> NoReturn:
+        dash = " -" in message and "--" not in message
+        hint = " (a name that begins with a dash is given as ./-name)" if dash else ""
+        terminal.say(f"{self.place}{message}{hint}; see {self.prog} --help.")
+        self.exit(2)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        try:
+            terminal.print_out(self.format_help().splitlines())
+        except OSError as error:
+            terminal.say(f"the help cannot be printed: {reason(error)}.")
+            self.exit(2)
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:
@@ -80,24 +139,36 @@ def add_live(parser: argparse.ArgumentParser) -> None:
     service.add_argument("--version", action=_Version, nargs=0, help="print the version")
 
 
-def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, with those of --config in front; `argv` None: the process's own. A mistake ends the process."""
+def parsed(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with those of --config in front; `argv` None: the process's own. A mistake ends the process.
+
+    `sources` are all SOURCEs, `source` the first of them, or None.
+    """
     given = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(given)
+    args = parser.parse_intermixed_args(given)
     if args.config is None:
-        return args
+        return _sorted_out(args, args.source)
     try:
-        source, from_file = _read_config(Path(args.config), parser)
+        sources, from_file = _read_config(Path(args.config), parser)
     except UserError as error:
         parser.error(str(error).rstrip("."))
-    terminal.hide_urls([*given, *from_file, *([source] if source else [])])
-    args = parser.parse_args([*from_file, *given])
-    args.source = args.source or source
+    terminal.hide_urls([*given, *from_file, *sources])
+    if args.board:
+        from_file = [each for each in from_file if not each.startswith("--board=")]
+    parser.place = f"--config {args.config}: "  # what the command line says was in order
+    args = parser.parse_intermixed_args([*from_file, *given])
+    parser.place = ""
+    return _sorted_out(args, args.source or sources)
+
+
+def _sorted_out(args: argparse.Namespace, sources: list[str]) -> argparse.Namespace:
+    args.sources, args.source = sources, sources[0] if sources else None
+    args.board = args.board or [SIMULATOR]
     return args
 
 
-def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[str | None, list[str]]:
-    """(SOURCE, arguments) of a TOML file. Raises UserError."""
+def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """(SOURCEs, arguments) of a TOML file. Raises UserError."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -111,17 +182,18 @@ def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[str | Non
     except RecursionError as error:
         raise UserError(f"--config {path} has too many brackets within one another.") from error
     known = {name.replace("_", "-") for name in vars(parser.parse_args([]))}
-    source, arguments = None, []
+    sources: list[str] = []
+    arguments: list[str] = []
     for name, value in entries.items():
         if name == "source":
-            if not isinstance(value, str) or not value:
+            sources = value if isinstance(value, list) else [value]
+            if not all(isinstance(each, str) and each for each in sources):
                 raise UserError(f"--config {path}: source is not text that says what to restore.")
-            source = value
         elif name not in known - {"config"}:
             raise UserError(f"--config {path}: {name} is no option.")
         else:
             arguments += _arguments(path, name, value)
-    return source, arguments
+    return sources, arguments
 
 
 def _arguments(path: Path, name: str, value: object) -> list[str]:
@@ -203,6 +275,19 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
+
+
+def _failures(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number")
+    return int(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text} is not I/N with I from 1 to N, such as 2/8")
+    return int(match[1]), int(match[2])
 
 
 def _attempts(text: str) -> float:

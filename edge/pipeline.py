@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge import careful, terminal
+from edge.ahead import under_way
 from edge.containers.record import Samples
 from edge.errors import UserError, sentence
 from edge.images import Pixels, UnfitError, carried
@@ -21,8 +22,8 @@ from edge.signals import Stop
 from edge.sinks.sink import Sink
 from edge.sources.images import Images
 from edge.sources.record import Frame, Remark, Sound, Unreadable
-from simulator.network import Network
-from simulator.statistics import Tally
+from simulator.network import Network, Result
+from simulator.statistics import Statistics, Tally
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
@@ -134,6 +135,7 @@ def restore(
     check: bool = False,
     watchers: Watchers | None = None,
     other: Callable[[], Network | None] = lambda: None,
+    ahead: int = 1,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
@@ -141,15 +143,20 @@ def restore(
     grey levels count as unchanged (`simulator.video`); the pictures of other sources, and all on a board, are restored
     each by itself. Around the network goes what `edge.careful` does; check: also say of pictures that they need no
     restoring, and leave them as they came. `watchers` see every picture; `other` is asked before each for a network to
-    go on with, whose figures are then those of the run. What goes wrong is said through `progress` and recorded, not
-    raised.
+    go on with, whose figures are then those of the run. `ahead` pictures are under way at once, where `network.run` may
+    be called by several threads; they are written in order. What goes wrong is said through `progress` and recorded,
+    not raised.
     """
     outcome = Outcome()
     number = 0
     video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
     run = video.run if video else functools.partial(network.run, tile=tile)
+
+    def make(frame: Frame) -> Restored:
+        return restored(network, frame, run, check=check, side_by_side=side_by_side)
+
     try:
-        for item in source.frames(limit):
+        for item, made_of in under_way(source.frames(limit), Frame, make, ahead):
             if isinstance(item, Remark):
                 progress.say(item.text)
                 continue
@@ -171,38 +178,33 @@ def restore(
                 video = network.video(still, tile)
                 run = video.run
             try:
-                result = careful.restore(network.task, item.pixels, run)
-            except (ValueError, MemoryError) as error:
-                reason = _cannot_restore(item, error)
+                made = made_of()
+            except UnfitError as error:
                 if not isinstance(source, Images):
-                    raise UserError(reason) from error  # the next frame would fare no better
-                outcome.failures.append(reason)
-                progress.say(reason)
+                    raise UserError(str(error)) from error  # the next frame would fare no better
+                outcome.failures.append(str(error))
+                progress.say(str(error))
                 progress.step()
                 continue
-            image = result.image
-            if check and (judgement := careful.judge(network.task, network.meta, item.pixels, image)):
-                image = item.pixels if judgement.keep else image
-                kept = ", so it comes back as it came; --force restores it all the same" if judgement.keep else ""
-                progress.say(f"{item.path or item.name} {judgement.reason}{kept}.")
-            came: Samples = item.pixels if item.deep is None else item.deep
-            restored: Samples = image if item.deep is None else carried(item.deep, item.pixels, image)
+            if made.remark:
+                progress.say(made.remark)
             with stop.unbroken():
                 try:
-                    sink.write(item, np.concatenate([came, restored], axis=1) if side_by_side else restored)
+                    sink.write(item, made.samples)
                 except UnfitError as error:
                     outcome.failures.append(str(error))
                     progress.say(str(error))
                 else:
-                    outcome.statistics.add(result.stats)
-                    outcome.last = (item.pixels, image)
+                    outcome.statistics.add(made.stats)
+                    outcome.last = (item.pixels, made.image)
                     number += 1
                     delay_s = None if item.taken is None else time.monotonic() - item.taken
                     if delay_s is not None:
                         outcome.delays.add(delay_s)
                     if watchers is not None:
-                        watchers.seen(Step(number, item, image, result.stats, delay_s))
+                        watchers.seen(Step(number, item, made.image, made.stats, delay_s))
             progress.step()
+        sink.settle()
     except KeyboardInterrupt:
         outcome.interrupted = True
     except UserError as error:
@@ -217,6 +219,39 @@ def restore(
     for note in dict.fromkeys(sink.notes):
         progress.say(note)
     return outcome
+
+
+@dataclass(frozen=True)
+class Restored:
+    """image: the restored picture, uint8. samples: what is to be stored, of 8 or 16 bits. remark: a sentence, or ""."""
+
+    image: Pixels
+    samples: Samples
+    stats: Statistics
+    remark: str = ""
+
+
+def restored(
+    network: Network | BoardNetwork, frame: Frame, run: Callable[[Pixels], Result], *, check: bool, side_by_side: bool
+) -> Restored:
+    """`frame` through `run`, which is the network's, with the care that goes around it.
+
+    For check and side_by_side see `restore`. Raises UnfitError where this picture cannot be restored.
+    """
+    try:
+        result = careful.restore(network.task, frame.pixels, run)
+    except (ValueError, MemoryError) as error:
+        raise UnfitError(_cannot_restore(frame, error)) from error
+    image, remark = result.image, ""
+    if check and (judgement := careful.judge(network.task, network.meta, frame.pixels, image)):
+        image = frame.pixels if judgement.keep else image
+        kept = ", so it comes back as it came; --force restores it all the same" if judgement.keep else ""
+        remark = f"{frame.path or frame.name} {judgement.reason}{kept}."
+    came: Samples = frame.pixels if frame.deep is None else frame.deep
+    samples: Samples = image if frame.deep is None else carried(frame.deep, frame.pixels, image)
+    if side_by_side:
+        samples = np.concatenate([came, samples], axis=1)
+    return Restored(image, samples, result.stats, remark)
 
 
 def psnr(image: Pixels, reference: Pixels) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from edge.containers import MOST_PIXELS
+
 _SCHEME = r"\b(?!serial:)([a-z][a-z0-9+.-]+):/+"  # a serial port's address is the name of a device
 _URL = _SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)"
 _URL_AT_END = _SCHEME + r"(.*)"  # patterns are compiled when there is an address, which is seldom: starting is quick
@@ -32,6 +34,15 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every letter of a name
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def silence_libraries() -> None:
+    """OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences. Imports OpenCV."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by the first image
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def is_url(text: str) -> bool:

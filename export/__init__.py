@@ -7,6 +7,8 @@ _NEEDS = {
     "export.bundle": ("torch", "train"),
     "export.compare": ("torch", "train"),
     "export.bench.training": ("torch", "train"),
+    "export.float16": ("torch", "train"),
+    "export.lynxi": ("onnx", "export"),
     "export.onnx": ("onnx", "export"),
     "export.runtimes": ("torch", "train"),
     "export.nir": ("nir", "nir"),

@@ -24,7 +24,7 @@ from export.compare import Comparison, compare, restorer
 from export.files import ExportError
 from export.onnx import inexact_nodes
 from simulator.analysis import Analysis, Tensors
-from simulator.bundle import BundleError, read_bundle, write_bundle
+from simulator.bundle import COARSE, BundleError, read_bundle, write_bundle
 from simulator.files import reason, temporary_name
 from simulator.graph import Graph
 from train.checkpoint import Checkpoint, read_checkpoint
@@ -89,6 +89,8 @@ def metadata(checkpoint: Checkpoint, data: str, terms: str, licence: str, more: 
         "training.settings": json.dumps(asdict(checkpoint.settings), sort_keys=True),
         "weights.licence": licence,
     }
+    if checkpoint.settings.coarse:
+        entries[COARSE] = str(checkpoint.settings.coarse)
     psnr = last_psnr(checkpoint.path.with_name("log.csv"))
     if psnr:
         entries["quality.psnr"] = json.dumps(psnr, sort_keys=True)

@@ -21,7 +21,7 @@ How spikes are written without comparisons and divisions stands in `export/forms
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +85,23 @@ class PlainNetwork(Network):
         return self.writer.constant(values[None, :, None, None])
 
 
+class HalfNetwork(PlainNetwork):
+    """The same for cards that compute in float16, which has no room for half a unit, nor for a quotient: the spikes of
+    a window neuron are those of 1, 2, ..., T times its threshold, added up."""
+
+    def window(self, node: Node, current: Steps, q: int) -> str:
+        w, threshold = self.writer, self.tensor(node, "threshold").astype(np.int64)
+        v = w.add(*current)
+        bias = self.tensor(node, "bias")
+        if bias.any():
+            v = w.op("Add", v, self.per_channel(bias * 2.0**-q))
+        reached = []
+        for times in range(1, self.steps + 1):
+            below = self.per_channel((times * threshold - 1) * 2.0**-q)
+            reached.append(w.op("Clip", w.times(w.op("Sub", v, below), 2.0**q), w.constant(0), w.constant(1)))
+        return w.add(*reached)
+
+
 def build_whole(
     analysis: Analysis, tensors: Tensors, meta: Mapping[str, str], height: int, width: int
 ) -> onnx.ModelProto:
@@ -112,15 +129,19 @@ def build_whole(
     return _model(w, {"image": shape}, {"restored": shape}, text, model_entries(meta))
 
 
-def build_body(parts: Cut, tensors: Tensors, meta: Mapping[str, str], height: int, width: int) -> onnx.ModelProto:
+def build_body(
+    parts: Cut, tensors: Tensors, meta: Mapping[str, str], height: int, width: int,
+    form: type[PlainNetwork] = PlainNetwork, shown: Sequence[str] = (),
+) -> onnx.ModelProto:  # fmt: skip
     """The body of a network as a plain model, for pictures of that size; ExportError as `build_whole`.
 
-    The model's entry `body.crossing` says of each value that crosses what `simulator.cut.Crossing` does: name, steps,
-    shape of a step, grid q, and the largest magnitude in units.
+    form: how neurons are written. shown: layers whose values are outputs besides, behind the others. The model's entry
+    `body.crossing` says of each value that crosses what `simulator.cut.Crossing` does: name, steps, shape of a step,
+    grid q, and the largest magnitude in units.
     """
     analysis = parts.analysis
     check_size(analysis, height, width)
-    network = _started(analysis, tensors)
+    network = _started(analysis, tensors, form)
     for one in parts.entering:
         network.values[one.name] = (one.name,)
     for node in parts.body:
@@ -131,6 +152,11 @@ def build_body(parts: Cut, tensors: Tensors, meta: Mapping[str, str], height: in
         for t, name in enumerate(network.values[one.name]):
             network.writer.rename(name, observed_name(one.name, t))
             outputs[observed_name(one.name, t)] = (1, *one.shape(height, width)[1:])
+    for layer in shown:
+        value = analysis.values[layer]
+        for t, name in enumerate(network.values[layer]):
+            network.writer.rename(name, observed_name(layer, t))
+            outputs[observed_name(layer, t)] = (1, value.channels, height // value.scale, width // value.scale)
     crossing = {
         way: [
             {"name": one.name, "steps": one.steps, "q": one.q, "magnitude": one.magnitude}
@@ -175,12 +201,12 @@ def body_restorer(
     return restore
 
 
-def _started(analysis: Analysis, tensors: Tensors) -> PlainNetwork:
+def _started(analysis: Analysis, tensors: Tensors, form: type[PlainNetwork] = PlainNetwork) -> PlainNetwork:
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise ExportError(missing_package("onnx")) from error
-    return PlainNetwork(analysis, tensors)
+    return form(analysis, tensors)
 
 
 def _model(

@@ -21,8 +21,15 @@ def add_counts(total: npt.NDArray[np.void], part: npt.NDArray[np.void]) -> None:
     total["macs"] = part["macs"]
 
 
-def statistics(analysis: Analysis, height: int, width: int, counts: npt.NDArray[np.void], seconds: float) -> Statistics:
-    """Statistics of a frame from what the core counted [nodes]: spikes, SyOps and MACs are the core's own."""
+def statistics(
+    analysis: Analysis, height: int, width: int, counts: npt.NDArray[np.void] | None, seconds: float
+) -> Statistics:
+    """Statistics of a frame from what the core counted [nodes]: spikes, SyOps and MACs are the core's own.
+
+    Of a board that does not count they have no layers.
+    """
+    if counts is None:
+        return Statistics(seconds, height, width, analysis.graph.time_steps, analysis.parameters, ())
     names = [node.name for node in analysis.graph.nodes]
     counted: Mapping[str, npt.NDArray[np.void]] = dict(zip(names, counts, strict=True))
     spikes, synops, macs = (

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from simulator.analysis import Analysis
 
 TILE_FIELDS = (
@@ -56,6 +59,11 @@ def _spans(extent: int, side: int, halo: int) -> list[tuple[int, int, int, int]]
         start, end = max(first - halo, 0), min(first + side + halo, extent)
         spans.append((start, end - start, first, min(side, extent - first)))
     return spans
+
+
+def cut(image: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.uint8]:
+    """The pixels of a tile, its halo included, of an image [H, W, 3]."""
+    return image[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
 
 
 def inner_slices(tile: Tile) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

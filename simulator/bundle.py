@@ -62,6 +62,9 @@ _DERIVED = (
 )
 # Entries that the caller gives.
 _GIVEN = ("network.task", "training.data", "training.terms", "weights.licence")
+# An entry that need not be there: the longest side of the pictures that the network takes, pixels (`simulator.coarse`).
+COARSE = "network.coarse"
+COARSE_SIDES = (64, 1024)
 # Further entries for people; they change nothing about how the network runs.
 _FREE = re.compile(r"(training|weights|quality|note)\.[a-z0-9_]{1,40}")
 
@@ -317,7 +320,7 @@ def _check_entries(entries: Mapping[str, str]) -> None:
     for key, value in entries.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise BundleError(f"the metadata entry {_shown(key)} is not a string")
-        if key not in _GIVEN and key not in _DERIVED and not _FREE.fullmatch(key):
+        if key not in (*_GIVEN, *_DERIVED, COARSE) and not _FREE.fullmatch(key):
             raise BundleError(f"the metadata hold the unknown entry {_shown(key)}; remove it or update this program")
         if not value.isprintable():
             raise BundleError(f"the metadata entry {key} holds control characters; one line of plain text was expected")
@@ -328,6 +331,10 @@ def _check_entries(entries: Mapping[str, str]) -> None:
             raise BundleError(f"{key} is {_shown(entries[key])}; {expected!r} is supported")
     if entries["network.task"] not in TASKS:
         raise BundleError(f"network.task is {_shown(entries['network.task'])}; one of {', '.join(TASKS)} was expected")
+    if COARSE in entries:
+        side, (least, most) = entries[COARSE], COARSE_SIDES
+        if not re.fullmatch("[1-9][0-9]{1,3}", side) or not least <= int(side) <= most:
+            raise BundleError(f"{COARSE} is {_shown(side)}; a number of pixels from {least} to {most} was expected")
     if "quality.psnr" in entries:
         quality(entries)
 

@@ -146,6 +146,10 @@ class Host:
             layer, _, part = key.rpartition(".")
             self._own[layer][part] = tensor.astype(np.int64)
 
+    def own(self, node: Node) -> dict[str, Array]:
+        """A layer's tensors, int64."""
+        return self._own[node.name]
+
     def head(self, pixels: npt.NDArray[np.int16]) -> dict[str, Array]:
         """What enters the body, and what the tail reads of the head."""
         values = self._run(self.parts.head, {}, pixels, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from pathlib import Path
@@ -12,6 +13,14 @@ def temporary_name(path: str | os.PathLike[str]) -> Path:
     """A hidden name, not in use, beside the file that `path` stands for (links are followed), with its suffix."""
     target = Path(os.path.realpath(path))
     return target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}{target.suffix}")
+
+
+def remove_temporaries(path: str | os.PathLike[str]) -> None:
+    """Removes what a process that was killed while it wrote `path` has left; none may be writing it now."""
+    target = Path(os.path.realpath(path))
+    for left in target.parent.glob(f".{glob.escape(target.stem[:64])}.{'[0-9a-f]' * 12}{glob.escape(target.suffix)}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0o666) -> None:

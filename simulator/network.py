@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from simulator import coarse
 from simulator.analysis import Analysis, analyse
 from simulator.bundle import Bundle, read_bundle
 from simulator.graph import GraphError
@@ -120,11 +121,12 @@ class Network:
         """Restore an image: uint8 RGB [H, W, 3], RGBA [H, W, 4], or grayscale [H, W] or [H, W, 1]; H and W from 1.
 
         Alpha is passed through. Grayscale goes in as three equal channels and comes back as their rounded mean, which
-        keeps an untouched image as it was. `tile`: side of the tiles in pixels, rounded down to a multiple of
+        keeps an untouched image as it was. A bundle that has a coarse path is run by that (`simulator.coarse`); its
+        statistics are of what the network saw then. `tile`: side of the tiles in pixels, rounded down to a multiple of
         `min_tile`; None chooses by memory. The result does not depend on it. Raises ValueError, a sentence.
         """
         colour, alpha = as_rgb(image)
-        restored, stats = self.restore(colour, tile)
+        restored, stats = coarse.restore(self.meta, colour, lambda seen: self.restore(seen, tile))
         return Result(as_given(image, restored, alpha), stats)
 
     def video(self, still: int = 0, tile: int | None = None, memory: int | None = None) -> VideoStream:

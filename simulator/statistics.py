@@ -73,7 +73,8 @@ class LayerStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """One frame: wall time in seconds, image size, time steps, parameters of the network, layers in order.
+    """One frame: wall time in seconds, image size, time steps, parameters of the network, layers in order (none where
+    what computed does not count).
 
     recomputed: the share of the network's numbers that were computed for this frame (`Network.video`); all counts are
     those of the whole frame, whatever was carried over from the one before.
@@ -303,12 +304,13 @@ class Tally:
     def report(self, *, task: str, bundle_hash: str, backend: str, model: EnergyModel = BITS_32) -> dict[str, Any]:
         """The `--stats` JSON (at least one frame): counts are means per frame, rates are over all frames.
 
-        `power` is null: only a sensor fills it.
+        `power` is null: only a sensor fills it. So are counts, rates and energy where nothing was counted.
         """
         if not self:
             raise ValueError("no frame was processed, so there are no statistics to report")
         frames = len(self)
         whole = Statistics(0.0, 0, 0, self.T, self.params, tuple(self.layers))
+        counted = bool(self.layers)
         return {
             "task": task,
             "bundle": bundle_hash,
@@ -331,16 +333,18 @@ class Tally:
                 for layer in self.layers
             ],
             "totals": {
-                "spike_rate": whole.spike_rate,
-                "synops": _mean(whole.synops, frames),
-                "macs": _mean(whole.macs, frames),
+                "spike_rate": whole.spike_rate if counted else None,
+                "synops": _mean(whole.synops, frames) if counted else None,
+                "macs": _mean(whole.macs, frames) if counted else None,
                 "params": self.params,
             },
             "energy": {
                 "estimated_uj": whole.estimated_uj(model) / frames,
                 "as_printed_uj": whole.as_printed_uj(model) / frames,
                 "model": str(model),
-            },
+            }
+            if counted
+            else None,
             "power": None,
         }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from simulator import coarse
 from simulator.network import Network, Result, as_given, as_rgb, installed_memory
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class VideoStream:
         `Result.stats` are those of a full run but for the time, and `stats.recomputed` says how much was computed.
         """
         start = time.perf_counter()
-        colour, alpha = as_rgb(frame)
+        whole, alpha = as_rgb(frame)
+        colour, by = coarse.seen(self.network.meta, whole)
         colour = np.ascontiguousarray(colour)
         same = colour.shape == self._shape
         if not same:
@@ -78,6 +80,7 @@ class VideoStream:
             stats = self._state.counted().finish(latency)
             stats = dataclasses.replace(stats, recomputed=self._state.recomputed)
         self._shape = colour.shape
+        restored = coarse.carried_over(whole, colour, restored, by)
         return Result(as_given(frame, restored, alpha), stats)
 
     def _begin(self, colour: npt.NDArray[np.uint8]) -> None:

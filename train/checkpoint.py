@@ -56,7 +56,9 @@ class Settings:
     calibrate: bool = False  # scale the starting values by a batch's (`train.calibrate`)
     awake: bool = False  # raise the biases of channels that have fallen silent (`train.awake`)
     colour: float = 0.0  # share of the patches whose colours and exposure are changed
+    harden: tuple[float, float] = (0.0, 0.0)  # parts of the run between which numbers of spikes become whole
     foreign: float = 0.0  # share of the patches that are degraded as another task's, in the target too
+    coarse: int = 0  # longest side to which pictures are shrunk, pixels: the network works on those; 0: on whole ones
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simulator.bundle import Bundle, read_bundle
+from simulator import coarse
+from simulator.bundle import COARSE, Bundle, read_bundle
 from simulator.network import Network
 from simulator.statistics import Counter, Population
 from train.backends import BACKENDS, onnx_file
@@ -53,11 +54,20 @@ def bundle_contender(path: Path, name: str, backend: str, threads: int | None) -
         restore = onnx_file(path.with_suffix(".onnx"), bundle, threads).run
     else:
         restore = BACKENDS[backend](bundle, threads).run
-    return Contender(name, backend, about, restore, lambda image: _spiking_uj(bundle, image))
+    return Contender(name, backend, about, _whole(bundle.meta, restore), lambda image: _spiking_uj(bundle, image))
+
+
+def _whole(meta: Mapping[str, str], restore: Restore) -> Restore:
+    """`restore`, which runs the network alone, by the coarse path over the whole picture if the bundle has one."""
+    return restore if coarse.side_of(meta) is None else lambda image: coarse.restore(meta, image, restore)
 
 
 def _spiking_uj(bundle: Bundle, image: np.ndarray) -> float:
-    return Network(bundle).run(image).stats.estimated_uj()
+    def run(image: np.ndarray) -> tuple[np.ndarray, float]:
+        result = Network(bundle).run(image)
+        return result.image, result.stats.estimated_uj()
+
+    return coarse.restore(bundle.meta, image, run)[1]
 
 
 def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
@@ -66,7 +76,8 @@ def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:
     student = trained_student(checkpoint)
     about = {"checkpoint": str(checkpoint.path), "step": checkpoint.step, "task": checkpoint.settings.task}
     about["parameters"] = student.deployed_parameters
-    return (lambda image: (restore_image(student, image), None)), about
+    side = checkpoint.settings.coarse
+    return _whole({COARSE: str(side)} if side else {}, lambda image: (restore_image(student, image), None)), about
 
 
 def checkpoint_contender(path: Path, name: str) -> Contender:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from simulator.bundle import COARSE_SIDES
+from simulator.coarse import shrinking, shrunk
 from simulator.kinds import kind_of
 from train import prepare
 from train.architectures import NIR_LEAK, PAPER_UNIT, STUDENTS
 from train.awake import keep_awake
+from train.batches import Batches
 from train.calibrate import calibrate
 from train.checkpoint import Settings, build_student, read_checkpoint
 from train.data import DataError, load_images, to_network
 from train.losses import hint_loss, psnr_loss, restoration_loss, synapse_share
 from train.muon import Muon, weights_of
-from train.patches import PatchSampler
+from train.patches import EXTENT, PatchSampler
 from train.processes import World, join
 from train.run import (
     Budget,
@@ -68,34 +70,6 @@ CALIBRATION_STEPS = (10**9, 10**9 + 1)  # no run gets there, so these batches ar
 PENALTY_RAMP = 0.1  # part of the run over which the spike penalty grows to its full weight
 
 
-class Batches:
-    """Batches with the teacher's feature maps, made one step ahead in a thread (PyTorch lets go of the interpreter)."""
-
-    def __init__(self, sampler: PatchSampler, teacher: nn.Module | None, stages: tuple[int, ...], world: World):
-        self.sampler, self.teacher, self.stages, self.world = sampler, teacher, stages, world
-        self.pool = ThreadPoolExecutor(1)
-        self.ahead: tuple[int, Future[Any]] | None = None
-        self.bfloat16 = False
-
-    def _make(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        parts = (self.world.part(patches) for patches in self.sampler.batch(step))
-        degraded, clean = (part.to(self.world.device) for part in parts)
-        if self.teacher is None:
-            return degraded, clean, {}
-        with torch.no_grad(), torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bfloat16):
-            x = degraded.to(torch.float32, memory_format=torch.channels_last) / 255
-            _, features = self.teacher.features(x, self.stages)  # type: ignore[operator]
-        return degraded, clean, features
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """(degraded, clean) uint8 [B, 3, P, P] and {stage: teacher's feature map} of one step."""
-        if self.ahead is None or self.ahead[0] != step:
-            self.ahead = (step, self.pool.submit(self._make, step))
-        batch: tuple[Tensor, Tensor, dict[int, Tensor]] = self.ahead[1].result()
-        self.ahead = (step + 1, self.pool.submit(self._make, step + 1))
-        return batch
-
-
 def optimizers(student: Student, settings: Settings) -> list[tuple[torch.optim.Optimizer, float]]:
     """What trains the student's parameters, each with its peak learning rate."""
     if settings.optimizer == "adamw":
@@ -107,6 +81,11 @@ def optimizers(student: Student, settings: Settings) -> list[tuple[torch.optim.O
     matrices, others = weights_of(student)
     adamw = torch.optim.AdamW(others, settings.other_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
     return [(Muon(matrices, settings.rate), settings.rate), (adamw, settings.other_rate)]
+
+
+def softness(progress: float, begin: float, end: float) -> float:
+    """How soft window neurons are at a part of the run: 1 up to `begin`, 0 from `end` on, a line between."""
+    return 0.0 if progress >= end else min(1.0, (end - progress) / (end - begin))
 
 
 def averaged(student: Student, decay: float) -> AveragedModel:
@@ -145,6 +124,7 @@ class Run:
         self.student.rounded = not self.settings.ann and progress >= 1 - self.settings.rounding_phase
         self.student.bfloat16_currents = self.settings.bfloat16 and not self.student.rounded
         self.trained.rounded = self.student.rounded
+        self.student.soft = self.trained.soft = softness(progress, *self.settings.harden)
         # TF32 keeps eleven bits of a number: enough to learn with, not for the contract's roundings.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not self.student.rounded
 
@@ -247,6 +227,8 @@ def train(
     """
     if settings.batch % world.size:
         raise TrainingError(f"A batch of {settings.batch} cannot be shared by {world.size} processes; change --batch.")
+    if side := settings.coarse:
+        images = [shrunk(image, shrinking(image, side)) for image in images]
     training, held_out = hold_out(images)
     sampler = PatchSampler(
         training,
@@ -260,6 +242,7 @@ def train(
         settings.camera,
         settings.colour,
         settings.foreign,
+        extent=None if settings.coarse else EXTENT,
     )
     patches = sum((im.shape[0] // settings.patch) * (im.shape[1] // settings.patch) for im in training)
     epoch = max(1, patches // settings.batch)  # steps
@@ -428,6 +411,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--foreign", type=float, default=0.0, metavar="SHARE",
         help="of the patches that are degraded as another task's are, in the target too: to be left alone",
     )  # fmt: skip
+    add(
+        "--coarse", type=int, default=0, metavar="SIDE",
+        help="train on pictures that are shrunk until no side is longer: for what is judged by the whole picture; the "
+        "bundle says so, and whoever runs it carries what the network did over to the full picture",
+    )  # fmt: skip
     add("--camera", action="store_true", help="denoise: seven patches in eight have a photograph's noise")
     add(
         "--recipe", choices=tuple(RECIPES),
@@ -457,6 +445,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--penalty", type=float, default=0.0, help="weight of the total spike rate in the loss")
     add("--penalty-start", type=float, default=0.3, help="part of the run after which the penalty sets in")
     add("--rounding-phase", type=float, default=0.25, help="last part of the run with the contract's roundings")
+    add(
+        "--harden", type=float, nargs=2, metavar=("BEGIN", "END"),
+        help="parts of the run between which window neurons change from real numbers of spikes to whole ones",
+    )  # fmt: skip
     add("--bfloat16", action="store_true", help="bfloat16 currents before the rounding phase: faster on recent CPUs")
     own = {key: ", ".join(f"{name} {n[key]:g}" for name, n in NEURONS.items()) for key in NEURONS["edge"]}
     add("--threshold", type=float, help=f"initial threshold of the neurons ({own['threshold']})")
@@ -497,6 +489,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--camera is about the noise of --task {noisy}, not of {options.task}")
     if not 0 <= options.rounding_phase <= 1:
         parser.error(f"--rounding-phase is a part of the run, 0 to 1, not {options.rounding_phase}")
+    if options.coarse and task.noise_levels:
+        parser.error(f"--coarse would take the noise away that --task {options.task} is about")
+    least, most = COARSE_SIDES
+    if options.coarse and not least <= options.coarse <= most:
+        parser.error(f"--coarse is a number of pixels from {least} to {most}, not {options.coarse}")
+    begin, end = options.harden
+    if not (0 <= begin < end <= 1 or begin == end == 0):
+        parser.error(f"--harden takes two parts of the run, 0 to 1, the second above the first, not {begin} {end}")
     if options.steps is None and options.epochs is None and options.minutes is None:
         options.epochs = task.epochs
     return options
@@ -505,7 +505,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def settings_of(options: argparse.Namespace) -> Settings:
     """The part of the command's options that decides the weights."""
     names = {field: getattr(options, field) for field in Settings.__dataclass_fields__}
-    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma)}
+    names |= {"channels": tuple(options.channels or ()), "sigma": tuple(options.sigma), "harden": tuple(options.harden)}
     names["architecture"] = tuple(options.architecture)
     names["teacher"] = options.teacher if HINT_STAGES[options.stages] else "none"
     return Settings(**names)
@@ -515,11 +515,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
 RECIPES: dict[str, dict[str, Any]] = {
     "muon": {
         "optimizer": "muon", "rate": 3e-3, "final_rate": 3e-5, "other_rate": 1.5e-3, "weight_decay": 0.0,
-        "clip_norm": 0.2, "average": 0.998, "calibrate": True, "awake": True,
+        "clip_norm": 0.2, "average": 0.998, "calibrate": True, "awake": True, "harden": (0.03, 0.45),
     },
     "paper": {
         "optimizer": "adamw", "rate": 5e-4, "final_rate": 1e-5, "other_rate": 0.0, "weight_decay": 0.05,
-        "clip_norm": 1.0, "average": 0.0, "calibrate": False, "awake": False,
+        "clip_norm": 1.0, "average": 0.0, "calibrate": False, "awake": False, "harden": (0.0, 0.0),
     },
 }  # fmt: skip
 # What --threshold, --leak and --surrogate-width are, if not given.

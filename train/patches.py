@@ -94,7 +94,8 @@ class PatchSampler:
     patch: side of the square patches in pixels. batch: patches per batch. sigma, sigma_power: see `degrade`.
     clean: share of the patches that are not degraded. colour: share of those that are recoloured first.
     foreign: share of the patches that are degraded as another task's are and are asked for just so: what a network is
-    not for, it leaves alone.
+    not for, it leaves alone. extent: rows of the photographs that patches are parts of, as depth is drawn; None: a
+    patch is the whole picture.
     Raises DataError for an empty list, sizes below 1, an image that is not uint8 RGB, an unavailable task, or foreign
     degradations where there are none.
     """
@@ -112,6 +113,7 @@ class PatchSampler:
         camera: bool = False,
         colour: float = 0.0,
         foreign: float = 0.0,
+        extent: int | None = EXTENT,
     ):
         check_task(task)
         if not images:
@@ -132,6 +134,7 @@ class PatchSampler:
         self.margin = max(TASKS[part].margin for part in parts_of(task))
         self.images = [_at_least(image, patch + 2 * self.margin) for image in images]
         self.patch = patch
+        self.extent = extent
         self.size = batch
         self.seed = seed
         self.sigma = sigma
@@ -166,14 +169,14 @@ class PatchSampler:
             for patch in clean:
                 if rng.uniform() < SOFT:
                     patch[:] = softened(patch, rng)
-        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, EXTENT, self.camera)
+        degraded = degrade(self.task, clean, rng, self.sigma, self.sigma_power, self.extent, self.camera)
         if self.clean:  # drawn last, so that the other patches are those of a run without
             spared = rng.uniform(size=self.size) < self.clean
             degraded[spared] = clean[spared]
         if self.foreign:
             for i in np.flatnonzero(rng.uniform(size=self.size) < self.foreign):
                 other = self.others[rng.integers(len(self.others))]
-                alone = degrade(other, clean[i, None], rng, FOREIGN_NOISE, 1.0, EXTENT, self.task != "dejpeg")[0]
+                alone = degrade(other, clean[i, None], rng, FOREIGN_NOISE, 1.0, self.extent, self.task != "dejpeg")[0]
                 degraded[i] = clean[i] = alone
         inner = slice(self.margin, side - self.margin)
         return _to_tensor(degraded[:, inner, inner]), _to_tensor(clean[:, inner, inner])

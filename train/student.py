@@ -93,7 +93,12 @@ class Output:
 
 
 class Student(nn.Module):
-    """Trainable parameters for every tensor of the graph, as real numbers."""
+    """Trainable parameters for every tensor of the graph, as real numbers.
+
+    rounded: whether the contract's roundings are on. bfloat16_currents: whether currents are bfloat16 where that is
+    allowed. width: of the surrogate of neurons that fire step by step. soft: how far window neurons give real numbers
+    of spikes in place of whole ones, 0 (not at all) to 1.
+    """
 
     def __init__(self, graph: Graph, leak: int = 2, threshold: float = 0.5, seed: int = 0):
         super().__init__()
@@ -103,6 +108,7 @@ class Student(nn.Module):
         self.rounded = False
         self.bfloat16_currents = False
         self.width = 1.0
+        self.soft = 0.0
         self._key = {name: name.replace(".", "/") for name in self.analysis.shapes}
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict()
@@ -215,6 +221,7 @@ class Student(nn.Module):
                 self.parameter(node, "threshold"),
                 self.tensor(node, "threshold"),
                 steps=self.graph.time_steps,
+                soft=self.soft,
             )
         grid = source.q + node["fine"] if self.rounded else None
         threshold = self.tensor(node, "threshold")

@@ -12,6 +12,9 @@ clip(u - 1/2, 0, T) with u = v gain, and the gradient is that of this: dk/du = 1
 surrogate that also passes where neurons are far from firing (from -1/2 on) lets gradients grow from layer to layer:
 networks of 64 channels and more then diverge at rates at which they learn here (train/results/README.md).
 
+While a network is `soft` the line itself takes the place of its stairs, wholly or in part, so that what is trained
+first is what the gradient belongs to (`--harden`, train/results/README.md).
+
 On a CPU a Numba kernel does it; elsewhere plain PyTorch operations. Currents are float32 or bfloat16.
 """
 
@@ -42,9 +45,12 @@ def _kernels(steps: int, bf16: bool) -> tuple[Any, Any]:
     store = to_bf16 if bf16 else same
     zero, one = np.float32(0), np.float32(1)
     low, high = np.float32(LOW), np.float32(steps + ABOVE)
+    half, top = np.float32(0.5), np.float32(steps)
 
     @numba.njit(fastmath={"nsz", "contract", "arcp"}, nogil=True)
-    def forward(start: int, stop: int, current: Any, bias: Any, threshold: Any, spikes: Any, counts: Any) -> None:
+    def forward(
+        start: int, stop: int, current: Any, bias: Any, threshold: Any, spikes: Any, soft: Any, counts: Any
+    ) -> None:
         for m in range(start, stop):
             for i in range(current.shape[1]):
                 v = load(current[m, i]) + bias[i]
@@ -52,6 +58,8 @@ def _kernels(steps: int, bf16: bool) -> tuple[Any, Any]:
                 for _ in range(steps):
                     level = level + threshold[i]
                     k += one if v >= level else zero
+                if soft > zero:
+                    k += soft * (min(max(v / threshold[i] - half, zero), top) - k)
                 counts[i] += k
                 spikes[m, i] = store(k)
 
@@ -86,7 +94,7 @@ class _Window(torch.autograd.Function):
     """Shapes as `window` below."""
 
     @staticmethod
-    def forward(ctx, current, bias, gain, threshold, steps):  # type: ignore[no-untyped-def]
+    def forward(ctx, current, bias, gain, threshold, steps, soft):  # type: ignore[no-untyped-def]
         ctx.steps = steps
         ctx.save_for_backward(current, bias.detach(), gain.detach())
         spikes = torch.empty_like(current)
@@ -99,7 +107,7 @@ class _Window(torch.autograd.Function):
 
             def part(start: int, stop: int) -> Any:
                 counts = np.zeros(row, np.float32)
-                forward(start, stop, *arrays, counts)
+                forward(start, stop, *arrays, np.float32(soft), counts)
                 return counts
 
             counts = sum(share(part, len(arrays[0]))).reshape(-1, c).sum(0)
@@ -108,6 +116,8 @@ class _Window(torch.autograd.Function):
         spikes.zero_()
         for step in range(1, steps + 1):
             spikes += v >= threshold[:, None, None] * step
+        if soft:
+            spikes.lerp_((v / threshold[:, None, None] - 0.5).clamp(0, steps).to(spikes.dtype), soft)
         return spikes, spikes.sum((0, 2, 3), dtype=torch.float32)
 
     @staticmethod
@@ -134,21 +144,24 @@ class _Window(torch.autograd.Function):
                 return grads
 
             grads = sum(share(part, len(arrays[0]))).reshape(2, -1, current.shape[1]).sum(1)
-            return grad_current, torch.from_numpy(grads[0]), torch.from_numpy(grads[1]), None, None
+            return grad_current, torch.from_numpy(grads[0]), torch.from_numpy(grads[1]), None, None, None
         v = current.float() + bias[:, None, None]
         u = v * gain[:, None, None]
         g = (grad.float() + grad_counts[:, None, None]) * ((u > LOW) & (u < ctx.steps + ABOVE))
         through = g * gain[:, None, None]
         grad_current.copy_(through)
-        return grad_current, through.sum((0, 2, 3)), (g * v).sum((0, 2, 3)), None, None
+        return grad_current, through.sum((0, 2, 3)), (g * v).sum((0, 2, 3)), None, None, None
 
 
-def window(current: Tensor, bias: Tensor, gain: Tensor, threshold: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
+def window(
+    current: Tensor, bias: Tensor, gain: Tensor, threshold: Tensor, *, steps: int, soft: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The number of spikes k of each neuron, [B, C, H, W] (0..steps, dtype of `current`), and of each channel, [C].
 
     current [B, C, H, W] float32 or bfloat16: the sum over the window. bias, gain, threshold [C] float32: `threshold` is
-    1 / gain, on its grid where the contract's roundings are on; gradients go to `gain`. Both results are
-    differentiable, so that a penalty on the numbers costs no pass over memory.
+    1 / gain, on its grid where the contract's roundings are on; gradients go to `gain`. soft: 0 for k as above, 1 for
+    clip(u - 1/2, 0, T) in its place, between for what lies between. Both results are differentiable, so that a penalty
+    on the numbers costs no pass over memory.
     """
     current = current.contiguous(memory_format=torch.channels_last)
-    return _Window.apply(current, bias, gain, threshold.detach(), steps)  # type: ignore[no-any-return]
+    return _Window.apply(current, bias, gain, threshold.detach(), steps, soft)  # type: ignore[no-any-return]

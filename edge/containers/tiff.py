@@ -2,6 +2,7 @@
 
 Read by OpenCV where its result was found right: grayscale, palette and RGB of 8 bits, grayscale and RGB(A) of 16.
 Pillow reads 8 bits with alpha, which OpenCV multiplies into the colours, CMYK and CIELAB. Everything else is refused.
+Colours that are multiplied by alpha in the file are divided here: Pillow rounds down.
 Written here, because OpenCV writes no profile and does not say what the fourth channel is.
 """
 
@@ -151,10 +152,10 @@ def _pixels(data: bytes, first: dict[int, Entry], order: str) -> tuple[Samples, 
         if photometric == _WHITE:
             pixels = 65535 - pixels
         return (_divided(pixels) if extra[:1] == [_ASSOCIATED] and alpha else pixels), None
-    if photometric in (_CMYK, _LAB) or (alpha and (extra[:1] != [0] or colours == 1)):
+    if photometric in (_CMYK, _LAB) or (alpha and (extra[:1] not in ([0], [_ASSOCIATED]) or colours == 1)):
         return _by_pillow(data, photometric, first, order)
     try:
-        return opencv(data), None
+        return (_divided(opencv(data)) if alpha and extra[:1] == [_ASSOCIATED] else opencv(data)), None
     except NotReadError:
         return _by_pillow(data, photometric, first, order)  # compressed in a way that OpenCV does not know
 
@@ -186,10 +187,11 @@ def _by_pillow(data: bytes, photometric: int, first: dict[int, Entry], order: st
 
 
 def _divided(pixels: Samples) -> Samples:
-    """RGBA of 16 bits whose colours were multiplied by alpha, as they were before; black where alpha is 0."""
+    """RGBA whose colours were multiplied by alpha, as they were before, to the nearest; black where alpha is 0."""
+    most = np.iinfo(pixels.dtype).max
     alpha = pixels[..., 3:].astype(np.uint64)
-    colours = (pixels[..., :3].astype(np.uint64) * 65535 + alpha // 2) // np.maximum(alpha, 1)
-    return np.dstack([np.minimum(colours, 65535).astype(np.uint16), pixels[..., 3]])
+    colours = (pixels[..., :3].astype(np.uint64) * most + alpha // 2) // np.maximum(alpha, 1)
+    return np.dstack([np.minimum(colours, most).astype(pixels.dtype), pixels[..., 3]])
 
 
 def _reduced(page: dict[int, Entry], order: str) -> bool:

@@ -3,6 +3,7 @@
     sink.py        what they have in common            video.py      a video file, or segments of one
     encoded.py     frames, times and sound by PyAV     recovery.py   what a killed run left
     push.py        an RTSP server                      loopback.py   a device that is a camera to other programs
+    writer.py      the thread that stores what comes of videos
 
 Every file is written under a temporary name in its own folder and renamed when it is whole, so that a name never
 stands for half a file, whatever ends the run. Only what is needed is imported.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,14 +85,19 @@ class Folder(Sink):
 
 
 def open_sink(
-    out: str | None, source: Source, count: int | None, taken: set[FileIdentity], pieces: Pieces | None = None
+    out: str | None,
+    source: Source,
+    count: int | None,
+    taken: set[FileIdentity],
+    pieces: Pieces | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Sink:
     """The sink that --out names for `count` pictures (None: not known) of `source`; without --out, none is stored.
 
     A name with an image's suffix is an image, one with a video's suffix a video, in `pieces` if they are given, one
     without a suffix a folder, and so is a folder that exists or a name that ends with a slash; rtsp:// is a server that
-    is pushed to, /dev/videoN a device. `taken` are the files that must not be overwritten. Raises UserError where the
-    output is impossible, before anything is restored.
+    is pushed to, /dev/videoN a device. `taken` are the files that must not be overwritten; `stopping` says whether the
+    run is to stop. Raises UserError where the output is impossible, before anything is restored.
     """
     if pieces is not None and (out is None or not out.lower().endswith(VIDEOS)):
         raise UserError(f"--segment is for --out with a video's name ({', '.join(VIDEOS)}); leave it out.")
@@ -126,21 +132,24 @@ def open_sink(
     if suffix in VIDEOS:
         if isinstance(source, Images):
             raise UserError(f"--out {out} is a video, but the source is no video; give an image's name or a folder.")
-        return _open_video(path, source, taken, pieces)
+        return _open_video(path, source, taken, pieces, stopping)
     formats = ", ".join([*WRITABLE, *([] if isinstance(source, Images) else VIDEOS)])
     raise UserError(f"--out {out}: {suffix} cannot be written; choose one of {formats}, or end a folder's name with /.")
 
 
-def _open_video(path: Path, source: Video, taken: set[FileIdentity], pieces: Pieces | None) -> Sink:
+def _open_video(
+    path: Path, source: Video, taken: set[FileIdentity], pieces: Pieces | None, stopping: Callable[[], bool]
+) -> Sink:
     from edge.sinks.recovery import recover
     from edge.sinks.video import Segments, VideoFile
+    from edge.sinks.writer import Writer
 
     check_output(path, taken)
     sink = (
         VideoFile(path, source.facts) if pieces is None else Segments(path, source.facts, pieces.seconds, pieces.keep)
     )
     sink.notes += recover(path, pieces is not None)
-    return sink
+    return Writer(sink, str(path), stopping)
 
 
 def identities(paths: Iterable[Path]) -> set[FileIdentity]:

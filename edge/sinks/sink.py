@@ -13,7 +13,8 @@ from simulator.files import reason
 class Sink:
     """Takes restored pictures in order. This one lets them go; the others store them.
 
-    Call `finish` when the pictures end, however they end, and `discard` last, which removes what is not whole.
+    Call `settle` when all pictures have come, `finish` when they end, however they end, and `discard` last, which
+    removes what is not whole.
     `notes` collects sentences for the person.
     """
 
@@ -28,6 +29,9 @@ class Sink:
 
     def add_sound(self, sound: Sound) -> None:
         """Stores what was heard up to the frame that was written last, where there is room for sound."""
+
+    def settle(self) -> None:
+        """Waits until all that was given is stored. Raises UserError where something cannot be."""
 
     def finish(self) -> str:
         """Makes everything whole; returns what was written, in a few words, '' for nothing. Raises UserError."""

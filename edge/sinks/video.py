@@ -51,8 +51,11 @@ class VideoFile(Sink):
     def finish(self) -> str:
         if self._part is None:
             return ""
-        frames = self._part.finish()
-        self._part = None
+        part, self._part = self._part, None
+        try:
+            frames = part.finish()
+        finally:
+            part.discard()
         return f"{self.path} ({_frames(frames)})" if frames else ""
 
     def discard(self) -> None:
@@ -70,8 +73,9 @@ class Segments(Sink):
         self._facts, self._seconds, self._keep = facts, seconds, keep
         self._part: _Part | None = None
         self._start = 0.0  # of the present one, in seconds of the recording
-        self._done = 0
         self._frames = 0
+        self._kept: dict[str, int] = {}  # whole segments of this run that are still there, and their frames
+        self._gone = 0  # segments that were removed for newer ones
 
     def write(self, frame: Frame, pixels: Samples) -> None:
         flat = shallow(pixels)
@@ -90,9 +94,11 @@ class Segments(Sink):
 
     def finish(self) -> str:
         self._end()
-        if not self._done:
+        count = len(self._kept)
+        if not count:
             return ""
-        return f"{self._done} segment{'s' * (self._done != 1)} {pattern(self.path)} ({_frames(self._frames)})"
+        gone = f"; {self._gone} before {'them' if count > 1 else 'it'} removed" if self._gone else ""
+        return f"{count} segment{'s' * (count != 1)} {pattern(self.path)} ({_frames(sum(self._kept.values()))}{gone})"
 
     def discard(self) -> None:
         if self._part is not None:
@@ -104,13 +110,15 @@ class Segments(Sink):
             return
         part, self._part = self._part, None
         try:
-            self._done += part.finish() > 0
+            if frames := part.finish():
+                self._kept[part.path.name] = frames
         finally:
             part.discard()
         if self._keep is not None:
             for old in segments(self.path)[: -self._keep]:
                 with contextlib.suppress(OSError):  # someone else has removed it
                     old.unlink()
+                self._gone += self._kept.pop(old.name, None) is not None
 
     def _name(self) -> Path:
         """After the time in UTC, so that names sort by it and a new start overwrites nothing."""

@@ -39,12 +39,20 @@ class Jpegs:
         self.facts = Facts(fps, live=live)
         self._read, self.close = read, close
         self._buffer = bytearray()
+        self._shape: tuple[int, ...] = ()  # of the pictures so far
+        self._odd: tuple[int, ...] = ()  # of one before this that had another
 
     def read(self) -> Taken | None:
         while True:
             picture = self._next()
             if picture is not None:
-                return Taken(decoded(picture))
+                pixels = decoded(picture)
+                # One picture of another size is a damaged one; a camera that is set to another keeps to it.
+                if self._shape and pixels.shape not in (self._shape, self._odd):
+                    self._odd = pixels.shape
+                    raise BrokenFrameError
+                self._shape, self._odd = pixels.shape, ()
+                return Taken(pixels)
             chunk = self._read(_CHUNK)
             if not chunk:
                 return None

@@ -284,7 +284,9 @@ class Video:
         elif behind:
             yield from self._broken(behind, done)
         if self.live and done:
-            yield Remark(f"{self.label} ended after {done} frames; what was restored is kept.")
+            unasked = self.dropped if self._drop is None else 0
+            others = f", and {unasked} were dropped for newer ones; --drop none restores all" if unasked else ""
+            yield Remark(f"{self.label} ended after {done} frames{others}; what was restored is kept.")
 
     def _lost(self, error: Exception, done: int, failures: int) -> str:
         tried = f" ({failures} attempt{'s' * (failures != 1)} to connect again)" if failures else ""

@@ -182,6 +182,7 @@ class _Process(_Pipe):
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._command.pid, number)
+                os.killpg(self._command.pid, signal.SIGCONT)  # one that stands still hears nothing else
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._command.wait(_ENDS_S)
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Protocol
@@ -38,13 +39,15 @@ class Decoded:
         """
         av = pyav.library()
         assert av is not None
-        self._av, self._live = av, live
+        self._av, self._live, self._timeout_s = av, live, timeout_s
         self._hangs_up = live and isinstance(place, str)  # a server has no other way to end
         given = dict(options or {})
         if live:
             given |= {"fflags": "nobuffer", "analyzeduration": "1000000"}
         try:
             self._container = av.open(place, format=form, options=given, timeout=timeout_s, metadata_errors="replace")
+        except av.ExitError as error:
+            raise LostError("does not answer") from error
         except (av.FFmpegError, ValueError, EOFError) as error:
             raise LostError(f"cannot be opened: {pyav.reason(error)}") from error
         if not self._container.streams.video:
@@ -99,7 +102,11 @@ class Decoded:
         """Decoded frames; the generator survives errors by being one that catches them itself."""
         av = self._av
         packets = self._container.demux(self._stream, *tracks)
+        stalled = False
         while True:
+            if stalled:
+                raise LostError(f"has given no picture for {self._timeout_s:g} s")
+            begin = time.monotonic()
             try:
                 packet = next(packets)
             except (StopIteration, av.EOFError):
@@ -109,8 +116,13 @@ class Decoded:
             except av.InvalidDataError:
                 yield _BROKEN
                 continue
+            except av.ExitError:
+                stalled = True
+                continue
             except av.FFmpegError as error:
                 raise LostError(f"broke off: {pyav.reason(error)}") from error
+            # Of RTSP, FFmpeg holds a picture back until the next comes, and gives it when it has waited for too long.
+            stalled = self._timeout_s is not None and time.monotonic() - begin >= self._timeout_s
             if packet.stream is not self._stream:
                 if packet.dts is not None:
                     self._sound.append((packet.stream.index, packet))

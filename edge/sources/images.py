@@ -15,7 +15,39 @@ from edge.sources.record import Frame, Unreadable
 from simulator.files import reason
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "samples"
-_NAMED = 5  # of the files that are left out
+
+
+class LeftOut:
+    """Counts what is no image, by what it is, and keeps the first few names. str() has all of it, for a sentence."""
+
+    NAMED = 5
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, kind: str, name: str) -> None:
+        """kind: such as "folder" or "file that is no image"."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        if self._counts[kind] <= self.NAMED:
+            self._names.setdefault(kind, []).append(name)
+
+    def forget(self, kind: str) -> None:
+        self._counts.pop(kind, None)
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def __str__(self) -> str:
+        """Such as "2 folders (a, b), 1 file that is no image (c.txt)"."""
+        parts = []
+        for kind, count in self._counts.items():
+            noun, _, rest = kind.partition(" ")
+            if count > 1:
+                noun, rest = f"{noun}s", rest.replace("that is no image", "that are no images").replace("leads", "lead")
+            shown = ", ".join(self._names[kind]) + (", ..." if count > self.NAMED else "")
+            parts.append(f"{count} {noun}{' ' * bool(rest)}{rest} ({shown})")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -58,12 +90,12 @@ def open_folder(folder: Path) -> Images:
         raise UserError(f"the folder {folder} cannot be read: {reason(error)}.") from error
     paths, left_out = _sorted_out(found)
     if not paths:
-        held = f" (but {_counted(left_out)})" if left_out else ""
+        held = f" (but {left_out})" if left_out else ""
         raise UserError(
             f"the folder {folder} holds no images{held}; put some there ({', '.join(sorted(READABLE))}), or give a"
             " pattern such as '**/*.png' for those in folders below."
         )
-    return Images(paths, notes=_left_out(f"the folder {folder}", left_out))
+    return Images(paths, notes=_notes(f"the folder {folder}", left_out))
 
 
 def open_pattern(pattern: str) -> Images:
@@ -72,24 +104,27 @@ def open_pattern(pattern: str) -> Images:
     if not paths:
         found = "nothing" if not matches else f"{len(matches)} name(s), none of them an image"
         raise UserError(f"the pattern {pattern} matches {found}; give one that matches image files.")
-    return Images(
-        paths, notes=_left_out(f"the pattern {pattern}", {k: v for k, v in left_out.items() if k != "folder"})
-    )
+    left_out.forget("folder")
+    return Images(paths, notes=_notes(f"the pattern {pattern}", left_out))
 
 
-def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str]]]:
-    """(the images among `found`, names of the others by what they are).
+def _notes(where: str, left_out: LeftOut) -> tuple[str, ...]:
+    return (f"of {where} are left out: {left_out}.",) if left_out else ()
+
+
+def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], LeftOut]:
+    """(the images among `found`, what the others are).
 
     Hidden files are left out without a word: among them are those that a run into the same folder is writing.
     """
     images: dict[tuple[str, str], Path] = {}
-    others: dict[str, list[str]] = {}
+    others = LeftOut()
     folders: dict[Path, str] = {}
     for path in found:
         if path.name.startswith("."):
             continue
         try:
-            kind = _what_else(path)
+            kind = what_else(path)
         except OSError:
             kind = "file that cannot be read"
         # A loop of links shows one file under many names.
@@ -101,11 +136,11 @@ def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], dict[str, list[str
         if kind is None:
             images[place] = path
         else:
-            others.setdefault(kind, []).append(path.name)
+            others.add(kind, path.name)
     return tuple(images.values()), others
 
 
-def _what_else(path: Path) -> str | None:
+def what_else(path: Path) -> str | None:
     """What `path` is if it is no image, in words; None for an image. Raises OSError where the system cannot say."""
     if path.is_file():
         # Of many files only those are looked into whose name says nothing.
@@ -130,19 +165,3 @@ def is_image(path: Path) -> bool:
             raise
         kind = None
     return kind is not None or path.suffix.lower() in READABLE
-
-
-def _left_out(where: str, names: dict[str, list[str]]) -> tuple[str, ...]:
-    return (f"of {where} are left out: {_counted(names)}.",) if names else ()
-
-
-def _counted(names: dict[str, list[str]]) -> str:
-    """Such as "2 folders (a, b), 1 file that is no image (c.txt)"."""
-    parts = []
-    for kind, found in names.items():
-        noun, _, rest = kind.partition(" ")
-        if len(found) > 1:
-            noun, rest = f"{noun}s", rest.replace("that is no image", "that are no images").replace("leads", "lead")
-        shown = ", ".join(found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
-        parts.append(f"{len(found)} {noun}{' ' * bool(rest)}{rest} ({shown})")
-    return ", ".join(parts)

@@ -18,6 +18,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -74,12 +75,12 @@ class View:
         self._ending = asyncio.Event()
         self._looking = 0
         self._started = threading.Event()
-        self._failed: Exception | None = None
+        self._failed = ""  # why nothing can listen
         self._thread = threading.Thread(target=self._run, args=(host, port), name="view", daemon=True)
         self._thread.start()
         self._started.wait(_STARTS_S)
-        if self._failed is not None:
-            raise UserError(f"nothing can listen at {host}:{port} for --view: {self._failed}.") from self._failed
+        if self._failed:
+            raise UserError(f"nothing can listen at {host}:{port} for --view: {self._failed}.")
 
     def seen(self, step: Step) -> None:
         self._shown.seen(step)
@@ -122,7 +123,7 @@ class View:
         try:
             await web.TCPSite(runner, host, port).start()
         except (OSError, OverflowError) as error:
-            self._failed = OSError(reason(error)) if isinstance(error, OSError) else error
+            self._failed = _why(error)
             return
         finally:
             self._started.set()
@@ -264,6 +265,14 @@ class _Watts:
 def _is_ours(record: logging.LogRecord) -> bool:
     """Whether a mistake is this server's: with requests that are none, anybody could fill the log."""
     return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+def _why(error: OSError | OverflowError) -> str:
+    """What the system says; asyncio's own words have an address in them as Python writes it."""
+    if not isinstance(error, OSError):
+        return str(error)
+    number = error.errno or 0
+    return os.strerror(number).lower() if number > 0 else reason(error)
 
 
 def _is_local(host: str) -> bool:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from export.files import ExportError, check_attributes, no_form
 from simulator.graph import Graph, Node
 from simulator.kinds import KnownAttributes, kind_of
+from simulator.structure import with_defaults
 from train.student import Student
 
 Tensors = Mapping[str, npt.NDArray[np.int32]]
@@ -265,7 +266,7 @@ class FrameworkNet(Student):
 def without_leak(node: Node, own: Tensors) -> tuple[Node, Tensors]:
     """Window neurons as integrate-and-fire neurons that take in everything at the first step: (node, its tensors)."""
     return (
-        replace(node, kind="lif", attrs={"leak": "shift", "reset": "subtract"}),
+        with_defaults(replace(node, kind="lif", attrs={"leak": "shift", "reset": "subtract"})),
         {**own, "leak": np.zeros_like(own["bias"])},
     )
 

@@ -10,14 +10,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.boards.base import Board, BoardError, BoardResult
-from firmware_bridge.counts import COUNTS, add_counts
+from firmware_bridge.boards.base import Board, BoardError, BoardResult, assemble
+from firmware_bridge.counts import COUNTS
 from firmware_bridge.first_difference import CoreTracer, Looking, Tracer
 from firmware_bridge.link import LinkError
 from firmware_bridge.native import Core, CoreError, Restored
 from firmware_bridge.plan import PlanError, compile_bundle
 from firmware_bridge.runner import RunnerError
-from firmware_bridge.tiles import Tile, inner_slices, tiles
+from firmware_bridge.tiles import Tile, cut, tiles
 from firmware_bridge.toolchain import BuildError
 from simulator.bundle import Bundle
 
@@ -35,6 +35,7 @@ class CoreBoard(Board):
     """memory_bytes: for plan, picture and working memory together. most_columns: of a picture, pixels. unit_ns: what
     its core calls the time of one `unit`, nanoseconds."""
 
+    takes_parts = True
     memory_bytes = 1 << 30
     most_columns = 1 << 16
     unit_ns = 0.0
@@ -55,24 +56,24 @@ class CoreBoard(Board):
         begin = time.perf_counter()
         height, width = image.shape[:2]
         parts, by_rows = self._parts(height, width)
-        restored, counts = np.empty_like(image), np.zeros(len(self._plan.layers), COUNTS)
-        seconds, memory = 0.0, 0
-        for part in parts:
-            given = image[part.top : part.top + part.height, part.left : part.left + part.width]
-            try:
-                found: Restored = self._core.run(given, part, by_rows=by_rows)
-            except FAULTS as error:
-                raise BoardError(f"{self.name}: {error}") from error
-            place, source = inner_slices(part)
-            restored[place] = found.image[source]
-            add_counts(counts, found.counts)
-            seconds += found.seconds
-            memory = max(memory, self._sizes.memory_size(part, by_rows))
-        computed = sum(part.height * part.width for part in parts)
-        ticks = round(seconds * 1e9 / self.unit_ns) if self.unit else None
-        return BoardResult(
-            restored, counts, seconds, ticks, time.perf_counter() - begin, memory, computed / (height * width)
-        )
+        found = [(part, self._run_part(cut(image, part), part, by_rows)) for part in parts]
+        return assemble(found, time.perf_counter() - begin)
+
+    def parts(self, height: int, width: int) -> Sequence[Tile]:
+        return self._parts(height, width)[0]
+
+    def run_part(self, given: npt.NDArray[np.uint8], part: Tile) -> BoardResult:
+        return self._run_part(given, part, by_rows=not self._fits([part], by_rows=False))
+
+    def _run_part(self, given: npt.NDArray[np.uint8], part: Tile, by_rows: bool) -> BoardResult:
+        begin = time.perf_counter()
+        try:
+            found: Restored = self._core.run(given, part, by_rows=by_rows)
+        except FAULTS as error:
+            raise BoardError(f"{self.name}: {error}") from error
+        ticks = round(found.seconds * 1e9 / self.unit_ns) if self.unit else None
+        memory = self._sizes.memory_size(part, by_rows)
+        return BoardResult(found.image, found.counts, found.seconds, ticks, time.perf_counter() - begin, memory)
 
     def tracer(self) -> Tracer | None:
         plan = compile_bundle(self._bundle, fuse=False)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import numpy.typing as npt
 
-from firmware_bridge.boards.base import BoardError
+from firmware_bridge.boards.base import BoardError, Unusable
 from firmware_bridge.boards.core import CoreBoard
 from firmware_bridge.link import Link, LinkError, Patience
 from firmware_bridge.runner import Measured
@@ -110,7 +110,7 @@ def by_address(name: str) -> SerialPort:
         or not text.isdecimal()
         or not int(text)
     ):
-        raise BoardError(f"{name!r} is no serial port; expected something like serial:///dev/ttyACM0?baud={BAUD}")
+        raise Unusable(f"{name!r} is no serial port; expected something like serial:///dev/ttyACM0?baud={BAUD}")
     if importlib.util.find_spec("serial") is None:
-        raise BoardError(f"{name} cannot be used yet: serial ports need pyserial; pip install pyserial")
+        raise Unusable(f"{name} cannot be used yet: serial ports need pyserial; pip install pyserial")
     return SerialPort(parts.path, int(text), name)

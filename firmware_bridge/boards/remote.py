@@ -50,7 +50,7 @@ class RemoteRecording(Recording):
             except LinkError as error:
                 self._answer = {"power_reason": str(error)}
 
-    def power(self, frames: int) -> Power:
+    def power(self, frames: float) -> Power:
         found = self._answer.get("power")
         if not isinstance(found, dict):
             raise NotMeasured(str(self._answer.get("power_reason", self.missing)))

@@ -37,7 +37,7 @@ class Power:
         return {**asdict(self), "label": "measured"}
 
 
-def evaluate(idle: Span, run: Span, frames: int, sensor: str, covers: str, interval_s: float) -> Power:
+def evaluate(idle: Span, run: Span, frames: float, sensor: str, covers: str, interval_s: float) -> Power:
     """Idle subtracted from a run of so many frames; raises `NotMeasured`, a sentence."""
     try:
         idle_w, gross_w = idle.watts(interval_s), run.watts(interval_s)
@@ -88,7 +88,7 @@ class Recording:
             with meter.span() as self._spans["run"]:
                 yield
 
-    def report(self, frames: int) -> dict[str, Any]:
+    def report(self, frames: float) -> dict[str, Any]:
         """What goes into a `--stats` file: power, or null and why; for a meter's file also when the run was."""
         figures: dict[str, Any] = {"power": None, "power_reason": None}
         if self.meter_file is not None:
@@ -99,7 +99,7 @@ class Recording:
             figures["power_reason"] = str(error)
         return figures
 
-    def power(self, frames: int) -> Power:
+    def power(self, frames: float) -> Power:
         """The figure, after the run; raises `NotMeasured`, a sentence."""
         if self.sensor is not None:
             sensor = self.sensor
@@ -132,7 +132,7 @@ class Recording:
             self.windows[name] = begin, time.time()
 
 
-def from_file(path: Path, idle: tuple[float, float], run: tuple[float, float], frames: int) -> Power:
+def from_file(path: Path, idle: tuple[float, float], run: tuple[float, float], frames: float) -> Power:
     """The figure from a meter's file and the times of idle and run; raises `MeterFileError` or `NotMeasured`."""
     file = MeterFile(path)
     covers = "whatever the meter is connected to"

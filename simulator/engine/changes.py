@@ -13,11 +13,13 @@ import numba
 import numpy as np
 
 from simulator.engine.compiling import compile_kernel
+from simulator.engine.kernels.neurons import count_positions
 from simulator.engine.kernels.places import inline
 from simulator.engine.records import MAP, NEURONS, READING, SUM, TASK
 from simulator.engine.vectors import count_ones
 
 GAP = 8  # columns: runs of changed positions that lie closer are computed as one
+COUNTED = 16  # positions whose spikes are counted at once
 CELL = 16  # pixels, a divisor of 64: side of the squares in which changes of the picture are counted
 
 
@@ -97,16 +99,22 @@ def _find_changes(frame: Any, used: Any, still: int, rows: int, columns: int, bi
     return total
 
 
-def _mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, tasks: Any) -> tuple[int, int]:
+def _mark(bits: Any, alive: Any, reads: Any, target: Any, template: Any, neurons: Any, tasks: Any) -> tuple[int, int]:
     """Mark the positions of a pass that read a changed one, and list tasks that cover them.
 
     reads: rows of `records.Reading`. target: the map of the positions to compute. template: a task for the whole pass.
+    neurons: rows of `records.Neurons`, whose maps are cleared for `compare`.
     Returns the number of tasks and of positions in them: runs are rounded outwards to even columns and joined across
     small gaps, and rows that are computed together go together.
     """
     index, first, words, width = target[MAP.number], target[MAP.first], target[MAP.words], target[MAP.columns]
     rows, height = template[TASK.end_row], template[TASK.height]
     bits[first : first + rows * words] = 0
+    for n in range(neurons.shape[0]):
+        layer = neurons[n]
+        spikes = layer[NEURONS.map + MAP.first]
+        bits[spikes : spikes + layer[NEURONS.rows] * layer[NEURONS.map + MAP.words]] = 0
+        alive[layer[NEURONS.map + MAP.number]] = 0
     # Rows that any changed row reaches: the others are not looked at.
     begin_row, end_row = rows, 0
     for r in range(reads.shape[0]):
@@ -182,7 +190,7 @@ def _save(
     tasks: Any, neurons: Any, words: Any, counts: Any, old_words: Any, sums: Any, taps: Any, totals: Any
 ) -> None:  # fmt: skip
     """Copy the spikes that the tasks are about to overwrite, one row of a task after another, and take what they count
-    for off the totals, to which the new ones will be added. counts: room for those of a row."""
+    for off the totals, to which the new ones will be added. counts: room for those of a row, and COUNTED."""
     for n in range(neurons.shape[0]):
         layer = neurons[n]
         base = layer[NEURONS.first]
@@ -194,17 +202,16 @@ def _save(
             left, width = task[TASK.first_column], task[TASK.end_column] - task[TASK.first_column]
             spikes = counts[:width]
             for y in range(task[TASK.first_row], task[TASK.end_row]):
-                spikes[:] = 0
-                for t in range(steps):
-                    at = base + t * step + y * row + left * size
+                at = base + y * row + left * size
+                several = -(-width // COUNTED) * COUNTED
+                count_positions(counts.ctypes.data, words.ctypes.data + 2 * at, steps, 2 * step, size, several)
+                for _ in range(steps):
                     # Views: an index that counts up from 0 is known not to count from the end, which would be slow.
                     old, new = old_words[n, to : to + width * size], words[at : at + width * size]
                     for i in range(width * size):
                         old[i] = new[i]
-                    for x in range(width):
-                        for i in range(x * size, x * size + size):
-                            spikes[x] += count_ones(numba.int64(new[i]))
                     to += width * size
+                    at += step
                 for s in range(layer[NEURONS.first_sum], layer[NEURONS.end_sum]):
                     by_row = taps[sums[s, SUM.rows] + y]
                     if by_row:
@@ -218,15 +225,14 @@ def _save(
 def _compare(
     tasks: Any, neurons: Any, words: Any, old_words: Any, differences: Any, bits: Any, alive: Any
 ) -> None:  # fmt: skip
-    """Mark the positions whose spikes are others than those saved. differences: room for a row."""
+    """Mark the positions whose spikes are others than those saved, in maps that `mark` cleared. differences: room for
+    a row."""
     for n in range(neurons.shape[0]):
         layer = neurons[n]
         index, first = layer[NEURONS.map + MAP.number], layer[NEURONS.map + MAP.first]
-        row_words, rows = layer[NEURONS.map + MAP.words], layer[NEURONS.rows]
+        row_words = layer[NEURONS.map + MAP.words]
         base, step, row = layer[NEURONS.first], layer[NEURONS.step], layer[NEURONS.row]
         size, steps = layer[NEURONS.position], layer[NEURONS.steps]
-        bits[first : first + rows * row_words] = 0
-        alive[index] = 0
         at_old = 0
         for k in range(tasks.shape[0]):
             task = tasks[k]
@@ -259,7 +265,8 @@ find_changes = compile_kernel(
     _find_changes, "int64(uint8[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64[::1], uint8[:,::1])"
 )
 mark = compile_kernel(
-    _mark, "UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1])"
+    _mark,
+    "UniTuple(int64, 2)(int64[::1], uint8[::1], int64[:,::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1])",
 )
 save = compile_kernel(
     _save,

@@ -121,17 +121,17 @@ class Layout:
             return source.inputs[0] if source.kind == "upsample" and source.name in self.plan.inlined else source.name
         return root
 
-    def _computed_with(self, node: Node) -> list[Node]:
+    def computed_with(self, node: Node) -> list[Node]:
         """The node and everything computed in its pass before it."""
         result = [node]
         for name in node.inputs:
             if name in self.plan.inlined:
-                result += self._computed_with(self.graph.node(name))
+                result += self.computed_with(self.graph.node(name))
         return result
 
     def _block(self, step: Pass, width: int) -> tuple[int, int]:
         """Rows and columns per block: scratch rows stay near the first-level cache, numbers of events in 16 bits."""
-        nodes = self._computed_with(self.graph.node(step.root))
+        nodes = self.computed_with(self.graph.node(step.root))
         tables = {node.name: self.plan.spike_tables.get(node.name, ()) for node in nodes}
         height = max((table.rows for parts in tables.values() for table in parts), default=1)
         if any(self.plan.winograd_tables.get(node.name) for node in nodes):
@@ -146,8 +146,8 @@ class Layout:
                 rows = (table.rows - 1) * stride + kernel
                 per_column = rows * table.words * LANES * 8 * table.vectors
                 if not table.slides:
-                    twice = (table.columns - 1) * stride + kernel
-                    most = min(most, (INDEX_LIMIT // per_column - kernel - twice) // stride)
+                    multiples = table.together * ((table.columns - 1) * stride + kernel)
+                    most = min(most, (INDEX_LIMIT // per_column - kernel - multiples) // stride)
         return height, max(LEAST_BLOCK, most // LEAST_BLOCK * LEAST_BLOCK)
 
     def _reads(self, name: str) -> list[Read]:

@@ -217,8 +217,13 @@ def _fused(
         if computes_rows(graph.node(shuffle.inputs[0])) and len(readers[shuffle.inputs[0]]) == 1:
             inlined.add(shuffle.inputs[0])
     picture = graph.nodes[0].name
+    pixels = graph.nodes[0]  # what its grey levels become first
     if len(readers[picture]) == 1 and readers[picture][0].kind == "space_to_depth" and known(readers[picture][0]):
         inlined.add(picture)
+        pixels = readers[picture][0]
+    own = readers[pixels.name]
+    if len(own) == 1 and own[0].kind == "dense_conv" and computes_rows(own[0]) and own[0]["groups"] == 1:
+        inlined.add(pixels.name)
     return frozenset(inlined), frozenset(views)
 
 

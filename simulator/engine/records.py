@@ -127,6 +127,7 @@ class Conv(NamedTuple):
     steps: int
     planes: int  # of the input, that enter one sum: 1, or T where neurons integrate before they fire
     plane: int  # bytes from one of them to the next
+    together: int  # of these planes, whose spikes of a neuron are one event
     spikes: Place  # from the first word of this table on
     zeros: int  # address of a row of zeros
     words: int  # of 16 channels, in this table
@@ -174,6 +175,8 @@ class DenseConv(NamedTuple):
 
     steps: int
     source: Place
+    factor: int  # 0; or of the space-to-depth of the picture, which is the input
+    picture: Picture
     height: int  # of the input, and its width
     width: int
     kernel: int
@@ -181,7 +184,7 @@ class DenseConv(NamedTuple):
     padding: int
     wide_source: int
     rows: Number  # scratch memory for the addresses of rows under the kernel
-    strip: Number  # and for their columns, at the border
+    strip: Number  # and for their columns, at the border and of the picture
     sums: Number  # and for sums
     taps: int  # bytes of a pixel's channels
     weight: Number
@@ -200,10 +203,12 @@ class Winograd(NamedTuple):
 
     steps: int
     source: Place
+    factor: int  # as in `DenseConv`
+    picture: Picture
     height: int
     width: int
     padding: int
-    strip: Number  # scratch memory for columns at the border
+    strip: Number  # scratch memory for columns at the border and of the picture
     inputs: Number  # and for combined inputs
     products: Number  # and for products
     pairs: int  # of channels

@@ -26,6 +26,7 @@ TABLE_BYTES = 32 * 1024  # a weight table should stay in the first-level cache b
 LEAST_BLOCK = 8  # columns
 UNLIMITED = 1 << 30  # events
 SLIDES = 3  # columns of a kernel whose sums slide along
+TOGETHER = 4  # spikes of a neuron that integrates before it fires, at most, which one event stands for
 POINT_WORDS = 64  # of 4 KiB each, in the table of a 1x1 convolution
 LOOKED_UP = 16  # words of spikes times vectors of outputs, for a pixel of it: beyond them a list of spikes is faster
 ALIGNMENT = 64
@@ -51,10 +52,11 @@ class SpikeTable:
     """Weights of some input channels of one group of a spiking convolution, for `records.Conv`.
 
     A block of `rows` x `columns` output pixels shares one run of events. table [chunks, candidates + 1, vectors * 64
-    bytes of output lanes], the last row zero; where neurons integrate before they fire, twice the weights of all
-    candidates come before that one (see `kernels/events.py`). bias [chunks, lanes of these vectors]; pieces: where each
-    16 lanes go, in bytes from the block's first pixel, without the `piece_rows` rows below it. With `slides` = 3 the
-    sums of three columns slide over the row, and a row of the table has `vectors` for each, the leftmost first.
+    bytes of output lanes], the last row zero; where one event stands for up to `together` spikes, twice the weights of
+    all candidates come before that one, three times, and so on (see `kernels/events.py`). bias [chunks, lanes of these
+    vectors]; pieces: where each 16 lanes go, in bytes from the block's first pixel, without the `piece_rows` rows below
+    it. With `slides` = 3 the sums of three columns slide over the row, and a row of the table has `vectors` for each,
+    the leftmost first.
 
     The table is of int16, also where outputs and biases are of int32: twice as many lanes. The weights of `most` events
     surely add up in that; then the sums are widened.
@@ -67,6 +69,7 @@ class SpikeTable:
     columns: int
     slides: int
     most: int
+    together: int
     vectors: int
     chunks: int
     table: npt.NDArray[Any]
@@ -161,7 +164,7 @@ def _block_shape(kernel: int, stride: int, words: int, lanes: int) -> tuple[int,
 
 def _events_of_16_bits(rows: npt.NDArray[Any], times: int) -> int:
     """How many events, a multiple of four, surely add up in int16: rows of a table [n, ...], each at most so many
-    times among them. At least four do, for twice a weight is 4096 at most."""
+    times among them."""
     most = UNLIMITED
     for signed in (rows, -rows.astype(np.int32)):
         largest = np.sort(np.maximum(signed, 0).reshape(len(rows), -1), axis=0)[::-1].repeat(times, axis=0)
@@ -188,9 +191,13 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
     needed = total // VECTOR
     widest = 1 if slides and rows == 2 else 2 if slides else TABLE_VECTORS
     vectors = max(v for v in range(1, widest + 1) if needed % v == 0)
-    # As many input channels at once as leave room for the columns of a small block among 2^16 offsets.
-    twice = cells[1] if planes > 1 else 0
-    most_words = max(1, INDEX_LIMIT // ((LEAST_BLOCK * stride + kernel + twice) * cells[0] * LANES * 8 * vectors))
+    together = min(planes, TOGETHER)
+    while together > 2 and together * np.abs(own["weight"]).max(initial=0) > INT16_LIMIT // 4:
+        together //= 2  # the sums of four events must surely fit int16, of neurons that fire so often
+    # As many input channels at once as leave room for all events, of a small block's columns, among 2^16 offsets.
+    cells_listed = together if slides else LEAST_BLOCK * stride + kernel + together * cells[1]
+    most_words = max(1, (INDEX_LIMIT - 1) // (cells_listed * cells[0] * LANES * 8 * vectors * max(slides, 1)))
+    most_words = -(-words // -(-words // most_words))  # of about the same number
     tables = []
     for g, weight in enumerate(weights):
         for first in range(0, words, most_words):
@@ -214,12 +221,12 @@ def spike_tables(node: Node, own: Tensors, wide: bool, planes: int) -> tuple[Spi
                 flat = np.ascontiguousarray(table[::-1].transpose(1, 2, 0, 3)).reshape(-1, slides, total)
             else:
                 flat = table.reshape(-1, 1, total)
-            most = _events_of_16_bits(2 * flat, planes // 2) if planes > 1 else _events_of_16_bits(flat, 1)
-            flat = np.concatenate([flat, *([2 * flat] if planes > 1 else []), np.zeros_like(flat[:1])])
+            most = _events_of_16_bits(together * flat, planes // together)
+            flat = np.concatenate([*(n * flat for n in range(1, together + 1)), np.zeros_like(flat[:1])])
             chunks = [flat[:, :, i : i + step].reshape(-1) for i in range(0, total, step)]
             made = SpikeTable(
-                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, most, vectors, needed // vectors,
-                aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
+                g * (c_in // LANES) + first, count, first > 0, rows, columns, slides, most, together, vectors,
+                needed // vectors, aligned(np.concatenate(chunks)), aligned(bias), np.array(pieces, np.int64),
                 np.array(piece_rows, np.int64),
             )  # fmt: skip
             tables.append(made)

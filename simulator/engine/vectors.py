@@ -2,8 +2,8 @@
 
 `load(I16X32, address)` is a <32 x i16> of LLVM, which turns it into one AVX-512 register, two of AVX2 or four of NEON;
 `a + b`, `a - b`, `a * b`, `a & b`, `a ^ b` and `a >> b` work lane by lane and wrap around. Addresses are int64 and need
-no alignment beyond that of one element. Nothing here knows the machine but `list_ones` and `outer_product`,
-which pick the instruction made for them where there is one.
+no alignment beyond that of one element. Nothing here knows the machine but `outer_product`, which picks the
+instruction made for it where there is one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def x86_features() -> frozenset[str]:
     return frozenset(name[1:] for name in names.split(",") if name.startswith("+")) | {"sse2"}
 
 
-def _at(builder: Any, address: Any, kind: Any) -> Any:
+def pointer_to(builder: Any, address: Any, kind: Any) -> Any:
+    """LLVM's pointer to a value of type `kind` at an address."""
     return builder.inttoptr(address, ir.PointerType(kind))
 
 
@@ -66,7 +67,7 @@ def _integer_load(bits: int, signed: bool) -> Any:
     @intrinsic
     def load_integer(typingctx: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            value = builder.load(_at(builder, args[0], ir.IntType(bits)), align=max(1, min(bits // 8, 2)))
+            value = builder.load(pointer_to(builder, args[0], ir.IntType(bits)), align=max(1, min(bits // 8, 2)))
             return builder.sext(value, I64) if signed else builder.zext(value, I64)
 
         return types.int64(types.int64), generate
@@ -87,7 +88,9 @@ def _integer_store(bits: int) -> Any:
     def store_integer(typingctx: Any, address: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = ir.IntType(bits)
-            builder.store(builder.trunc(args[1], kind), _at(builder, args[0], kind), align=max(1, min(bits // 8, 2)))
+            builder.store(
+                builder.trunc(args[1], kind), pointer_to(builder, args[0], kind), align=max(1, min(bits // 8, 2))
+            )
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), generate
@@ -103,7 +106,7 @@ store_32 = _integer_store(32)
 @intrinsic
 def load_i64(typingctx: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_at(builder, args[0], I64), align=2)
+        return builder.load(pointer_to(builder, args[0], I64), align=2)
 
     return types.int64(types.int64), generate
 
@@ -111,7 +114,7 @@ def load_i64(typingctx: Any, address: Any) -> Any:
 @intrinsic
 def store_64(typingctx: Any, address: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], _at(builder, args[0], I64), align=8)
+        builder.store(args[1], pointer_to(builder, args[0], I64), align=8)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
@@ -143,7 +146,7 @@ def record_at(typingctx: Any, address: Any) -> Any:
 def _number_of(typingctx: Any, record: Any, i: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = builder.add(args[0], builder.shl(args[1], ir.Constant(I64, 3)))
-        number = builder.load(_at(builder, place, I64), align=8)
+        number = builder.load(pointer_to(builder, place, I64), align=8)
         number.set_metadata("invariant.load", builder.module.add_metadata([]))
         return number
 
@@ -163,7 +166,7 @@ def load(typingctx: Any, kind: Any, address: Any) -> Any:
     vector = kind.instance_type
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_at(builder, args[1], vector.ir), align=vector.bits // 8)
+        return builder.load(pointer_to(builder, args[1], vector.ir), align=vector.bits // 8)
 
     return vector(kind, types.int64), generate
 
@@ -171,13 +174,14 @@ def load(typingctx: Any, kind: Any, address: Any) -> Any:
 @intrinsic
 def store(typingctx: Any, address: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], _at(builder, args[0], value.ir), align=value.bits // 8)
+        builder.store(args[1], pointer_to(builder, args[0], value.ir), align=value.bits // 8)
         return context.get_dummy_value()
 
     return types.void(types.int64, value), generate
 
 
-def _broadcast(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
+def broadcast(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
+    """LLVM's vector of type `kind` whose lanes all hold the low bits of `scalar`."""
     empty = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(empty, builder.trunc(scalar, kind.element), ir.Constant(I32, 0))
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
@@ -189,7 +193,7 @@ def splat(typingctx: Any, kind: Any, value: Any) -> Any:
     vector = kind.instance_type
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _broadcast(builder, args[1], vector.ir)
+        return broadcast(builder, args[1], vector.ir)
 
     return vector(kind, types.int64), generate
 
@@ -309,7 +313,7 @@ def store_pairs(typingctx: Any, address: Any, low: Any, high: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         order = [lane for i in range(16) for lane in (i, 16 + i)]
         pairs = builder.shuffle_vector(args[1], args[2], ir.Constant(ir.VectorType(I32, 32), order))
-        builder.store(pairs, _at(builder, args[0], pairs.type), align=4)
+        builder.store(pairs, pointer_to(builder, args[0], pairs.type), align=4)
         return context.get_dummy_value()
 
     return types.void(types.int64, low, high), generate
@@ -345,11 +349,24 @@ def bytes_of_rows(typingctx: Any, upper: Any, lower: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sixteen = ir.VectorType(ir.IntType(8), 16)
-        rows = [builder.load(_at(builder, address, sixteen), align=1) for address in args]
+        rows = [builder.load(pointer_to(builder, address, sixteen), align=1) for address in args]
         index = ir.Constant(ir.VectorType(I32, 32), list(range(32)))
         return builder.zext(builder.shuffle_vector(*rows, index), I16X32.ir)
 
     return I16X32(types.int64, types.int64), generate
+
+
+@intrinsic
+def three_bytes(typingctx: Any, address: Any) -> Any:
+    """<16 x i16> of the first three of the four bytes at `address`, and zeros."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        four = ir.VectorType(ir.IntType(8), 4)
+        found = builder.load(pointer_to(builder, args[0], four), align=1)
+        index = ir.Constant(ir.VectorType(I32, 16), [0, 1, 2] + [4] * 13)  # 4 is a lane of zeros
+        return builder.zext(builder.shuffle_vector(found, ir.Constant(four, [0] * 4), index), I16X16.ir)
+
+    return I16X16(types.int64), generate
 
 
 @intrinsic
@@ -364,7 +381,7 @@ def store_rows_of_bytes(typingctx: Any, upper: Any, lower: Any, value: Any) -> A
                 index = ir.Constant(ir.VectorType(I32, count), list(range(lane + first, lane + first + count)))
                 part = builder.shuffle_vector(slim, ir.Constant(kind, ir.Undefined), index)
                 to = builder.add(address, ir.Constant(I64, first))
-                builder.store(part, _at(builder, to, part.type), align=1)
+                builder.store(part, pointer_to(builder, to, part.type), align=1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, value), generate
@@ -394,67 +411,6 @@ def count_ones(typingctx: Any, bits: Any) -> Any:
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
     return bits(bits) if isinstance(bits, Vector) else types.int64(types.int64), generate
-
-
-def _bytes_as_places() -> ir.Constant:
-    """For each byte the positions of its ones, in 8 x 16 bits: what is beyond their number does not matter."""
-    rows = []
-    for byte in range(256):
-        ones = [bit for bit in range(8) if byte >> bit & 1]
-        rows.append(ir.Constant(ir.VectorType(I16, 8), ones + [0] * (8 - len(ones))))
-    return ir.Constant(ir.ArrayType(ir.VectorType(I16, 8), 256), rows)
-
-
-@intrinsic
-def list_ones(typingctx: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
-    """Write base + unit * (position of each bit that is set in `bits`), as uint16 one after another, and return their
-    number. As many numbers as there are bits, 64, may be overwritten."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address, base, unit, bits = args
-        if "avx512vbmi2" in x86_features():
-            return _list_at_once(builder, address, base, unit, bits)
-        # Elsewhere a byte at a time from a table: no instruction moves chosen lanes together.
-        table = cgutils.global_constant(builder, "bytes_as_places", _bytes_as_places(), linkage="private")
-        kind = ir.VectorType(I16, 8)
-        total = ir.Constant(I64, 0)
-        for first in range(0, 64, 8):
-            byte = builder.and_(builder.lshr(bits, I64(first)), I64(255))
-            row = builder.load(builder.gep(table, [ir.Constant(I32, 0), byte]))
-            start = builder.add(base, builder.mul(unit, I64(first)))
-            places = builder.add(builder.mul(row, _broadcast(builder, unit, kind)), _broadcast(builder, start, kind))
-            builder.store(places, _at(builder, builder.add(address, builder.shl(total, I64(1))), kind), align=2)
-            total = builder.add(total, builder.ctpop(byte))
-        return total
-
-    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
-
-
-def _list_at_once(builder: Any, address: Any, base: Any, unit: Any, bits: Any) -> Any:
-    """The body of `list_ones` with the instruction that moves chosen lanes together."""
-    kind, wide, half = ir.VectorType(ir.IntType(8), 64), I16X32.ir, I16X16.ir
-    unit, base = (_broadcast(builder, number, wide) for number in (unit, base))
-    mask = builder.bitcast(bits, ir.VectorType(I1, 64))
-    signature = ir.FunctionType(kind, [kind, kind, mask.type])
-    compress = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512.mask.compress.v64i8")
-    found = builder.call(compress, [ir.Constant(kind, list(range(64))), ir.Constant(kind, None), mask])
-    count = builder.ctpop(bits)
-    low = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
-
-    def put(first: int) -> None:  # 16 of them, for stores of 64 bytes to any place cost more than twice as much
-        index = ir.Constant(ir.VectorType(I32, 16), list(range(first, first + 16)))
-        positions = builder.zext(builder.shuffle_vector(found, ir.Constant(kind, ir.Undefined), index), half)
-        units, bases = (builder.shuffle_vector(n, ir.Constant(wide, ir.Undefined), low) for n in (unit, base))
-        to = builder.add(address, ir.Constant(I64, 2 * first))
-        builder.store(builder.add(builder.mul(positions, units), bases), _at(builder, to, half), align=2)
-
-    put(0)
-    with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 16)), likely=False):
-        put(16)
-        with builder.if_then(builder.icmp_unsigned(">", count, ir.Constant(I64, 32)), likely=False):
-            put(32)
-            put(48)
-    return count
 
 
 def _in_parts(builder: Any, name: str, lanes: int, a: Any, b: Any) -> Any:
@@ -502,7 +458,7 @@ def outer_product(bits: int, pixels: int, vectors: int) -> tuple[Any, Any, Any]:
 
     def loaded(builder: Any, address: Any, vector: Vector) -> list[Any]:
         places = [builder.add(address, ir.Constant(I64, 64 * v)) for v in range(vectors)]
-        return [builder.load(_at(builder, at, vector.ir), align=vector.bits // 8) for at in places]
+        return [builder.load(pointer_to(builder, at, vector.ir), align=vector.bits // 8) for at in places]
 
     @intrinsic
     def begin(typingctx: Any, address: Any) -> Any:
@@ -518,7 +474,7 @@ def outer_product(bits: int, pixels: int, vectors: int) -> tuple[Any, Any, Any]:
             result = []
             for p in range(pixels):
                 place = builder.add(args[2], builder.mul(args[3], ir.Constant(I64, p)))
-                number = _broadcast(builder, builder.load(_at(builder, place, I32), align=2), I32X16.ir)
+                number = broadcast(builder, builder.load(pointer_to(builder, place, I32), align=2), I32X16.ir)
                 for v in range(vectors):
                     total = sums[p * vectors + v]
                     if bits == 16:
@@ -534,7 +490,7 @@ def outer_product(bits: int, pixels: int, vectors: int) -> tuple[Any, Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             for i, total in enumerate(cgutils.unpack_tuple(builder, args[0])):
                 to = builder.add(args[1], ir.Constant(I64, 64 * i))
-                builder.store(total, _at(builder, to, I32X16.ir), align=4)
+                builder.store(total, pointer_to(builder, to, I32X16.ir), align=4)
             return context.get_dummy_value()
 
         return types.void(kind, types.int64), generate
@@ -547,7 +503,7 @@ def add_atomic(typingctx: Any, address: Any, value: Any) -> Any:
     """Add to the int64 at `address`; what this thread wrote before is visible to whoever sees the sum."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.atomic_rmw("add", _at(builder, args[0], I64), args[1], "acq_rel")
+        builder.atomic_rmw("add", pointer_to(builder, args[0], I64), args[1], "acq_rel")
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
@@ -556,7 +512,7 @@ def add_atomic(typingctx: Any, address: Any, value: Any) -> Any:
 @intrinsic
 def load_atomic(typingctx: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_at(builder, args[0], I64), "acquire", 8)
+        return builder.load_atomic(pointer_to(builder, args[0], I64), "acquire", 8)
 
     return types.int64(types.int64), generate
 
@@ -566,7 +522,7 @@ def claim(typingctx: Any, address: Any, bit: Any) -> Any:
     """Set the bit in the int64 at `address`; whether this was the first thread to do so."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        before = builder.atomic_rmw("or", _at(builder, args[0], I64), args[1], "acq_rel")
+        before = builder.atomic_rmw("or", pointer_to(builder, args[0], I64), args[1], "acq_rel")
         return builder.icmp_unsigned("==", builder.and_(before, args[1]), ir.Constant(I64, 0))
 
     return types.boolean(types.int64, types.int64), generate

@@ -24,7 +24,6 @@ from simulator.engine.plan import Pass
 from simulator.engine.program import Program
 from simulator.engine.records import (
     MAP,
-    NEURONS,
     READING,
     TASK,
     TASK_FIELDS,
@@ -42,6 +41,7 @@ from simulator.statistics import Counter, Population
 Integers = npt.NDArray[np.int64]
 
 REACH_LIMIT = 0.7  # of the picture's cells: beyond it a full run is cheaper, for it needs no maps
+SAVED_WORDS = 1 << 16  # of 16 bits, of spikes that are about to be computed anew
 OTHER_BYTES = 10  # per pixel of a state, beside values, counts and copies of spikes: pictures, maps, tasks
 LEAST_SHARE = 2048  # positions per thread below which a pass is not worth waking another one
 
@@ -49,7 +49,8 @@ LEAST_SHARE = 2048  # positions per thread below which a pass is not worth wakin
 @dataclass
 class _Work:
     """What one pass needs between frames: rows of `records.py`. weight: numbers per position; reads: `Reading`s;
-    target: the `Map` of positions to compute; template: a `Task` for all of them; neurons: `Neurons`."""
+    target: the `Map` of positions to compute; template: a `Task` for all of them; neurons: `Neurons`; saved: words of
+    spikes per position, of the layer that has most."""
 
     step: Pass
     rows: int
@@ -59,6 +60,7 @@ class _Work:
     reads: Integers
     template: Integers
     neurons: Integers
+    saved: int
 
 
 class VideoState:
@@ -78,10 +80,8 @@ class VideoState:
         self.recomputed = 1.0
         self.current = False  # whether the state belongs to the pixels in `used`
         self._busy = False  # whether the last frame changed nearly everywhere, and so it is expected of the next
-        layers = [names for step in engine.plan.passes if (names := step.neurons)]
-        copies = max((self.layout.bytes_of(name) for names in layers for name in names), default=0)
         self.size = self.layout.arena_size + 4 * self.layout.map_size + OTHER_BYTES * self.height * self.width
-        self.size += copies * max(map(len, layers), default=0)
+        self.size += 2 * self._saved_words() * max(len(self._layers(step)) for step in engine.plan.passes)
         self._population = Population(engine.analysis, height, width)
         self._counter = Counter(self._population)  # of the picture while the state is not current
 
@@ -148,32 +148,46 @@ class VideoState:
                     self._alive[work.target[MAP.number]] = 0
                 continue
             count, positions = changes.mark(
-                self._bits, self._alive, work.reads, work.target, work.template, self._tasks
+                self._bits, self._alive, work.reads, work.target, work.template, work.neurons, self._tasks
             )
             if not count:
-                self._alive[work.neurons[:, NEURONS.map + MAP.number]] = 0
                 continue
             tasks = self._tasks[:count]
             computed += work.weight * positions
-            if len(work.neurons):
+            if not len(work.neurons):
+                self._run(tasks)
+                continue
+            for some in self._portions(tasks, positions * work.saved):
                 changes.save(
-                    tasks, work.neurons, self._words, self._row_counts, self._old_words, self._sums, self._taps,
+                    some, work.neurons, self._words, self._row_counts, self._old_words, self._sums, self._taps,
                     self._program.totals[0],
                 )  # fmt: skip
-                self._run(tasks, positions)
+                self._run(some)
                 changes.compare(
-                    tasks, work.neurons, self._words, self._old_words, self._differences, self._bits, self._alive
+                    some, work.neurons, self._words, self._old_words, self._differences, self._bits, self._alive
                 )
-            else:
-                self._run(tasks, positions)
         self.current, self.recomputed = True, computed / self._all_numbers
 
-    def _run(self, tasks: Integers, positions: int) -> None:
+    def _portions(self, tasks: Integers, words: int) -> list[Integers]:
+        """Tasks that overwrite so many words of spikes, in portions whose old spikes there is room for."""
+        room = self._old_words.shape[1]
+        if words <= room:
+            return [tasks]
+        positions = _positions(tasks)
+        each = words // int(positions.sum())
+        portions = np.cumsum(positions) * each // (room - int(positions.max()) * each + 1)
+        return np.split(tasks, np.flatnonzero(np.diff(portions)) + 1)
+
+    def _run(self, tasks: Integers) -> None:
         """Run tasks that do not depend on one another, on as many threads as they are worth."""
-        threads = max(1, min(self.engine.threads, positions // LEAST_SHARE, len(tasks)))
-        columns = np.cumsum(tasks[:, TASK.end_column] - tasks[:, TASK.first_column])
-        ends = np.searchsorted(columns, columns[-1] * np.arange(1, threads) // threads, "right")
-        self.engine.workers.run_apart(self._program.records, np.split(tasks, ends))
+        workers, records = self.engine.workers, self._program.records
+        if workers.count == 1:
+            workers.run_alone(records, tasks)
+            return
+        positions = np.cumsum(_positions(tasks))
+        threads = max(1, min(workers.count, int(positions[-1]) // LEAST_SHARE, len(tasks)))
+        ends = np.searchsorted(positions, positions[-1] * np.arange(1, threads) // threads, "right")
+        workers.run_apart(records, np.split(tasks, ends))
 
     def _compute_whole(self, work: _Work) -> None:
         """Compute a node with NumPy and mark where it differs."""
@@ -221,8 +235,7 @@ class VideoState:
             target = self._add_map(rows, columns)
             maps.setdefault(step.root, target)
             neurons = []
-            fires = step.by_rows and step.root in layout.maps
-            for name in (step.root,) if fires else step.neurons:
+            for name in self._layers(step):
                 maps[name] = self._add_map(rows, columns)
                 first_sum = len(sums)
                 for total, weights in enumerate(self._program.weights):
@@ -242,6 +255,7 @@ class VideoState:
                     _table(reads, Reading),
                     _table([self._program.task(i)], Task)[0],
                     _table(neurons, Neurons),
+                    max((layer.position * layer.steps for layer in neurons), default=0),
                 )  # fmt: skip
             )
         self._all_numbers = sum(work.weight * work.rows * work.columns for work in self._works)
@@ -255,13 +269,25 @@ class VideoState:
         )
         self._tasks = np.zeros((most, TASK_FIELDS), np.int64)
         several = max(len(work.neurons) for work in self._works)
-        words = [
-            (rows[NEURONS.position] * rows[NEURONS.map + MAP.columns], rows) for w in self._works for rows in w.neurons
-        ]
-        saved = max((int(row * n[NEURONS.steps] * n[NEURONS.rows]) for row, n in words), default=0)
-        self._old_words = np.zeros((several, saved), np.uint16)
-        self._row_counts = np.zeros(max(work.columns for work in self._works), np.int32)
-        self._differences = np.zeros(max((int(row) for row, _ in words), default=0), np.uint16)
+        self._old_words = np.zeros((several, self._saved_words()), np.uint16)
+        widest = max(work.columns for work in self._works)
+        self._row_counts = np.zeros(widest + changes.COUNTED, np.int32)
+        self._differences = np.zeros(widest * max(work.saved for work in self._works), np.uint16)
+
+    def _layers(self, step: Pass) -> tuple[str, ...]:
+        """The layers of neurons whose spikes row operations of a pass compute."""
+        return (step.root,) if step.by_rows and step.root in self.layout.maps else step.neurons
+
+    def _saved_words(self) -> int:
+        """Words of old spikes to keep at a time: those of all of a pass, or SAVED_WORDS, or two tasks at least."""
+        layout = self.layout
+        most = least = 0
+        for number, step in enumerate(layout.plan.passes):
+            rows, columns = layout.domains[number]
+            for name in self._layers(step):
+                words = columns * layout.plan.forms[name].steps * layout.plan.forms[name].pixel_bytes // 2
+                most, least = max(most, rows * words), max(least, 2 * layout.blocks[number][0] * words)
+        return min(most, max(least, SAVED_WORDS))
 
     def _add_map(self, rows: int, columns: int) -> int:
         first = self._maps[-1].first + self._rows[-1] * self._maps[-1].words if self._maps else 0
@@ -272,16 +298,21 @@ class VideoState:
 
     def _picture_reads(self, step: Pass) -> list[Read]:
         """What a pass reads of the picture itself."""
-        graph = self.layout.graph
-        node, picture = graph.node(step.root), graph.nodes[0].name
-        factor = 0
-        if node.kind == "image":
-            factor = 1
-        elif node.kind == "space_to_depth" and node.inputs[0] in self.layout.plan.inlined:
-            factor = node["factor"]
-        elif node.kind == "readout":
-            factor = self.height // self.layout.domains[-1][0]
-        return [Read(picture, factor, factor)] if factor else []
+        layout = self.layout
+        graph, picture = layout.graph, layout.graph.nodes[0].name
+        root = graph.node(step.root)
+        reads = []
+        for node in layout.computed_with(root):
+            source = node.inputs[0] if node.inputs else ""
+            if node.kind == "dense_conv" and source in layout.plan.inlined:
+                factor = layout.plan.analysis.values[source].scale
+                reads.append(Read(picture, node["kernel"] * factor, node["stride"] * factor, node["padding"] * factor))
+        if root.kind == "image" or (root.kind == "space_to_depth" and root.inputs[0] in layout.plan.inlined):
+            reads.append(Read(picture, layout.plan.forms[root.name].scale, layout.plan.forms[root.name].scale))
+        if root.kind == "readout":
+            factor = self.height // layout.domains[-1][0]
+            reads.append(Read(picture, factor, factor))
+        return reads
 
     def _neurons(self, name: str, spikes: Map, rows: int, first_sum: int, end_sum: int) -> Neurons:
         """A layer of neurons whose spikes are compared, in words of 16 bits."""
@@ -291,6 +322,12 @@ class VideoState:
             row=place.row // 2, position=place.column // 2, steps=self.layout.plan.forms[name].steps,
             first_sum=first_sum, end_sum=end_sum,
         )  # fmt: skip
+
+
+def _positions(tasks: Integers) -> Integers:
+    """How many positions each task computes."""
+    rows, columns = tasks[:, TASK.end_row] - tasks[:, TASK.first_row], tasks[:, TASK.end_column]
+    return rows * (columns - tasks[:, TASK.first_column])
 
 
 def _table(rows: Sequence[Any], row: Any) -> Integers:

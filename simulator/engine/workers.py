@@ -58,6 +58,10 @@ class Workers:
             self._helping.append(self._submit(records[i], tasks, i, self.count, counters, held))
         self._run(records[0], tasks, 0, self.count, counters.ctypes.data)
 
+    def run_alone(self, records: Rows, tasks: Rows) -> None:
+        """Run tasks in order on the calling thread."""
+        self._run(records[0], tasks, 0, 1, 0)
+
     def run_apart(self, records: Rows, parts: Sequence[Rows]) -> None:
         """Run lists of tasks that do not depend on one another, at most one for each thread, and wait for all."""
         no_counters = np.zeros(0, np.int64)

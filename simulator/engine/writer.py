@@ -23,6 +23,7 @@ from simulator.engine.records import (
     Count,
     DenseConv,
     Lif,
+    Picture,
     Pixels,
     Place,
     PointConv,
@@ -40,6 +41,7 @@ from simulator.graph import IMAGE_GRID, Node
 from simulator.kinds import kind_of
 
 NOWHERE = Place(0, 0, 0, 0, 0)
+NO_PICTURE = Picture(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -287,14 +289,15 @@ class Writer:
         for table in self.plan.spike_tables[node.name]:
             columns = padded(self.block, table.columns) * stride + kernel
             rows = (table.rows - 1) * stride + kernel
-            events = self._scratch(2 * columns * (planes * rows * table.words * LANES + ROOM) + 128)
-            masks = (columns + 2 * LANES) * (planes // 2 + 1) * -(-rows * table.words // 4)  # see `kernels/events.py`
+            most = planes // table.together * rows * table.words * LANES  # events of a column
+            events = self._scratch(2 * columns * (most + ROOM) + 128)
+            masks = (columns + 2 * LANES) * planes * -(-rows * table.words // 4)  # see `kernels/events.py`
             starts = self._scratch(8 * (columns + 2 * rows + 8 + masks))
             self.emit(
                 Conv(
-                    steps=form.steps, planes=planes, plane=place.step,
-                    spikes=place._replace(address=place.address + 2 * table.first_word),
-                    zeros=self.memory.zeros, words=table.words, height=height, width=width, kernel=kernel,
+                    steps=form.steps, planes=planes, plane=place.step, together=table.together,
+                    spikes=place._replace(address=place.address + 2 * table.first_word), zeros=self.memory.zeros,
+                    words=table.words, height=height, width=width, kernel=kernel,
                     stride=stride, padding=node["padding"], rows=table.rows, columns=table.columns,
                     events=Scratch(events), starts=Scratch(starts), table=table.table, vectors=table.vectors, out=out,
                     block=table.columns * form.pixel_bytes, bias=table.bias,
@@ -307,7 +310,11 @@ class Writer:
         source, rounding = node.inputs[0], self.plan.roundings[node.name]
         given, pixel = self.plan.forms[source], self.plan.forms[node.name].lanes * rounding.size
         height, width = self.layout.extent(source)
-        place = self.memory.place(source)
+        if source in self.plan.inlined:  # it is the picture
+            place, picture = NOWHERE._replace(column=given.pixel_bytes), THE_PICTURE
+            factor = self.graph.node(source).attrs.get("factor", 1)
+        else:
+            place, picture, factor = self.memory.place(source), NO_PICTURE, 0
         kernel, stride = node["kernel"], node["stride"]
         for table in self.plan.winograd_tables.get(node.name, ()):
             tiles = ABREAST // table.vectors
@@ -315,7 +322,7 @@ class Writer:
             self.emit(
                 Winograd(
                     steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
-                    height=height, width=width, padding=node["padding"],
+                    factor=factor, picture=picture, height=height, width=width, padding=node["padding"],
                     strip=Scratch(self._scratch(4 * (2 * tiles + 2) * given.pixel_bytes)),
                     inputs=Scratch(self._scratch(inputs)),
                     products=Scratch(self._scratch(ABREAST * TILE)), pairs=table.channels // 2,
@@ -330,8 +337,8 @@ class Writer:
             self.emit(
                 DenseConv(
                     steps=given.steps, source=place._replace(address=place.address + table.first_channel * given.size),
-                    height=height, width=width, kernel=kernel, stride=stride, padding=node["padding"],
-                    wide_source=given.size == 4, rows=Scratch(self._scratch(8 * kernel)),
+                    factor=factor, picture=picture, height=height, width=width, kernel=kernel, stride=stride,
+                    padding=node["padding"], wide_source=given.size == 4, rows=Scratch(self._scratch(8 * kernel)),
                     strip=Scratch(self._scratch(strip)), sums=Scratch(self._scratch(SUMS * ALIGNMENT)),
                     taps=table.channels * given.size, weight=table.weight, chunks=table.chunks,
                     out=out._replace(address=out.address + table.first_lane * rounding.size), pixel=pixel,

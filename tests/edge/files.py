@@ -9,6 +9,11 @@ import av
 import cv2
 import numpy as np
 
+from simulator.analysis import analyse
+from simulator.bundle import write_bundle
+from simulator.graph import Graph, Node
+from simulator.structure import with_defaults
+
 
 @dataclass(frozen=True)
 class Run:
@@ -75,6 +80,45 @@ def frame_times(path: Path) -> list[float]:
     """When each frame of a video is shown, in seconds."""
     with av.open(str(path)) as container:
         return [frame.time for frame in container.decode(video=0)]
+
+
+def store_network(path: Path) -> Path:
+    """A bundle for denoising: one layer of 16 kinds of neurons, random weights."""
+    conv = {"kernel": 3, "stride": 1, "padding": 1, "groups": 1, "bias": 0}
+    graph = Graph(
+        tuple(
+            with_defaults(node)
+            for node in (
+                Node("image", "image"),
+                Node("blocks", "space_to_depth", ("image",), {"factor": 2}),
+                Node("encode", "dense_conv", ("blocks",), {"channels": 16, "q": 6, **conv}),
+                Node("current", "requantise", ("encode",), {"shift": 5, "lo": -2048, "hi": 2047}),
+                Node("neurons", "lif", ("current",), {"leak": "shift", "reset": "zero"}),
+                Node("decode", "conv", ("neurons",), {"channels": 12, "q": 10, **conv}),
+                Node("pixels", "upsample", ("decode",), {"factor": 2, "mode": "depth_to_space"}),
+                Node("total", "time_sum", ("pixels",)),
+                Node("restored", "readout", ("total",)),
+            )
+        ),
+        time_steps=4,
+    )
+    random = np.random.RandomState(1)
+    tensors = {
+        name: random.randint(-20, 20, shape).astype(np.int32)
+        for name, shape in analyse(graph).shapes.items()
+        if name.endswith("weight")
+    }
+    tensors["neurons.threshold"] = np.full(16, 200, np.int32)
+    tensors["neurons.bias"] = np.zeros(16, np.int32)
+    tensors["neurons.leak"] = np.ones(16, np.int32)
+    meta = {
+        "network.task": "denoise",
+        "training.data": "none, random weights",
+        "training.terms": "none",
+        "weights.licence": "Apache-2.0",
+    }
+    write_bundle(path, graph, tensors, meta)
+    return path
 
 
 def names(folder: Path) -> list[str]:

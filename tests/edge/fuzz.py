@@ -9,6 +9,7 @@ under its name that cannot be read back, a temporary file left behind.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import faulthandler
 import io
@@ -86,8 +87,8 @@ def number_to_file(number: int, found: list[Seed]) -> tuple[Seed, bytes]:
     return seed, mutated(seed.content, np.random.RandomState(number))
 
 
-def faults(number: int, found: list[Seed], bundle: Path, folder: Path) -> list[str]:
-    """What was wrong with the run on one mutated file; empty where all was as it should be."""
+def tried(number: int, found: list[Seed], bundle: Path, folder: Path) -> tuple[int | None, list[str]]:
+    """(exit code of the run on one mutated file, None where an exception left it; what was wrong with it)."""
     from edge import cli
 
     seed, content = number_to_file(number, found)
@@ -103,7 +104,7 @@ def faults(number: int, found: list[Seed], bundle: Path, folder: Path) -> list[s
     except SystemExit as stop:
         code = int(stop.code or 0)
     except BaseException as error:
-        return [f"{type(error).__name__}: {error}"]
+        return None, [f"{type(error).__name__}: {error}"]
     wrong = []
     if code not in (0, 1, 2):
         wrong.append(f"exit code {code}")
@@ -120,11 +121,11 @@ def faults(number: int, found: list[Seed], bundle: Path, folder: Path) -> list[s
         wrong.append(f"left behind: {sorted(left)}")
     for entry in folder.iterdir():
         entry.unlink()
-    return wrong
+    return code, wrong
 
 
 def child(begin: int, end: int, files: Path, bundle: Path) -> None:
-    """Runs the numbers from `begin` to `end` and prints each before it begins, and what was wrong with it."""
+    """Runs the numbers from `begin` to `end` and prints each before it begins, its exit code, and what was wrong."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MOST_PIXELS)
     import simulator
@@ -138,14 +139,20 @@ def child(begin: int, end: int, files: Path, bundle: Path) -> None:
         for number in range(begin, end):
             print(f"at {number}", flush=True)
             faulthandler.dump_traceback_later(SECONDS, exit=True)
-            for fault in faults(number, found, bundle, Path(name)):
+            code, wrong = tried(number, found, bundle, Path(name))
+            print(f"ended {code}", flush=True)
+            for fault in wrong:
                 print(f"wrong {number} {found[number % len(found)].name}: {fault}", flush=True)
             faulthandler.cancel_dump_traceback_later()
 
 
-def run(begin: int, count: int, files: Path, bundle: Path) -> list[str]:
-    """The faults of `count` numbers from `begin` on; a child that dies is one, and the next goes on behind it."""
-    wrong = []
+def run(begin: int, count: int, files: Path, bundle: Path) -> tuple[list[str], collections.Counter[str]]:
+    """(faults, how many files ended with each exit code) of `count` numbers from `begin` on.
+
+    A child that dies is a fault, and the next goes on behind it.
+    """
+    wrong: list[str] = []
+    codes: collections.Counter[str] = collections.Counter()
     at, last = begin, begin + count
     while at < last:
         end = min(at + BATCH, last)
@@ -153,13 +160,14 @@ def run(begin: int, count: int, files: Path, bundle: Path) -> list[str]:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
         lines = done.stdout.splitlines()
         wrong += [line for line in lines if line.startswith("wrong ")]
+        codes.update(line.split()[1] for line in lines if line.startswith("ended "))
         begun = [int(line.split()[1]) for line in lines if line.startswith("at ")]
         if done.returncode:
             where = begun[-1] if begun else at
             wrong.append(f"wrong {where}: the process ended with {done.returncode}: {done.stderr[-2000:]}")
             end = where + 1
         at = end
-    return wrong
+    return wrong, codes
 
 
 def main() -> int:
@@ -176,8 +184,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as files:
         for heic in args.heic:
             (Path(files) / heic.name).write_bytes(heic.read_bytes())
-        wrong = run(args.begin, args.count, Path(files), args.bundle.resolve())
-    print("\n".join([*wrong, f"{args.count} files, {len(wrong)} faults"]))
+        wrong, codes = run(args.begin, args.count, Path(files), args.bundle.resolve())
+    ended = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
+    print("\n".join([*wrong, f"{args.count} files ({ended}), {len(wrong)} faults"]))
     return 1 if wrong else 0
 
 

@@ -1,14 +1,22 @@
-"""Cameras to test with: a server of Motion JPEG that can be made to misbehave, and pictures that say which they are."""
+"""Cameras to test with: a server of Motion JPEG that can be made to misbehave, and pictures that say which they are.
+
+As a program, for what only a process of its own can suffer: `python -m tests.edge.servers PORT` is that server, and
+`python -m tests.edge.servers - FILE [garbled]` writes JPEGs to standard output, and its process number to FILE.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.server
 import io
+import itertools
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +43,7 @@ def number_of(pixels: np.ndarray, bits: int = 8) -> int:
     return sum(int(row.mean() > 128) << bit for bit, row in enumerate(rows))
 
 
+@functools.lru_cache(256)
 def jpeg(number: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(numbered(number)).save(file, "JPEG", quality=90)
@@ -71,7 +80,7 @@ class Camera:
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
         handler.end_headers()
         for number in range(self.frames):
-            body = jpeg(number)
+            body = jpeg(number % 256)
             handler.wfile.write(b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body))
             handler.wfile.write(body + b"\r\n" + self.garbage)
             time.sleep(self.between_s)
@@ -80,8 +89,8 @@ class Camera:
 
 
 @contextlib.contextmanager
-def http_camera() -> Iterator[Camera]:
-    """A running camera; `address` + "/s.mjpg" is its stream, "/s.jpg" one picture."""
+def http_camera(port: int = 0) -> Iterator[Camera]:
+    """A running camera, at a free port if it is 0; `address` + "/s.mjpg" is its stream, "/s.jpg" one picture."""
     camera = Camera()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -95,7 +104,7 @@ def http_camera() -> Iterator[Camera]:
     class Server(http.server.ThreadingHTTPServer):
         daemon_threads = True
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", port), Handler) as server:
         camera.address = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
@@ -143,3 +152,61 @@ class RtspCamera:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def garble(chunk: bytearray, passed: int) -> None:
+    """Changes every 2000th byte behind the first 5000 of a flow of which `passed` bytes came before `chunk`."""
+    for at in range(-passed % 2000, len(chunk), 2000):
+        if passed + at > 5000:
+            chunk[at] ^= 0xFF
+
+
+@contextlib.contextmanager
+def garbling(port: int) -> Iterator[int]:
+    """A port that leads to `port`, but what comes back is garbled."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def carry(source: socket.socket, target: socket.socket, garbled: bool) -> None:
+            passed = 0
+            with contextlib.suppress(OSError):
+                while chunk := bytearray(source.recv(4096)):
+                    if garbled:
+                        garble(chunk, passed)
+                    passed += len(chunk)
+                    target.sendall(chunk)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listener.accept()
+                    far = socket.create_connection(("127.0.0.1", port))
+                    threading.Thread(target=carry, args=(near, far, False), daemon=True).start()
+                    threading.Thread(target=carry, args=(far, near, True), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+FPS = 10  # of a camera that is a program: few enough that none is still on its way when the camera ends
+
+
+def main() -> None:
+    if sys.argv[1] != "-":
+        with http_camera(int(sys.argv[1])) as camera:
+            camera.frames, camera.between_s = sys.maxsize, 1 / FPS
+            print("ready", flush=True)
+            camera.ending.wait()
+    Path(sys.argv[2]).write_text(str(os.getpid()))
+    passed = 0
+    for number in itertools.count():
+        picture = bytearray(jpeg(number % 256))
+        if sys.argv[3:] == ["garbled"]:
+            garble(picture, passed)
+        passed += len(picture)
+        sys.stdout.buffer.write(picture)
+        sys.stdout.buffer.flush()
+        time.sleep(1 / FPS)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
+import simulator
+from edge import careful, cli
 from firmware_bridge import boards
 from firmware_bridge.boards import BOARDS, BoardError
 from firmware_bridge.boards.native import Native
+from simulator.bundle import read_bundle, write_bundle
 from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_video
 
 
@@ -55,6 +58,19 @@ def test_a_video_goes_frame_by_frame_through_a_board(work, restore, network):
     assert_refused(restore(work / "a.mkv", "--board", "native", "--still", "3"), "--still is for the board sim")
 
 
+def test_a_board_takes_the_coarse_path_as_the_simulator_does(work, bundle, capfd):
+    wide = read_bundle(bundle)
+    write_bundle(work / "coarse.safetensors", wide.graph, wide.tensors, {**wide.meta, "network.coarse": "64"})
+    network = simulator.load(work / "coarse.safetensors")
+    pixels = picture(90, 131)
+    command = ["--task", "denoise", "--bundle", work / "coarse.safetensors", store(work / "a.png", pixels)]
+    assert cli.main([*map(str, command), "--board", "native", "--out", str(work / "b.png")]) == 0, (
+        capfd.readouterr().err
+    )
+    assert np.array_equal(load(work / "b.png"), careful.restore("denoise", pixels, network.run).image)
+    assert not np.array_equal(load(work / "b.png"), network.restore(pixels)[0])  # it would be another picture
+
+
 def test_an_unknown_board_is_answered_with_those_there_are(work, restore):
     run = restore(store(work / "a.png", picture()), "--board", "atari", "--out", work / "b.png")
     assert_refused(run, "no board called 'atari'; choose one of native, reference, sim")
@@ -97,3 +113,62 @@ def test_a_board_with_little_memory_says_how_many_pixels_it_computed(work, resto
     assert run.code == 0, run.err
     computed = json.loads((work / "s.json").read_text())["computed_pixels_per_pixel"]
     assert computed > 1 and f"in tiles, {computed:.2f} pixels computed" in run.out
+
+
+# --- several boards -------------------------------------------------------------------------------------------------
+
+
+def test_several_boards_share_a_folder_and_each_is_told_of(work, restore, network):
+    photos = work / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        store(photos / f"{seed}.png", picture(20, 31, seed=seed))
+    (photos / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    boards = ("--board", "native", "--board", "reference", "--board", "native")
+    run = restore(photos, *boards, "--out", work / "out", "--stats", work / "s.json")
+    assert run.code == 1 and "bad.png" in run.err
+    for seed in range(6):
+        assert np.array_equal(load(work / "out" / f"{seed}.png"), network.run(picture(20, 31, seed=seed)).image)
+    figures = json.loads((work / "s.json").read_text())
+    assert figures["backend"] == "native + reference + native" and figures["frames"] == 6
+    assert [board["board"] for board in figures["boards"]] == ["native", "reference", "native (2)"]
+    assert sum(board["pictures"] for board in figures["boards"]) == pytest.approx(6)
+    assert "  native (2): " in run.out
+
+
+def test_frames_of_a_video_stay_in_order_on_several_boards(work, restore, network):
+    frames = store_video(work / "a.mkv", 7)
+    run = restore(work / "a.mkv", "--board", "native", "--board", "reference", "--out", work / "b.mkv")
+    assert run.code == 0, run.err
+    for found, frame in zip(load_video(work / "b.mkv")[0], frames, strict=True):
+        assert np.array_equal(found, network.run(frame).image)
+
+
+def test_a_board_of_several_that_fails_is_said_and_the_pictures_are_right(work, restore, network, monkeypatch):
+    class Failing(Native):
+        def run_part(self, given, part):
+            raise BoardError("the cable has come off")
+
+    monkeypatch.setitem(boards.BOARDS, "failing", Failing)
+    photos = work / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        store(photos / f"{seed}.png", picture(seed=seed))
+    run = restore(photos, "--board", "failing", "--board", "native", "--out", work / "out")
+    assert run.code == 0
+    assert "board failing failed: the cable has come off; 1 of 2 boards go on, it is tried again" in run.err
+    assert "the last time because the cable has come off" in run.out
+    for seed in range(6):
+        assert np.array_equal(load(work / "out" / f"{seed}.png"), network.run(picture(seed=seed)).image)
+    run = restore(photos, "--board", "failing", "--board", "failing", "--out", work / "none")
+    assert run.code == 2 and "none of the boards is left: the cable has come off." in run.err
+
+
+def test_a_wrong_name_among_several_boards_is_refused(work, restore):
+    run = restore(store(work / "a.png", picture()), "--board", "native", "--board", "atari")
+    assert_refused(run, "no board called 'atari'")
+
+
+def test_boards_of_the_command_line_win_over_those_of_a_file(work, restore):
+    (work / "c.toml").write_text("board = ['atari', 'native']\n")
+    assert restore(store(work / "a.png", picture()), "--config", work / "c.toml", "--board", "native").code == 0

@@ -88,6 +88,21 @@ def test_a_turn_is_made_once_and_said_no_more(tmp_path, suffix, channels, orient
         assert written.getexif().get(0x010F) == "Maker"
 
 
+@pytest.mark.parametrize("most", [255, 65535])
+def test_colours_multiplied_by_alpha_come_back_as_near_as_the_file_can_tell(tmp_path, most):
+    """Every 8-bit colour with every alpha, or 256 of each of 16 bits: what was rounded away is all that is lost."""
+    kind = np.uint8 if most == 255 else np.uint16
+    levels = np.arange(256) * (most // 255)
+    alpha, colour = np.meshgrid(levels, levels, indexing="ij")
+    multiplied = np.dstack([(2 * colour * alpha + most) // (2 * most)] * 3 + [alpha]).astype(kind)
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(multiplied, photometric="rgb", extrasamples=["assocalpha"]))
+    read = read_image(path)
+    found = (read.pixels if most == 255 else read.deep).astype(int)
+    assert np.array_equal(found[..., 3], alpha) and not found[0, :, :3].any()
+    assert (2 * alpha * np.abs(found[..., 0] - colour) <= most + alpha)[1:].all()
+
+
 def test_a_turned_tiff_of_16_bits_stands_upright(tmp_path):
     upright = smooth(3).astype(np.uint16) * 257
     for orientation in range(1, 9):

@@ -48,7 +48,14 @@ def test_options_come_from_a_file_and_those_of_the_command_line_win(work, restor
 )
 def test_a_mistake_in_the_file_is_one_sentence(work, restore, content, words):
     (work / "c.toml").write_text(content)
-    assert_refused(restore("--config", work / "c.toml"), *words)
+    assert_refused(restore("--config", work / "c.toml"), f"--config {work / 'c.toml'}", *words)
+
+
+def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(work, restore):
+    (work / "c.toml").write_text("source = 'sample'\nthreads = 1")
+    run = restore("--config", work / "c.toml", "--tile", "two")
+    assert_refused(run, "two is not a whole number")
+    assert "c.toml" not in run.err
 
 
 def test_passwords_of_the_file_are_not_printed(work, restore):

@@ -35,7 +35,7 @@ def test_quality_names_the_small_or_the_large_network_of_a_task(work, monkeypatc
         assert cli.main(["--task", "denoise", *map(str, arguments)]) == 0
         return capfd.readouterr().out
 
-    small, large = shipped.named("denoise-lean"), shipped.named("denoise-window")
+    small, large = shipped.named("denoise-lean"), shipped.named("denoise")
     monkeypatch.setattr(shipped, "BUNDLES", work / "bundles")
     shipped.BUNDLES.mkdir()
     shutil.copy(small, shipped.named("denoise"))

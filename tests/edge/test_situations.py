@@ -210,7 +210,8 @@ def test_closed_streams_change_nothing_of_what_is_written(work, bundle, network,
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["nothing.png"], 2), (["--nonsense"], 2), (["a.png"], 2), (["--warmup"], 2)]
+    ("arguments", "code"),
+    [(["nothing.png"], 2), (["--nonsense"], 2), (["a.png"], 2), (["--warmup"], 2), (["--help"], 2)],
 )
 def test_full_disks_behind_the_streams_are_no_traceback(work, bundle, arguments, code):
     store(work / "a.png", picture())

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
         ("export.bundle", "torch", "train"),
         ("export.compare", "torch", "train"),
         ("export.bench.training", "torch", "train"),
+        ("export.float16", "torch", "train"),
+        ("export.lynxi", "onnx", "export"),
         ("export.onnx", "onnx", "export"),
         ("export.runtimes", "torch", "train"),
         ("export.nir", "nir", "nir"),

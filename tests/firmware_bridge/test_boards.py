@@ -146,7 +146,7 @@ def test_the_list_of_boards_has_every_one_of_them():
         [sys.executable, "-m", "firmware_bridge.boards"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        *BOARDS, "tcp://HOST:PORT", "serial:///DEV?baud=115200",
+        *BOARDS, "tcp://HOST:PORT", "serial:///DEV?baud=115200", "lynxi://N",
     ]  # fmt: skip
 
 

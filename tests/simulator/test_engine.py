@@ -12,13 +12,16 @@ import pytest
 import simulator.engine
 from simulator.analysis import INT16_LIMIT, Analysis, analyse
 from simulator.builder import Builder
-from simulator.engine import Engine, available_threads, vectors
+from simulator.engine import Engine, available_threads, lists, vectors
 from simulator.engine import plan as engine_plan
 from simulator.engine.layout import Layout
 from simulator.engine.plan import build_plan
 from simulator.graph import Graph
+from simulator.network import Network
 from simulator.random_networks import USUAL, Tensors, narrow_paper_network, random_network, random_tensors
 from simulator.reference import Reference
+from tests.conformance.agreement import bundled
+from tests.simulator import networks
 
 Pixels = npt.NDArray[np.int16]
 
@@ -267,14 +270,24 @@ def test_vector_operations_are_the_same_on_every_processor(features: set[str] | 
 
     @numba.njit
     def listed(address, base, unit, bits):
-        return vectors.list_ones(address, base, unit, bits)
+        return lists.list_ones(address, base, unit, bits)
+
+    @numba.njit
+    def counted(address, base, unit, more, first, second, third, fourth):
+        return lists.list_counts(address, base, unit, more, first, second, third, fourth)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "x86_features", lambda: vectors_features)
-        for mask in masks:
+        for module in (vectors, lists):
+            patch.setattr(module, "x86_features", lambda: vectors_features)
+        for i, mask in enumerate(masks):
             count = listed(events.ctypes.data, 65000, 16, mask - (mask >> 63 << 64))
             expected = [(65000 + 16 * bit) % 65536 for bit in range(64) if mask >> bit & 1]
             assert count == len(expected) and events[:count].tolist() == expected
+            planes = [mask, mask & masks[-1], mask & masks[-1] & masks[-2], mask & masks[-1] & masks[-2] & masks[i - 1]]
+            count = counted(events.ctypes.data, 65000, 16, 1024, *(plane - (plane >> 63 << 64) for plane in planes))
+            times = [sum(plane >> bit & 1 for plane in planes) for bit in range(64)]
+            expected = [(65000 + 16 * bit + 1024 * (n - 1)) % 65536 for bit, n in enumerate(times) if n]
+            assert sorted(events[:count].tolist()) == sorted(expected)
         for bits, pixels, count in ((16, 2, 2), (16, 4, 1), (32, 3, 1)):
             check_outer_product(bits, pixels, count)
 
@@ -330,6 +343,30 @@ def test_a_1x1_dense_convolution_reads_its_input_in_place_at_every_width() -> No
         analysis = analyse(graph, tensors)
         for width in (1, 7, 8, 33):
             assert_same(analysis, tensors, picture(4 * analysis.stride, width * analysis.stride))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (2, 2)])
+def test_the_first_convolution_reads_the_picture_itself(factor: int, kernel: int, stride: int) -> None:
+    b = Builder(time_steps=2)
+    x = b.space_to_depth("pixels", b.image(), factor) if factor > 1 else b.image()
+    x = b.requantise("round", b.dense_conv("encode", x, 20, kernel, stride=stride), 6, 1 << 9)
+    x = b.conv("conv", b.window("fires", x), 3, 1)
+    x = b.upsample("back", x, factor * stride) if factor * stride > 1 else x
+    graph = b.finish(b.dense_conv("readout.conv", b.requantise("last", x, 3, 1 << 11), 3, 1, q=6))
+    tensors = random_tensors(graph, np.random.default_rng(0))
+    analysis = analyse(graph, tensors)
+    plan = build_plan(analysis, tensors)
+    assert plan.passes[0].root == "round" and "image" in plan.inlined
+    network = Network(bundled(graph, tensors, networks.META), threads=1)
+    reference = Network(bundled(graph, tensors, networks.META), "reference")
+    levels = np.random.default_rng(1).integers(0, 256, (2 * 37, 3 * 41, 3), np.uint8)
+    strided = levels[::2, ::-3]
+    for given in (levels[:1, :1], levels[:5, :33], levels[:37, :41], strided, np.moveaxis(levels[:9, :20], 0, 1)):
+        found, expected = network.run(given), reference.run(given)
+        np.testing.assert_array_equal(found.image, expected.image)
+        assert found.stats.layers == expected.stats.layers
+        assert_same(analysis, tensors, picture(*analysis.padded(*given.shape[:2])))
 
 
 def dense_network(

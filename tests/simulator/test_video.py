@@ -105,6 +105,20 @@ def test_long_pictures_of_random_networks(seed: int, shape: tuple[int, int], alw
         assert_same(stream, frame)
 
 
+@pytest.mark.parametrize("kind", [None, "window"])
+def test_old_spikes_are_kept_in_portions(kind: str | None, always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    for words in (1 << 30, 0):  # of room: for all, and for two tasks
+        monkeypatch.setattr(engine_video, "SAVED_WORDS", words)
+        net, rng = network(3, kind=kind), np.random.default_rng(3)
+        stream, frame = net.video(), picture(90, 70)
+        for change in ("none", "compact", "two", "scattered", "all", "compact"):
+            frame = next_frame(frame, change, rng)
+            assert_same(stream, frame)
+        sizes.append(stream.state_bytes)
+    assert sizes[1] < sizes[0]
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_any_number_of_threads_gives_the_same_bits(threads: int, always: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator.engine, "available_threads", lambda: threads)

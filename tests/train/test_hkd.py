@@ -155,11 +155,25 @@ def test_a_run_can_start_from_the_weights_of_another(photos, tmp_path, capsys):
     assert "holds no checkpoint.pt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"]])
+WRONG = [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"], ["--harden", "0.5", "0.2"]]
+
+
+@pytest.mark.parametrize("option", WRONG)
 def test_counts_must_be_above_zero(option):
     with pytest.raises(SystemExit) as caught:
         hkd.main([*SHORT, *option])
     assert caught.value.code == 2
+
+
+def test_neurons_harden_in_the_part_of_the_run_that_is_for_it():
+    assert [hkd.softness(progress, 0.2, 0.6) for progress in (0.0, 0.2, 0.3, 0.6, 1.0)] == [
+        1,
+        1,
+        pytest.approx(0.75),
+        0,
+        0,
+    ]
+    assert hkd.softness(0.0, 0.0, 0.0) == 0
 
 
 def test_two_processes_train_the_same_network_as_one(photos, teacher, tmp_path):

@@ -42,13 +42,25 @@ def test_the_gradient_is_that_of_the_clipped_line_through_the_stairs(steps):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_soft_neurons_give_the_line_itself_and_what_lies_between(steps):
+    current, bias, gain = _case()
+    line = ((current + bias[:, None, None]) * gain[:, None, None] - 0.5).clamp(0, steps)
+    hard, _ = window.window(current, bias, gain, 1 / gain, steps=steps)
+    for soft in (1.0, 0.3):
+        spikes, counts = window.window(current, bias, gain, 1 / gain, steps=steps, soft=soft)
+        torch.testing.assert_close(spikes, hard + soft * (line - hard), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(counts, spikes.sum((0, 2, 3)), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("soft", [0.0, 0.7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_both_implementations_agree(dtype, monkeypatch):
+def test_both_implementations_agree(dtype, soft, monkeypatch):
     results = []
     for compiled in (True, False):
         monkeypatch.setattr(window, "on_cpu", lambda x, compiled=compiled: compiled)
         current, bias, gain = (x.requires_grad_() for x in _case(dtype=dtype))
-        spikes, counts = window.window(current, bias, gain, 1 / gain, steps=4)
+        spikes, counts = window.window(current, bias, gain, 1 / gain, steps=4, soft=soft)
         (spikes.float().square().sum() + 2 * counts[0] + counts.sum()).backward()
         results.append((spikes.detach().float(), counts.detach(), current.grad.float(), bias.grad, gain.grad))
     for a, b in zip(*results, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulator.engine.kernels.picture import put_pixels
 from simulator.engine.kernels.places import force_inline, inline, place
 from simulator.engine.records import DENSE_CONV, PLACE, WINOGRAD
 from simulator.engine.vectors import (
@@ -72,6 +73,22 @@ def _copy_columns(to: int, row: int, step: int, column: int, columns: int, width
         store(to + i, zero)
 
 
+@inline
+def _copy_picture(
+    op: Any, picture: int, factor: int, to: int, inside: int, y: int, step: int, column: int, columns: int, width: int
+) -> None:
+    """The same from row y of the space-to-depth of the picture whose fields start at `picture`; inside: whether there
+    is such a row."""
+    first = min(max(-column, 0), columns)
+    end = max(min(width - column, columns), first) if inside else first
+    zero = splat(I16X32, 0)
+    for i in range(0, first * step, 64):
+        store(to + i, zero)
+    put_pixels(op, picture, factor, step // 2, to + first * step, y, column + first, end - first)
+    for i in range(end * step, columns * step, 64):
+        store(to + i, zero)
+
+
 def _dense(bits: int) -> Any:
     """One row of a convolution for inputs of `bits`, 16 output lanes of SUMS pixels at a time."""
     begin, advance, keep = outer_product(bits, SUMS, 1)
@@ -87,14 +104,19 @@ def _dense(bits: int) -> Any:
         row_weights = kernel * taps * 16  # 4 bytes of input meet a vector of weights
         shift = splat(I32X16, op[DENSE_CONV.shift])
         low, high = splat(I32X16, op[DENSE_CONV.low]), splat(I32X16, op[DENSE_CONV.high])
+        top, factor = y * stride - op[DENSE_CONV.padding], op[DENSE_CONV.factor]
         first, end = _find_rows(op, t, y)
         row_out = place(op, DENSE_CONV.out, y, 0) + t * op[DENSE_CONV.out + PLACE.step]
         for p in range(0, n, SUMS):
             left = (x + p) * stride - op[DENSE_CONV.padding]
-            direct = left >= 0 and left + columns <= width
+            direct = left >= 0 and left + columns <= width and factor == 0
             if not direct:
                 for k in range(first, end):
-                    _copy_columns(strip + k * pitch, load_i64(rows + 8 * k), column, left, columns, width)
+                    to = strip + k * pitch
+                    if factor:
+                        _copy_picture(op, DENSE_CONV.picture, factor, to, 1, top + k, column, left, columns, width)
+                    else:
+                        _copy_columns(to, load_i64(rows + 8 * k), column, left, columns, width)
             for chunk in range(op[DENSE_CONV.chunks]):
                 added = begin(op[DENSE_CONV.bias] + 64 * chunk)
                 weights = op[DENSE_CONV.weight] + (chunk * kernel + first) * row_weights
@@ -242,7 +264,8 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
     shift, low = splat(I32X16, op[WINOGRAD.shift]), splat(I32X16, op[WINOGRAD.low])
     high = splat(I32X16, op[WINOGRAD.high])
     top, left = y - op[WINOGRAD.padding], x - op[WINOGRAD.padding]
-    all_rows = top >= 0 and top + 4 <= height
+    factor = op[WINOGRAD.factor]
+    direct = top >= 0 and top + 4 <= height and factor == 0
     tiles = ABREAST // vectors
     for t in range(op[WINOGRAD.steps]):
         source = t * op[WINOGRAD.source + PLACE.step]
@@ -256,12 +279,18 @@ def winograd(op: Any, y: int, x: int, n: int) -> None:
             column, columns = left + p, 2 * some + 2  # of the input under them
             pitch = columns * step
             r0, r1, r2, r3, at = a, b, c, d, column * step
-            if not all_rows or column < 0 or column + columns > width:
+            if not direct or column < 0 or column + columns > width:
                 r0, r1, r2, r3, at = strip, strip + pitch, strip + 2 * pitch, strip + 3 * pitch, 0
-                _copy_columns(r0, a, step, column, columns, width)
-                _copy_columns(r1, b, step, column, columns, width)
-                _copy_columns(r2, c, step, column, columns, width)
-                _copy_columns(r3, d, step, column, columns, width)
+                if factor:
+                    for k in range(4):
+                        inside = 0 <= top + k < height
+                        to = strip + k * pitch
+                        _copy_picture(op, WINOGRAD.picture, factor, to, inside, top + k, step, column, columns, width)
+                else:
+                    _copy_columns(r0, a, step, column, columns, width)
+                    _copy_columns(r1, b, step, column, columns, width)
+                    _copy_columns(r2, c, step, column, columns, width)
+                    _copy_columns(r3, d, step, column, columns, width)
             _transform(r0, r1, r2, r3, at, step, pairs, some, inputs, tiles * TILE)
             to = out + p * pixel
             weights, biases = weight, bias

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.engine.kernels.places import force_inline, inline, place
+from simulator.engine.lists import list_counts, list_ones
 from simulator.engine.records import CONV, PLACE, ROOM
 from simulator.engine.vectors import (
     I32X16,
-    list_ones,
     load,
     load_i64,
     load_u16,
@@ -34,15 +34,14 @@ def _two_words(upper: int, lower: int) -> Any:
 
 
 @inline
-def _gather(op: Any, sources: int, rows: int, planes: int, masks: int, pitch: int, left: int, right: int) -> None:
+def _gather(op: Any, sources: int, rows: int, masks: int, pitch: int, left: int, right: int) -> None:
     """Put the words of four rows (or of two, with two words each) under one another: 64 bits for each column.
 
     sources: addresses of the rows, and bytes from plane to plane of each. masks: for each four (two) rows, for each
-    second plane, `pitch` bytes of columns, of which left .. right - 1 are written and as many as fill a vector; and
-    then those of spikes in an odd number of planes.
+    plane, `pitch` bytes of columns, of which left .. right - 1 are written and as many as fill a vector.
     """
     words, step, ahead = op[CONV.words], op[CONV.spikes + PLACE.column], sources + 8 * rows
-    together = 4 // words
+    planes, together = op[CONV.planes], 4 // words
     for k in range(0, rows, together):
         row0, row1, plane0, plane1 = load_i64(sources + 8 * k), op[CONV.zeros], load_i64(ahead + 8 * k), 0
         row2, row3, plane2, plane3 = op[CONV.zeros], op[CONV.zeros], 0, 0
@@ -51,35 +50,37 @@ def _gather(op: Any, sources: int, rows: int, planes: int, masks: int, pitch: in
         if words == 1:
             row2, plane2 = load_i64(sources + 8 * k + 16), load_i64(ahead + 8 * k + 16)
             row3, plane3 = load_i64(sources + 8 * k + 24), load_i64(ahead + 8 * k + 24)
-        for c in range(left, right, 16 if step == 4 else 1):
-            at0, at1, at2, at3, to = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step, masks + 8 * c
+        for _ in range(planes):
             if step == 4:
-                odd_low, odd_high = splat(I32X16, 0), splat(I32X16, 0)
-                for p in range(planes):
+                for c in range(left, right, 16):
                     if words == 1:
-                        low, high = _two_words(at0, at1), _two_words(at2, at3)
+                        low, high = _two_words(row0 + 4 * c, row1 + 4 * c), _two_words(row2 + 4 * c, row3 + 4 * c)
                     else:
-                        low, high = load(I32X16, at0), load(I32X16, at1)
-                    at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-                    odd_low, odd_high = odd_low ^ low, odd_high ^ high
-                    if p & 1:
-                        store_pairs(to, low, high)
-                        to += pitch
-                store_pairs(to, odd_low, odd_high)
-                continue
-            odd = 0
-            for p in range(planes):
-                if words == 1:
-                    mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
-                else:
-                    mask = load_u32(at0) | (load_u32(at1) << 32)
-                at0, at1, at2, at3 = at0 + plane0, at1 + plane1, at2 + plane2, at3 + plane3
-                odd ^= mask
-                if p & 1:
-                    store_64(to, mask)
-                    to += pitch
-            store_64(to, odd)
-        masks += (planes // 2 + 1) * pitch
+                        low, high = load(I32X16, row0 + 4 * c), load(I32X16, row1 + 4 * c)
+                    store_pairs(masks + 8 * c, low, high)
+            else:
+                for c in range(left, right):
+                    at0, at1, at2, at3 = row0 + c * step, row1 + c * step, row2 + c * step, row3 + c * step
+                    if words == 1:
+                        mask = load_u16(at0) | (load_u16(at1) << 16) | (load_u16(at2) << 32) | (load_u16(at3) << 48)
+                    else:
+                        mask = load_u32(at0) | (load_u32(at1) << 32)
+                    store_64(masks + 8 * c, mask)
+            row0, row1, row2, row3 = row0 + plane0, row1 + plane1, row2 + plane2, row3 + plane3
+            masks += pitch
+
+
+@force_inline
+def _list(at: int, base: int, unit: int, once: int, within: int, words: int, pitch: int, mine: int) -> Any:
+    """List the spikes of 64 neurons; how many events that were. words: address of those in the first of the planes
+    that go together, of which there are within + 1 = 1, 2 or 4; pitch: bytes from plane to plane; mine: which of the
+    64 bits count."""
+    if within == 0:
+        return list_ones(at, base, unit, load_i64(words) & mine)
+    second, third, fourth = load_i64(words + pitch) & mine, 0, 0
+    if within == 3:
+        third, fourth = load_i64(words + 2 * pitch) & mine, load_i64(words + 3 * pitch) & mine
+    return list_counts(at, base, unit, once, load_i64(words) & mine, second, third, fourth)
 
 
 @inline
@@ -91,15 +92,14 @@ def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
     are one run. Offset: (candidate within the column, row by row, plus, for blocks, candidates per column * c) *
     bytes of a table row / 8, which x86 multiplies for free. Returns the length of the list.
 
-    A neuron that integrates before it fires and does so at step 2 did at step 1, and so on. So the spikes in each
-    second plane stand for two, and enter once, with the offset of twice the weight; one more is left where their
-    number is odd.
+    A neuron that integrates before it fires and does so at step 2 did at step 1, and so on. So its spikes in four
+    planes (`together`) are one event, with the offset of as many times the weight.
 
     Where sums slide, each column is filled up to a multiple of four by 1 to 4 times the offset of the table's last
     row, also outside the image.
     """
     words, stride, step = op[CONV.words], op[CONV.stride], op[CONV.spikes + PLACE.column]
-    planes, plane = op[CONV.planes], op[CONV.plane]
+    planes, plane, within = op[CONV.planes], op[CONV.plane], op[CONV.together] - 1
     events, starts = op[CONV.events], op[CONV.starts]
     first = x * stride - op[CONV.padding]
     columns = (blocks * op[CONV.columns] - 1) * stride + op[CONV.kernel]
@@ -118,9 +118,9 @@ def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         store_64(ahead + 8 * k, plane if inside else 0)
     row0, row1, row2 = load_i64(sources), load_i64(sources + 8), load_i64(sources + 16)
     plane0, plane1, plane2 = load_i64(ahead), load_i64(ahead + 8), load_i64(ahead + 16)
-    # The table: a row for each candidate (in blocks of all columns), the same for twice the weight, zeros.
-    twice = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
-    fill = (2 * twice if planes > 1 else twice) * 0x0001000100010001
+    # The table: a row for each candidate (in blocks of all columns), the same for twice the weight and so on, zeros.
+    once = rows * words * 16 * unit * (1 if op[CONV.slides] else (op[CONV.columns] - 1) * stride + op[CONV.kernel])
+    fill = (within + 1) * once * 0x0001000100010001
     room = ROOM if op[CONV.slides] else 0
     count = 0
     for c in range(left):
@@ -128,33 +128,25 @@ def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         count = _fill_up(events, count, fill, room)
     if words == 2 or (words == 1 and rows == 4):
         masks, pitch = ahead + 8 * rows, 8 * (columns + 16)
-        _gather(op, sources, rows, planes, masks, pitch, left, right)
+        _gather(op, sources, rows, masks, pitch, left, right)
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             at, base = masks + 8 * c, c * per_column
             for _ in range(0, rows * words, 4):
-                for _ in range(planes // 2):
-                    count += list_ones(events + 2 * count, base + twice, unit, load_i64(at))
-                    at += pitch
-                count += list_ones(events + 2 * count, base, unit, load_i64(at))
-                at, base = at + pitch, base + 64 * unit
+                for _ in range(0, planes, within + 1):
+                    count += _list(events + 2 * count, base, unit, once, within, at, pitch, -1)
+                    at += (within + 1) * pitch
+                base += 64 * unit
             count = _fill_up(events, count, fill, room)
     elif words == 4 and rows == 3:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
-            base, over0, over1, over2 = c * per_column, 0, 0, 0
-            at0, at1, at2 = row0 + c * step, row1 + c * step, row2 + c * step
-            for p in range(planes):
-                mask0, mask1, mask2 = load_i64(at0), load_i64(at1), load_i64(at2)
-                at0, at1, at2 = at0 + plane0, at1 + plane1, at2 + plane2
-                over0, over1, over2 = over0 ^ mask0, over1 ^ mask1, over2 ^ mask2
-                if p & 1:
-                    count += list_ones(events + 2 * count, base + twice, unit, mask0)
-                    count += list_ones(events + 2 * count, base + twice + 64 * unit, unit, mask1)
-                    count += list_ones(events + 2 * count, base + twice + 128 * unit, unit, mask2)
-            count += list_ones(events + 2 * count, base, unit, over0)
-            count += list_ones(events + 2 * count, base + 64 * unit, unit, over1)
-            count += list_ones(events + 2 * count, base + 128 * unit, unit, over2)
+            base, at0, at1, at2 = c * per_column, row0 + c * step, row1 + c * step, row2 + c * step
+            for _ in range(0, planes, within + 1):
+                count += _list(events + 2 * count, base, unit, once, within, at0, plane0, -1)
+                count += _list(events + 2 * count, base + 64 * unit, unit, once, within, at1, plane1, -1)
+                count += _list(events + 2 * count, base + 128 * unit, unit, once, within, at2, plane2, -1)
+                at0, at1, at2 = at0 + (within + 1) * plane0, at1 + (within + 1) * plane1, at2 + (within + 1) * plane2
             count = _fill_up(events, count, fill, room)
     else:
         rest = -1 if words % 4 == 0 else (1 << 16 * (words % 4)) - 1  # of the last four words
@@ -164,14 +156,10 @@ def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
             for k in range(rows):
                 row, ahead_of = load_i64(sources + 8 * k) + c * step, load_i64(ahead + 8 * k)
                 for w in range(0, words, 4):
-                    at, mine, left_over = row + 2 * w, rest if w + 4 >= words else -1, 0
-                    for p in range(planes):
-                        mask = load_i64(at) & mine
-                        at += ahead_of
-                        left_over ^= mask
-                        if p & 1:
-                            count += list_ones(events + 2 * count, base + twice, unit, mask)
-                    count += list_ones(events + 2 * count, base, unit, left_over)
+                    at, mine = row + 2 * w, rest if w + 4 >= words else -1
+                    for _ in range(0, planes, within + 1):
+                        count += _list(events + 2 * count, base, unit, once, within, at, ahead_of, mine)
+                        at += (within + 1) * ahead_of
                     base += min(words - w, 4) * 16 * unit
             count = _fill_up(events, count, fill, room)
     for c in range(right, columns):

@@ -108,6 +108,17 @@ def _integrator(kind: Any) -> Any:
         for phase in range(repeat):
             at = op[WINDOW.parameters] + phase * 64 * size
             threshold, bias = load(kind, at), load(kind, at + 32 * size)
+            if steps == 4 and terms == 1:  # the common case, without loops over them
+                twice = threshold + threshold
+                thrice, bits = twice + threshold, out + 4 * phase
+                for i in range(phase, count, repeat):
+                    v = bias + current(source, i, wide_in)
+                    store_32(bits, at_least(v, threshold))
+                    store_32(bits + step_out, at_least(v, twice))
+                    store_32(bits + 2 * step_out, at_least(v, thrice))
+                    store_32(bits + 3 * step_out, at_least(v, twice + twice))
+                    bits += 4 * repeat
+                continue
             for i in range(phase, count, repeat):
                 v = bias
                 for t in range(terms):
@@ -125,7 +136,7 @@ _window16, _window32 = _integrator(I16X32), _integrator(I32X32)
 
 
 @inline
-def _count(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
+def count_positions(counts: int, out: int, steps: int, step: int, words: int, n: int) -> None:
     """Write down how many spikes each of n positions has, int32, from bits in `words` words of 16 each."""
     whole = n // 16 * 16 if words == 2 or words == 4 else 0
     for p in range(0, whole, 16):
@@ -155,7 +166,7 @@ def window(op: Any, y: int, x: int, n: int) -> None:
     else:
         _window16(op, out, source, count)
     counts = op[WINDOW.counts] + 4 * (y * op[WINDOW.width] + x)
-    _count(counts, out, op[WINDOW.steps], op[WINDOW.out + PLACE.step], op[WINDOW.lanes] // 16, n)
+    count_positions(counts, out, op[WINDOW.steps], op[WINDOW.out + PLACE.step], op[WINDOW.lanes] // 16, n)
 
 
 @inline
@@ -167,7 +178,7 @@ def lif(op: Any, y: int, x: int, n: int) -> None:
     else:
         _lif16(op, out, source, count)
     counts = op[LIF.counts] + 4 * (y * op[LIF.width] + x)
-    _count(counts, out, op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.lanes] // 16, n)
+    count_positions(counts, out, op[LIF.steps], op[LIF.out + PLACE.step], op[LIF.lanes] // 16, n)
 
 
 @inline

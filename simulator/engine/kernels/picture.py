@@ -20,11 +20,13 @@ from simulator.engine.vectors import (
     load_u8,
     narrow,
     pixels_to_depth,
+    select,
     splat,
     store,
     store_8,
     store_16,
     store_rows_of_bytes,
+    three_bytes,
 )
 
 
@@ -60,9 +62,13 @@ def _pairs(op: Any, picture: int, y: int, x: int, n: int) -> Any:
 
 @inline
 def pixels(op: Any, y: int, x: int, n: int) -> None:
-    """Space-to-depth of the picture, channels last, lanes beyond 3 factor^2 zero."""
-    out, factor, lanes = place(op, PIXELS.out, y, x), op[PIXELS.factor], op[PIXELS.lanes]
-    picture = PIXELS.picture
+    put_pixels(op, PIXELS.picture, op[PIXELS.factor], op[PIXELS.lanes], place(op, PIXELS.out, y, x), y, x, n)
+
+
+@force_inline
+def put_pixels(op: Any, picture: int, factor: int, lanes: int, out: int, y: int, x: int, n: int) -> None:
+    """Space-to-depth of n positions of the picture whose fields start at `picture`, channels last, lanes beyond
+    3 factor^2 zero."""
     done = 0
     if factor == 2 and lanes == 16 and _packed(op, picture):
         first, row, last = op[picture + PICTURE.address], op[picture + PICTURE.row], op[picture + PICTURE.last_row]
@@ -73,6 +79,12 @@ def pixels(op: Any, y: int, x: int, n: int) -> None:
         for i in range(0, done, 2):
             store(out + 32 * i, pixels_to_depth(bytes_of_rows(upper + 6 * i, lower + 6 * i) - middle))
     zero = splat(I16X16, 0)
+    if factor == 1 and lanes == 16 and _packed(op, picture):
+        at = op[picture + PICTURE.address] + min(y, op[picture + PICTURE.last_row]) * op[picture + PICTURE.row] + 3 * x
+        middles = select(7, splat(I16X16, op[picture + PICTURE.middle]), zero)
+        done = min(max(op[picture + PICTURE.last_column] - x, 0), n)  # four bytes are read of each
+        for i in range(done):
+            store(out + 32 * i, three_bytes(at + 3 * i) - middles)
     for i in range(2 * done * lanes, 2 * n * lanes, 32):
         store(out + i, zero)
     for i in range(done, n):

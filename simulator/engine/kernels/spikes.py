@@ -200,6 +200,7 @@ def _run_fields(op: Any, vectors: int) -> Any:
 # A column's events come in groups of four, the last of which, and only that, ends in the table's row of zeros (see
 # `events_of`). Where the output is int16 the sums move on by a mask, not by a branch, for the number of a column's
 # groups would be mispredicted about every other time. What is stored before the last group is overwritten by the next.
+# Offsets are loaded two groups ahead: loads that wait for them would keep the queue from those that need not.
 # Where it is int32, a column's sums are widened once it is complete, or after as many events as surely fit int16. The
 # first two columns end left of `out`, in the margin of scratch memory.
 
@@ -223,8 +224,9 @@ def _slide_one16(op: Any, out: int, end: int, table: int, zero_row: int, bias: i
     out -= 2 * step
     a, b, c = initial, initial, initial + _take_halves(out + 2 * step, first, second) if keep else initial
     d, e, f = zero, zero, zero  # two sums of each: a chain of additions is what would take longest
+    four, following, ahead_of = 0, load_i64(event), load_i64(event + 8)
     while event < end:
-        four = load_i64(event)
+        four, following, ahead_of = following, ahead_of, load_i64(event + 16)
         event += 8
         row = table + _offset(four, 0)
         a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
@@ -250,8 +252,9 @@ def _slide_two16(op: Any, out: int, end: int, table: int, zero_row: int, bias: i
     ahead = out + 2 * step
     a, b, c = initial, initial, initial + load(I16X32, ahead) if keep else initial
     d, e, f = initial2, initial2, initial2 + load(I16X32, ahead + 64) if keep else initial2
+    four, following, ahead_of = 0, load_i64(event), load_i64(event + 8)
     while event < end:
-        four = load_i64(event)
+        four, following, ahead_of = following, ahead_of, load_i64(event + 16)
         event += 8
         row = table + _offset(four, 0)
         a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
@@ -297,13 +300,14 @@ def _slide_one32(op: Any, out: int, columns: int, table: int, bias: int, pieces:
     out -= 2 * step
     a0, a1, b0, b1 = low, high, low, high
     c0, c1 = _fresh(low, out + 2 * step + first, keep), _fresh(high, out + 2 * step + second, keep)
+    four, following, ahead_of = 0, load_i64(event), load_i64(event + 8)
     for column in range(columns):
         end = events + 2 * load_i64(starts + 8 * column + 8)
         while event < end:
             stop = min(end, event + most)
             a, b, c, d, e, f = zero, zero, zero, zero, zero, zero
             while event < stop:
-                four = load_i64(event)
+                four, following, ahead_of = following, ahead_of, load_i64(event + 16)
                 event += 8
                 row = table + _offset(four, 0)
                 a, b, c = a + load(I16X32, row), b + load(I16X32, row + 64), c + load(I16X32, row + 128)
@@ -335,13 +339,14 @@ def _slide_two32(op: Any, out: int, columns: int, table: int, bias: int, pieces:
     a0, a1, a2, a3, b0, b1, b2, b3 = bias0, bias1, bias2, bias3, bias0, bias1, bias2, bias3
     c0, c1 = _fresh(bias0, ahead, keep), _fresh(bias1, ahead + 64, keep)
     c2, c3 = _fresh(bias2, ahead + 128, keep), _fresh(bias3, ahead + 192, keep)
+    four, following, ahead_of = 0, load_i64(event), load_i64(event + 8)
     for column in range(columns):
         end = events + 2 * load_i64(starts + 8 * column + 8)
         while event < end:
             stop = min(end, event + most)
             a, b, c, d, e, f = zero, zero, zero, zero, zero, zero
             while event < stop:
-                four = load_i64(event)
+                four, following, ahead_of = following, ahead_of, load_i64(event + 16)
                 event += 8
                 row = table + _offset(four, 0)
                 a, b, c = a + load(I16X32, row), b + load(I16X32, row + 128), c + load(I16X32, row + 256)
@@ -376,7 +381,7 @@ def _slide_two32(op: Any, out: int, columns: int, table: int, bias: int, pieces:
 def _slide(op: Any, out: int, end: int, columns: int) -> None:
     """Sums of `columns` columns, from a list of events that ends at `end`."""
     wide, vectors = op[CONV.wide] != 0, op[CONV.vectors]
-    candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16 * (1 if op[CONV.planes] == 1 else 2)
+    candidates = (op[CONV.rows] + 2) * op[CONV.words] * 16 * op[CONV.together]
     row = 3 * vectors * 64  # bytes of the table
     zero_row = candidates * row >> 3
     table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
@@ -400,7 +405,7 @@ def _run(op: Any, out: int, blocks: int) -> None:
     """Sums of `blocks` blocks, from the list of events."""
     vectors, kernel, stride, starts = op[CONV.vectors], op[CONV.kernel], op[CONV.stride], op[CONV.starts]
     cells = ((op[CONV.columns] - 1) * stride + kernel) * ((op[CONV.rows] - 1) * stride + kernel)
-    rows = cells * op[CONV.words] * 16 * (1 if op[CONV.planes] == 1 else 2) + 1
+    rows = cells * op[CONV.words] * 16 * op[CONV.together] + 1
     table, bias, pieces = op[CONV.table], op[CONV.bias], op[CONV.pieces]
     for _ in range(op[CONV.chunks]):
         zero_row = table + (rows - 1) * vectors * 64

@@ -1,0 +1,50 @@
+"""How pictures and journals are called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from edge.images import WRITABLE
+
+
+def target_name(name: str, is_there: Callable[[str], bool]) -> str:
+    """Where the picture of that name goes below the output folder.
+
+    A format that is not written gets .png behind its name: a.gif becomes a.gif.png, and another .png where the source
+    has a picture of that name.
+    """
+    target = name
+    while os.path.splitext(target)[1].lower() not in WRITABLE or (target != name and is_there(target)):
+        target += ".png"
+    return target
+
+
+def in_shard(name: str, number: int, count: int) -> bool:
+    """Whether a picture is in the share with that number, from 1, of so many; its name alone decides."""
+    hashed = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(hashed, "big") % count == number - 1
+
+
+def common_folder(folders: list[str]) -> str:
+    """The longest path or address in which all of them lie, without a slash at its end."""
+    parts = [folder.rstrip("/").split("/") for folder in folders]
+    shared = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return "/".join(shared)
+
+
+def below(address: str, folder: str) -> bool:
+    """Whether it lies in the folder, or is it."""
+    return address == folder or address.startswith(folder.rstrip("/") + "/")
+
+
+def log_name() -> str:
+    """Not in use, and behind those before in the alphabet."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(4)}.jsonl"

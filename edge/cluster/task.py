@@ -1,0 +1,101 @@
+"""What a worker does with a batch of pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from edge import shipped, terminal
+from edge.archive.picture import Restorer, told
+from edge.archive.work import Done, Recipe, Work
+from edge.cluster.note import Note
+from edge.errors import UserError
+
+THREADS = "EDGE_RESTORE_THREADS"  # the environment's: of each of a machine's workers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures. bundle, options: hashes of what the recipe stands for where it was written. note: where the
+    batch's note lies; None where outputs are in no folder."""
+
+    recipe: Recipe
+    bundle: str
+    options: str
+    works: tuple[Work, ...]
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of the pictures, in their order; fewer than were given where the rest would fare no better.
+
+    seconds: that it took; cpu_s: of a core, in that time. worker: HOST:PID. again: pictures of which an earlier attempt
+    had stored the output.
+    """
+
+    done: tuple[Done, ...]
+    seconds: float
+    cpu_s: float
+    worker: str
+    again: int
+
+
+def restore(batch: Batch) -> Answer:
+    """Restores and stores the pictures. Raises UserError where this worker cannot do any, OSError for the note's."""
+    begin, before = time.perf_counter(), time.process_time()
+    restorer = _restorer(batch)
+    done: list[Done] = []
+    again = 0
+    with Note(batch.note) if batch.note is not None else contextlib.nullcontext() as note:
+        for work in batch.works:
+            made = note.stored(work) if note is not None else None
+            if made is not None:
+                again += 1
+                done.append(told(made))
+                continue
+            made_now = restorer.make(work)
+            if not isinstance(made_now, Done):
+                if note is not None:
+                    note.begins(made_now)
+                made_now = restorer.keep(made_now)
+            done.append(made_now)
+            if made_now.fatal:
+                break
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    return Answer(tuple(done), time.perf_counter() - begin, time.process_time() - before, worker, again)
+
+
+def warm_up() -> None:
+    """Before a worker takes work: the kernels are loaded, or compiled."""
+    from simulator.engine import cache_folder
+
+    terminal.silence_libraries()
+    cache_folder()
+
+
+def _restorer(batch: Batch) -> Restorer:
+    restorer = _warm(batch.recipe)
+    found = (restorer.network.bundle_hash, restorer.recipe.options)
+    if found != (batch.bundle, batch.options):
+        what = "network" if found[0] != batch.bundle else "version of spikerir-edge"
+        raise UserError(
+            f"the worker on {socket.gethostname()} has another {what} ({restorer.recipe.bundle}); install the same"
+            " there."
+        )
+    return restorer
+
+
+@functools.lru_cache(maxsize=2)
+def _warm(recipe: Recipe) -> Restorer:
+    """Raises UserError."""
+    terminal.silence_libraries()
+    own = shipped.BUNDLES / recipe.bundle.name
+    bundle = own if not recipe.bundle.exists() and own.exists() else recipe.bundle
+    threads = recipe.threads or int(os.environ.get(THREADS, "1"))
+    return Restorer(dataclasses.replace(recipe, bundle=bundle, threads=threads))

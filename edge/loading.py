@@ -1,0 +1,82 @@
+"""A network loaded for a run, on this machine or a board, and what measures its power."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import simulator
+from edge.errors import UserError, sentence
+from edge.options import SIMULATOR
+from simulator.network import Network
+from simulator.tasks import ALL_IN_ONE
+
+if TYPE_CHECKING:
+    from edge.boards import BoardNetwork
+    from firmware_bridge.power.recording import Recording
+
+
+def open_network(args: argparse.Namespace, bundle: Path, *, alone: bool) -> Network | BoardNetwork:
+    """What computes, as the options say, ready to run. alone: there is one picture only. Raises UserError."""
+    if args.board == [SIMULATOR]:
+        return load_network(bundle, args.task, args.threads, args.tile)
+    return open_boards(args, bundle, alone=alone)
+
+
+def open_boards(args: argparse.Namespace, bundle: Path, *, alone: bool) -> BoardNetwork:
+    """A network on the boards that the options name; close it. Raises UserError."""
+    for option, value in (("--threads", args.threads), ("--tile", args.tile)):
+        if value is not None:
+            raise other_way(option, args.board)
+    from edge.boards import ManyBoards, OneBoard
+
+    network: BoardNetwork
+    if len(args.board) == 1:
+        network = OneBoard(bundle, args.board[0])
+    else:
+        measuring = args.power == "auto" or (args.power is None and args.stats is not None)
+        network = ManyBoards(bundle, args.board, alone=alone, measuring=measuring)
+    try:
+        check_task(bundle, network.task, args.task)
+    except UserError:
+        network.close()
+        raise
+    return network
+
+
+def other_way(option: str, boards: list[str]) -> UserError:
+    return UserError(f"{option} is for the board {SIMULATOR}; {boards[0]} goes its own way: leave it out.")
+
+
+def load_network(bundle: Path, task: str | None, threads: int | None, tile: int | None) -> Network:
+    """Loads `bundle`. Raises UserError if it is unusable, of another task, or has no use for so small a tile."""
+    if threads is not None:
+        threads = min(threads, os.cpu_count() or 1)  # more would only wait for each other
+    try:
+        network = simulator.load(bundle, threads=threads)
+    except (ValueError, OSError) as error:
+        raise UserError(sentence(error)) from error
+    check_task(bundle, network.task, task)
+    if tile is not None and tile < network.min_tile:
+        raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")
+    return network
+
+
+def check_task(bundle: Path, found: str, wanted: str | None) -> None:
+    """Raises UserError for a bundle whose task is not the one that is wanted."""
+    if wanted is not None and found not in (wanted, ALL_IN_ONE):
+        raise UserError(f"{bundle} is for {found}, not {wanted}; give --task {found} or another bundle.")
+
+
+def open_recording(wanted: str, board: BoardNetwork | None) -> Recording:
+    """What --power names, ready to measure. Raises UserError if it cannot be used."""
+    from firmware_bridge.power import meter_file, recording, sensors
+
+    if wanted == "auto" and board is not None and not board.here:
+        return board.recording()
+    try:
+        return recording.open_recording(wanted)
+    except (sensors.SensorError, meter_file.MeterFileError) as error:
+        raise UserError(sentence(error)) from error

@@ -1,0 +1,60 @@
+"""The lines at the end of a run, from the figures that --stats stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def frames_line(figures: dict[str, Any]) -> str:
+    """What every run says."""
+    frames = figures["frames"]
+    latency = figures["latency_ms"]
+    return (
+        f"{figures['task']} ({figures['network']}): {frames} frame{'s' * (frames != 1)},"
+        f" latency {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+        + (
+            f", spike rate {figures['totals']['spike_rate']:.4f},"
+            f" energy {figures['energy']['estimated_uj']:.1f} uJ a frame (estimated)"
+            if figures["energy"]
+            else ""
+        )
+    )
+
+
+def board_lines(figures: dict[str, Any]) -> list[str]:
+    """Which board it was, what its clock counts, and what the whole way took; of several, what each did."""
+    latency, computed = figures["end_to_end_ms"], figures.get("computed_pixels_per_pixel")
+    first = (
+        f"on {figures['backend']}, whose latency is {figures['latency_clock']};"
+        f" end to end {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95"
+        + (f"; in tiles, {computed:.2f} pixels computed for each of the picture" if computed else "")
+    )
+    return [first, *map(_board_line, figures.get("boards", []))]
+
+
+def _board_line(board: dict[str, Any]) -> str:
+    latency, power, failures = board["end_to_end_ms"], board["power"], board["failures"]
+    line = f"  {board['board']}: {board['pictures']:.4g} pictures in {board['pieces']} pieces, busy {board['busy']:.0%}"
+    if latency:
+        line += f", {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95 a piece"
+    if power:
+        line += f"; {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle (measured by {power['sensor']})"
+    if failures:
+        line += f"; failed {failures} time{'s' * (failures != 1)}, the last time because {board['reason'].rstrip('.')}"
+    return line
+
+
+def power_line(power: dict[str, Any]) -> str:
+    """What was measured."""
+    return (
+        f"power {power['measured_w']:.3f} W above {power['idle_w']:.3f} W idle,"
+        f" {power['joules_per_frame']:.4g} J a frame (measured by {power['sensor']}: {power['covers']})"
+    )
+
+
+def live_line(live: dict[str, Any]) -> str:
+    """What became of the pictures of a live source."""
+    delay = live["delay_ms"]
+    age = f"; {delay['median']:.0f} ms from arrival until restored, {delay['p95']:.0f} ms p95" if delay else ""
+    dropped, broken, again = live["dropped"], live["broken"], live["reconnects"]
+    return f"live: {dropped} pictures dropped for newer ones, {broken} broken, connected again {again} times{age}"

@@ -1,0 +1,269 @@
+"""Object stores and web servers: a local S3 server, one that refuses, a network that drops requests, HTTP trees."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import random
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.archive import stores
+from edge.archive.journal import FOLDER
+from tests.edge.files import Run, assert_refused, load, picture, store
+
+s3fs = pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+
+KEY, SECRET = "AKIDEXAMPLE", "not-to-be-printed"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, int]]:
+    running = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield running.get_host_and_port()
+    running.stop()
+
+
+class Proxy:
+    """A TCP proxy; `answer(head)` of each request is what it says itself, b"" hangs up, None asks the server."""
+
+    def __init__(self, server: tuple[str, int], answer: Callable[[bytes], bytes | None]) -> None:
+        self.server, self.answer = server, answer
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.asked = self.answered = 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self.server) as upstream:
+            threading.Thread(target=self.copy, args=(upstream, client), daemon=True).start()
+            while chunk := client.recv(1 << 16):
+                if re.match(rb"(GET|PUT|HEAD|POST|DELETE) ", chunk):
+                    self.asked += 1
+                    said = self.answer(chunk)
+                    if said is not None:
+                        self.answered += 1
+                        client.sendall(said)
+                        upstream.shutdown(socket.SHUT_RDWR)
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
+                upstream.sendall(chunk)
+
+    @staticmethod
+    def copy(upstream: socket.socket, client: socket.socket) -> None:
+        try:
+            while chunk := upstream.recv(1 << 16):
+                client.sendall(chunk)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def through(server, monkeypatch) -> Iterator[Callable[..., Proxy]]:
+    """through(answer): the endpoint is a proxy."""
+    proxies = []
+
+    def endpoint(answer: Callable[[bytes], bytes | None] = lambda head: None) -> Proxy:
+        proxies.append(Proxy(server, answer))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxies[-1].port}")
+        s3fs.S3FileSystem.clear_instance_cache()
+        stores.opened.cache_clear()
+        return proxies[-1]
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    yield endpoint
+    for proxy in proxies:
+        proxy.listener.close()
+    s3fs.S3FileSystem.clear_instance_cache()
+    stores.opened.cache_clear()
+
+
+@pytest.fixture
+def bucket(through) -> s3fs.S3FileSystem:
+    """An empty bucket named pictures."""
+    through()
+    system = s3fs.S3FileSystem()
+    if system.exists("pictures"):
+        system.rm("pictures", recursive=True)
+    system.mkdir("pictures")
+    return system
+
+
+@pytest.fixture
+def filled(bucket, work) -> dict[str, np.ndarray]:
+    """Pictures in s3://pictures/in, by name."""
+    pictures = {}
+    for number, name in enumerate(("a.png", "x/b.png", "x/y/c.png", "x/y/d.gif.png")):
+        pictures[name] = picture(seed=number)
+        bucket.pipe_file(f"pictures/in/{name}", store(work / "upload.png", pictures[name]).read_bytes())
+    bucket.pipe_file("pictures/in/notes.txt", b"text")
+    (work / "upload.png").unlink()
+    return pictures
+
+
+def statuses(run: Run) -> dict[str, str]:
+    return {line["source"]: line["status"] for line in map(json.loads, run.out.splitlines())}
+
+
+def outputs(system: s3fs.S3FileSystem) -> list[str]:
+    system.invalidate_cache()
+    return sorted(
+        name.removeprefix("pictures/out/") for name in system.find("pictures/out") if f"/{FOLDER}/" not in name
+    )
+
+
+def test_from_a_store_into_a_store_and_nothing_twice(restore, work, network, bucket, filled):
+    arguments = ("s3://pictures/in", "--recursive", "--skip-existing", "--out", "s3://pictures/out", "--stats", "-")
+    run = restore(*arguments)
+    assert run.code == 0, run
+    assert outputs(bucket) == sorted(filled)
+    for name, pixels in filled.items():
+        (work / "got.png").write_bytes(bucket.cat_file(f"pictures/out/{name}"))
+        assert np.array_equal(load(work / "got.png"), network.run(pixels).image), name
+    assert "1 file that is no image (notes.txt)" in run.err
+    assert set(statuses(restore(*arguments)).values()) == {"skipped"}
+
+    bucket.rm_file("pictures/out/a.png")
+    bucket.pipe_file("pictures/in/x/b.png", store(work / "new.png", picture(seed=50)).read_bytes())
+    again = statuses(restore(*arguments))
+    assert {name for name, status in again.items() if status == "restored"} == {"a.png", "x/b.png"}
+
+
+def test_between_a_store_and_folders(restore, work, network, bucket, filled):
+    assert restore("s3://pictures/in/x", "--recursive", "--out", work / "out").code == 0
+    assert np.array_equal(load(work / "out/b.png"), network.run(filled["x/b.png"]).image)
+    assert restore(work / "out", "--out", "s3://pictures/out/").code == 0
+    assert outputs(bucket) == ["b.png"]
+
+
+def test_one_object_and_folders_that_are_not_entered(restore, work, bucket, filled):
+    assert restore("s3://pictures/in/x/b.png", "--out", work / "one").code == 0
+    assert (work / "one/b.png").exists()
+    run = restore("s3://pictures/in", "--out", work / "flat")
+    assert run.code == 0 and "1 folder (x)" in run.err
+    assert sorted(path.name for path in (work / "flat").iterdir()) == [FOLDER, "a.png"]
+
+
+def test_several_processes(restore, bucket, filled):
+    run = restore("s3://pictures/in", "--recursive", "--out", "s3://pictures/out", "--jobs", 2)
+    assert run.code == 0, run
+    assert outputs(bucket) == sorted(filled)
+
+
+def test_a_network_that_drops_one_request_in_twenty(restore, work, through, bucket):
+    for number in range(40):
+        content = store(work / "upload.png", picture(seed=number)).read_bytes()
+        bucket.pipe_file(f"pictures/in/{number}.png", content)
+    chance = random.Random(5)
+    proxy = through(lambda head: b"" if chance.random() < 0.05 else None)
+    run = restore("s3://pictures/in", "--recursive", "--out", "s3://pictures/out")
+    assert run.code == 0, run
+    assert proxy.answered > 2
+    assert outputs(bucket) == sorted(f"{number}.png" for number in range(40))
+
+
+DENIED = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+)
+
+
+def test_a_bucket_that_refuses_ends_the_run_at_once_and_tells_no_secret(restore, through, bucket, filled):
+    proxy = through(lambda head: DENIED if head.startswith(b"PUT ") else None)
+    run = restore("s3://pictures/in", "--recursive", "--out", "s3://pictures/out", "--stats", "-")
+    assert run.code == 2
+    assert "out/a.png of s3://pictures cannot be written: permission denied" in run.err, run.err
+    assert len(run.out.splitlines()) == 1 and proxy.answered < 4
+    assert SECRET not in run.out + run.err and KEY not in run.out + run.err
+    assert outputs(bucket) == []
+
+
+def test_an_object_that_is_refused_is_one_failure(restore, through, bucket, filled, work):
+    through(lambda head: DENIED if re.match(rb"GET /pictures/in/a\.png", head) else None)
+    run = restore("s3://pictures/in", "--recursive", "--out", work / "out")
+    assert run.code == 1
+    assert "in/a.png of s3://pictures cannot be read: permission denied" in run.err
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("s3://nobucket/in", "is not there"),
+        ("s3://key:secret@pictures/in", "hold no credentials"),
+        ("nowhere://pictures/in", "nowhere://"),
+    ],
+)
+def test_addresses_that_are_none(restore, bucket, work, address, words):
+    run = restore(address, "--recursive", "--out", work / "out")
+    assert_refused(run, words)
+    assert "secret" not in run.err
+
+
+def test_without_credentials_it_says_so(restore, through, bucket, work, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(work))
+    through()
+    assert_refused(restore("s3://pictures/in", "--recursive"), "credentials")
+
+
+def test_names_of_a_server_do_not_leave_the_output_folder(restore, work, bucket):
+    content = store(work / "upload.png", picture()).read_bytes()
+    for name in ("in/../../evil.png", "in//twice.png", "in/good.png"):
+        bucket.pipe_file(f"pictures/{name}", content)
+    run = restore("s3://pictures/in", "--recursive", "--out", work / "a/b/out")
+    assert run.code == 1
+    assert sorted(path.name for path in work.rglob("*.png")) == ["good.png", "upload.png"]
+
+
+def test_a_tree_of_a_web_server(restore, work, network):
+    (work / "www/x").mkdir(parents=True)
+    store(work / "www/a.png", picture())
+    store(work / "www/x/b.png", picture(seed=1))
+    handler = functools.partial(Quiet, directory=str(work / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{web.server_port}/"
+        run = restore(address, "--recursive", "--out", work / "out")
+        assert run.code == 0, run
+        assert np.array_equal(load(work / "out/x/b.png"), network.run(picture(seed=1)).image)
+        run = restore(f"{address}x/b.png?token=hidden", f"{address}a.png", "--out", work / "two")
+        assert run.code == 0, run
+        assert (work / "two/x/b.png").exists() and "hidden" not in run.out + run.err
+        assert "hidden" not in "".join(path.read_text() for path in (work / "two" / FOLDER).iterdir())
+        run = restore(f"{address}missing.png?token=hidden", f"{address}a.png", "--out", work / "two")
+        assert run.code == 1 and "hidden" not in run.out + run.err and "missing.png" in run.err
+        web.shutdown()
+    assert_refused(restore(work / "www", "--recursive", "--out", address), "cannot be written")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_object_in_memory_appears_whole(restore, work):
+    assert restore(store(work / "a.png", picture()), "--out", "memory://out/").code == 0
+    found = stores.store_of("memory://out").read("memory://out/a.png")
+    assert Path(work / "x.png").write_bytes(found) and load(work / "x.png").shape == (24, 32, 3)
