@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 Runner = Callable[[Arrays], dict[str, npt.NDArray[Any]]]
 
 CONVERSION_SECONDS = 300
+# On x86-64 OpenVINO adds products. On ARM it computes through another library, which may transform, and was not tried.
+OPENVINO_EXACT = platform.machine().lower() in ("x86_64", "amd64")
 # Each of them rounds: Winograd's transforms, and storage or arithmetic in 16 bits where the processor has them.
 NCNN_ROUNDING = (
     "use_winograd_convolution", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",

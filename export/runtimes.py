@@ -35,7 +35,7 @@ from train.patches import fixed
 from train.tasks import TASKS
 
 SHIPPED = sorted((Path(__file__).parents[1] / "edge" / "bundles").glob("*.safetensors"))
-TIMED = ("denoise", "denoise-window")  # one of each kind of neurons
+TIMED = ("denoise", "denoise-camera")  # one of each kind of neurons
 # Every kind of node that all forms have; of two, in turn, there are more, with all of their attributes.
 KINDS = ("lif", "window", "conv", "dense_conv", "requantise", "sum", "concat", "upsample", "space_to_depth")
 CROP = 64  # side in pixels, a multiple of every shipped network's stride

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from export.bench.timing import Call, Contender
 from export.onnx import OnnxBackend
 from export.onnx_plain import Restore, build_whole, plain_restorer
-from export.runners import Runner, ncnn_runner, onnx_runner, openvino_runner
+from export.runners import OPENVINO_EXACT, Runner, ncnn_runner, onnx_runner, openvino_runner
 from export.tflite import build_tflite, tflite_restorer
 from simulator.analysis import Analysis, Tensors
 from simulator.bundle import Bundle
@@ -63,7 +63,7 @@ RUNTIMES = (
     Runtime("onnx", "ONNX Runtime float32, unrolled", True, _onnx),
     Runtime("onnx-plain", "ONNX Runtime, plain dialect", True, _plain(onnx_runner)),
     Runtime("litert", "LiteRT (XNNPACK), unrolled", True, _litert),
-    Runtime("openvino", "OpenVINO, float32 asked for", True, _plain(openvino_runner)),
+    Runtime("openvino", "OpenVINO, float32 asked for", OPENVINO_EXACT, _plain(openvino_runner)),
     Runtime("openvino-default", "OpenVINO by default", False, _plain(partial(openvino_runner, exact=False))),
     Runtime("ncnn", "ncnn without Winograd and float16", True, _plain(ncnn_runner)),
     Runtime("ncnn-default", "ncnn by default", False, _plain(partial(ncnn_runner, exact=False))),

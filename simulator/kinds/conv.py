@@ -84,7 +84,7 @@ def _draw_dilated(sketch: Sketch) -> None:
     x = sketch.choose(spikes=True)
     if x:
         kernel, dilation = sketch.pick((2, 3, 3, 3, 5, 7)), sketch.pick((1, 2, 3, 4, 5, 8, 16))
-        stride = sketch.pick((1, 1, 2)) if x.value.scale == 1 else 1
+        stride = sketch.pick((1, 1, 2)) if x.value.scale <= 3 else 1
         least = max(0, -(-((kernel - 1) * dilation + 1 - stride) // 2))
         if (kernel - 1) * dilation + 1 - 2 * least < 1:  # an even extent needs a stride of 2
             stride, kernel, least = 1, 3, dilation

@@ -21,7 +21,7 @@ from simulator.random_networks import USUAL, random_network
 from simulator.trace import first_difference
 from tests.conformance.agreement import NOT_IN_EVERY_BACKEND, bundled, check, guaranteed
 from tests.simulator.networks import observed, random_image
-from train.architectures import edge, paper
+from train.architectures import edge, nir, paper
 from train.student import Student
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,29 @@ def test_networks_around_a_kind_agree_in_every_layer_and_step(kind, report):
     report(bundle.analysis)
 
 
+LATER = [*(("conv", seed) for seed in (3, 6, 7, 12)), *(("lif", seed) for seed in (3, 5, 8, 9))]
+
+
+@pytest.mark.parametrize(("kind", "seed"), LATER)
+def test_networks_with_later_attributes_agree_in_every_layer_and_step(kind, seed, report):
+    bundle = bundled(*random_network(seed, kind))
+    report(bundle.analysis)
+    check(bundle, random_image(np.random.default_rng(seed), 22 + seed, 17, 3))
+
+
+def test_these_networks_have_every_later_attribute():
+    nodes = [node for kind, seed in LATER for node in random_network(seed, kind)[0].nodes]
+    convolutions, neurons = ([node for node in nodes if node.kind == kind] for kind in ("conv", "lif"))
+    assert {node["stride"] for node in convolutions if node["dilation"] > 1} == {1, 2}
+    assert any(node["groups"] > 1 for node in convolutions if node["dilation"] > 1)
+    assert {node["limit"] for node in convolutions} == {127, 2048}
+    for name in ("fine", "shared", "above"):
+        assert {bool(node[name]) for node in neurons} == {False, True}
+    assert {(node["leak"], node["reset"]) for node in neurons if node["fine"]} == {
+        (leak, reset) for leak in ("shift", "decay") for reset in ("zero", "subtract")
+    }
+
+
 def variants(graph: Graph) -> set[str]:
     """In words, what a graph has of the things that a backend could get wrong."""
     values = analyse(graph).values
@@ -123,6 +146,7 @@ def test_the_random_networks_have_every_kind_of_node_in_every_variant():
             edge((16, 16, 16, 16), attention=True, neuron="window"), 2, 0.4, id="edge with window neurons and attention"
         ),
         pytest.param(edge((16, 16, 16, 16), block="full", reset="zero", leak="shift"), 1, 0.3, id="edge, full blocks"),
+        pytest.param(nir(16, (1, 4)), 2, 0.5, id="nir"),
     ],
 )
 def test_students_agree_before_any_training(graph, leak, threshold, report):

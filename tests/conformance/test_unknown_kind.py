@@ -253,9 +253,9 @@ def test_the_c_core_refuses_an_operation_that_it_does_not_know(monkeypatch):
 
 
 def with_attribute(kind: str, name: str, value: object, attention: bool = True) -> Bundle:
-    """A random network in which one node of that kind has an attribute that no check has seen."""
+    """A random network, without taps apart, in which one node of that kind has an attribute that no check has seen."""
     usual = tuple(kind for kind in USUAL if KINDS[kind].draws() and (attention or kind != "attend"))
-    graph, tensors = random_network(1, kind) if attention else random_network(1, kind, usual)
+    graph, tensors = random_network(2, kind) if attention else random_network(2, kind, usual)
     bundle = bundled(graph, tensors)
     odd = next(node for node in graph.nodes if node.kind == kind)
     other = replace(odd, attrs={**odd.attrs, name: value})
@@ -320,7 +320,7 @@ def test_a_word_that_a_backend_does_not_know_is_refused(kind, name, backend, mon
 @pytest.mark.parametrize("kind", USUAL)
 def test_the_engine_is_as_fast_as_before_where_a_new_attribute_has_its_default(kind, monkeypatch):
     """It computes by its meaning, slowly, only a node that uses the attribute."""
-    bundle = bundled(*random_network(1, kind))
+    bundle = bundled(*random_network(2, kind))
     expected = build_plan(bundle.analysis, bundle.tensors).passes
     bundle = with_attribute(kind, "novelty", 0)
     add_novelty(kind, monkeypatch)

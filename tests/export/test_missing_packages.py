@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
         ("export.float16", "torch", "train"),
         ("export.lynxi", "onnx", "export"),
         ("export.onnx", "onnx", "export"),
+        ("export.runtimes", "torch", "train"),
         ("export.nir", "nir", "nir"),
         ("export.from_nir", "h5py", "nir"),
     ],

@@ -14,7 +14,7 @@ from export import forms
 from export.checks import differing_pixels
 from export.onnx import main
 from export.onnx_plain import OPERATORS, OPSET, body_restorer, build_body, build_whole, plain_restorer
-from export.runners import ncnn_runner, onnx_runner, openvino_runner
+from export.runners import OPENVINO_EXACT, ncnn_runner, onnx_runner, openvino_runner
 from simulator.analysis import analyse
 from simulator.builder import Builder
 from simulator.bundle import read_bundle, write_bundle
@@ -27,7 +27,9 @@ for package in ("onnxruntime", "openvino", "ncnn", "pnnx"):
     pytest.importorskip(package)
 BUNDLES = Path(__file__).parents[2] / "edge" / "bundles"
 SHIPPED = sorted(BUNDLES.glob("*.safetensors"))
-RUNTIMES = {"onnxruntime": onnx_runner, "openvino": openvino_runner, "ncnn": ncnn_runner}
+RUNTIMES = {"onnxruntime": onnx_runner, "ncnn": ncnn_runner}
+if OPENVINO_EXACT:
+    RUNTIMES["openvino"] = openvino_runner
 # Every kind but attention, which has no plain form.
 KINDS = ("lif", "window", "conv", "dense_conv", "requantise", "sum", "concat", "upsample", "space_to_depth")
 
@@ -56,7 +58,7 @@ def test_random_networks_give_the_references_bytes_in_every_runtime(seed, kind):
         assert differing_pixels(plain_restorer(model, make), analysis, tensors, size) == 0, name
 
 
-@pytest.mark.parametrize("task", ["denoise", "denoise-window", "deblur-fine"])
+@pytest.mark.parametrize("task", ["denoise-camera", "dejpeg", "deblur-fine"])
 def test_a_body_between_ends_on_the_host_gives_the_devices_bytes(task):
     bundle = read_bundle(BUNDLES / f"{task}.safetensors")
     parts, size = cut(bundle.analysis), (32, 48)
@@ -67,8 +69,8 @@ def test_a_body_between_ends_on_the_host_gives_the_devices_bytes(task):
         assert differing_pixels(restore, bundle.analysis, bundle.tensors, size) == 0, name
 
 
-def test_the_default_of_two_runtimes_is_not_exact():
-    """Why the exact runners ask for something; on processors without bfloat16 OpenVINO's default is."""
+def test_the_default_of_ncnn_is_not_exact():
+    """Why its exact runner asks for something; OpenVINO's default is exact on processors without bfloat16."""
     bundle = read_bundle(BUNDLES / "deblur-fine.safetensors")
     model = build_whole(bundle.analysis, bundle.tensors, {}, 64, 64)
     restore = plain_restorer(model, partial(ncnn_runner, exact=False))
@@ -91,7 +93,7 @@ def test_the_file_says_what_it_is(tmp_path, capsys):
 
 def test_a_body_says_what_crosses(tmp_path):
     out = tmp_path / "body.onnx"
-    path = BUNDLES / "denoise.safetensors"
+    path = BUNDLES / "denoise-camera.safetensors"
     assert main([str(path), "--plain", "--body", "--size", "32x48", "--out", str(out)]) == 0
     model = onnx.load(out)
     assert [one.name for one in model.graph.input] == ["encode.round"]
@@ -101,7 +103,7 @@ def test_a_body_says_what_crosses(tmp_path):
         {"name": "encode.round", "steps": 1, "q": 9, "magnitude": 8192, "shape": [1, 32, 16, 24]}
     ]
     assert crossing["leaving"][0] == {
-        "name": "decoder1.2.add", "steps": 4, "q": 9, "magnitude": 12368, "shape": [1, 32, 16, 24]
+        "name": "decoder1.2.add", "steps": 4, "q": 9, "magnitude": 12585, "shape": [1, 32, 16, 24]
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from export.runtimes import main
 for package in ("onnxruntime", "openvino", "ncnn", "pnnx", "ai_edge_litert"):
     pytest.importorskip(package)  # for Python 3.11 and newer
 BUNDLES = Path(__file__).parents[2] / "edge" / "bundles"
-BUNDLE = str(BUNDLES / "denoise-window.safetensors")
+BUNDLE = str(BUNDLES / "dejpeg.safetensors")
 QUICK = ["--bundle", BUNDLE, "--random", "1", "--size", "16", "--repeats", "1"]
 
 
@@ -29,18 +29,18 @@ def test_every_runtime_has_its_milliseconds_and_its_differences(photos, tmp_path
     assert main([*QUICK, "--data", str(tmp_path), "--photos", "2", "--json", str(out)]) == 0
     report, printed = json.loads(out.read_text()), capsys.readouterr().out
     keys = [runtime.key for runtime in RUNTIMES]
-    assert report["missing"] == {} and list(report["times"]) == ["denoise-window"]
-    rows = report["times"]["denoise-window"]
+    assert report["missing"] == {} and list(report["times"]) == ["dejpeg"]
+    rows = report["times"]["dejpeg"]
     assert [row["key"] for row in rows] == ["engine", *keys] and rows[0]["ratio"] == 1
     assert all(row["median_ms"] > 0 for row in rows)
-    assert list(report["counts"]) == ["denoise-window", "1 random networks"]
+    assert list(report["counts"]) == ["dejpeg", "1 random networks"]
     for found in report["counts"].values():
         assert list(found) == keys
         assert not any(found[runtime.key]["differing"] for runtime in RUNTIMES if runtime.exact)
-    photographs = report["counts"]["denoise-window"]
+    photographs = report["counts"]["dejpeg"]
     assert {one["values"] for one in photographs.values()} == {2 * 3 * 64 * 64}
     assert [len(photographs[runtime.key]["cost_db"]) for runtime in RUNTIMES] == [2 * (not r.exact) for r in RUNTIMES]
-    assert "| LiteRT (XNNPACK), unrolled |" in printed and "| denoise-window | 24,576 | 0 | 0 | 0 | 0 |" in printed
+    assert "| LiteRT (XNNPACK), unrolled |" in printed and "| dejpeg | 24,576 | 0 | 0 | 0 |" in printed
 
 
 def test_a_runtime_that_differs_where_it_must_not_is_named(capsys, monkeypatch):

@@ -57,7 +57,7 @@ def test_random_networks_give_the_references_bytes_with_all_kernels(seed, kind):
 
 
 def test_one_model_restores_pictures_of_many_sizes_one_after_another():
-    bundle = read_bundle(BUNDLES / "denoise-window.safetensors")
+    bundle = read_bundle(BUNDLES / "dejpeg.safetensors")
     network, restore = Network(bundle, "reference"), tflite_restorer(build_tflite(bundle.analysis, bundle.tensors))
     for size in ((16, 16), (48, 32), (32, 64), (16, 16)):
         image = random_image(np.random.default_rng(size), *size, 3)

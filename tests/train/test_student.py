@@ -12,7 +12,7 @@ from simulator.builder import Builder
 from simulator.graph import Graph, GraphError
 from simulator.reference import Reference
 from train import neuron
-from train.architectures import build_graph, edge, paper, reconciliation
+from train.architectures import build_graph, edge, nir, paper, reconciliation
 from train.losses import align, hint_loss, psnr_loss, restoration_loss, synapse_share
 from train.student import Student
 
@@ -270,3 +270,34 @@ def test_a_kind_without_a_form_is_refused_by_name_and_place():
     nodes[place] = replace(nodes[place], kind="maximum")
     with pytest.raises(GraphError, match=rf"layer '{nodes[place].name}' is of the kind 'maximum'"):
         Student(replace(graph, nodes=tuple(nodes)))
+
+
+def test_the_student_for_nir_has_what_nir_and_eight_bits_ask_for():
+    student = Student(nir(), leak=2, threshold=1.0)
+    assert student.deployed_parameters < 70_000
+    for parameter in student.parameters():
+        parameter.data.mul_(100)
+    student.clamp()
+    frozen = student.freeze()
+    for node in student.graph.nodes:
+        if node.kind == "lif":
+            assert frozen[f"{node.name}.threshold"].shape == frozen[f"{node.name}.leak"].shape == (1,)
+            assert node["fine"] == 2 * 3 and node["above"] and node["reset"] == "zero"
+        if node.kind == "conv":
+            assert np.abs(frozen[f"{node.name}.weight"]).max() == 127 and node["groups"] == node["stride"] == 1
+    assert set(student.graph.stages) == set(range(1, 8))
+
+
+def test_a_threshold_of_a_whole_layer_learns_from_all_of_its_channels():
+    student = Student(nir(4, (1, 2)), threshold=0.3)
+    student(torch.randn(2, 3, 16, 16)).change.square().mean().backward()
+    thresholds = [p for name, p in student.weights.items() if name.endswith("threshold")]
+    assert [p.shape for p in thresholds] == [(1,)] * 4 and all(p.grad.abs().sum() > 0 for p in thresholds[:3])
+
+
+def test_options_of_the_student_for_nir_are_checked():
+    assert len(build_graph("nir", None, ("dilations=1,2,3", "width=4")).nodes) == len(nir(4, (1, 2, 3)).nodes)
+    with pytest.raises(ValueError, match="The nir student has no four levels of channels; it takes width, dilations"):
+        build_graph("nir", (8, 8, 8, 8))
+    with pytest.raises(ValueError, match="'dilations=x': expected some whole numbers with commas"):
+        build_graph("nir", None, ("dilations=x",))
