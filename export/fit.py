@@ -97,7 +97,8 @@ def _counted(bundle: Bundle, shifts: Mapping[str, int]) -> Fitted:
 
 def _changed(bundle: Bundle, picture: Image) -> float:
     """Share of the pixels that emulated float16 changes, every addition rounded."""
-    found = emulated(bundle, *picture.shape[:2], "every")(picture)
+    height, width = picture.shape[:2]
+    found = emulated(bundle, height, width, "every")(picture)
     return float((found != Network(bundle).run(picture).image).any(2).mean())
 
 
@@ -198,7 +199,7 @@ def _coarser_weights(weight: npt.NDArray[np.int32], shift: int) -> npt.NDArray[n
     return found.reshape(weight.shape).astype(np.int32)
 
 
-def _regridded(bundle: Bundle, parts: Cut, shifts: Mapping[str, int]) -> tuple[Graph, dict[str, npt.NDArray[np.int32]]]:
+def _regridded(bundle: Bundle, parts: Cut, shifts: Mapping[str, int]) -> Bundle:
     """shifts: of each layer's values; only what has a rule below has one above 0."""
     tensors = {name: np.array(tensor) for name, tensor in bundle.tensors.items()}
 
