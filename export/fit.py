@@ -7,9 +7,9 @@ of them within 11 bits, at most MOST: the weights that make them, and biases and
 them, are rounded to the coarser grid. What stays beyond 11 bits is far from any threshold as a rule.
 
 How far a value goes is measured on a picture: the bounds, which hold for every picture, are ten times as far and would
-leave no weights. WITHIN is tried from little to much, and the least taken with which float16 changes at most ENOUGH of
-that picture's pixels, as long as it costs at most DEAREST in PSNR. The result is a network like any other, with PSNR
-and bits of its own.
+leave no weights. The result is a network like any other, with PSNR and bits of its own. A network of whose picture
+float16 changes next to nothing (ENOUGH) stays as it is, and so does one where it changes so much (HOPELESS) that two
+bits would not help.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from simulator.network import Network
 
 LIMIT = 2048  # float16 holds every integer up to here
 MOST = 2  # bits
-WITHIN = (0.95, 0.99, 0.998)  # of a stream's values lie within LIMIT on the grid that is chosen
+WITHIN = 0.998  # of a stream's values lie within LIMIT on the grid that is chosen
 ENOUGH = 0.0005  # of the pixels
-DEAREST = 0.02  # dB
-HOPELESS = 0.2  # of the pixels: where float16 changes so many, thresholds themselves go beyond 11 bits
+HOPELESS = 0.2  # of the pixels: thresholds and biases themselves go far beyond 11 bits
 SIDE = 128  # of the part of a picture that is looked at, pixels
 PICTURES = Path(__file__).resolve().parents[1] / "edge" / "samples"
 Image = npt.NDArray[np.uint8]
@@ -63,29 +62,20 @@ class Fitted:
         )
 
 
-def fitted(bundle: Bundle, picture: Image, clean: Image) -> Fitted:
-    """The network with grids that fit float16; the same one comes back where that is as good.
+def fitted(bundle: Bundle, picture: Image) -> Fitted:
+    """The network with grids that fit float16; the same one comes back where they would not help.
 
-    picture: uint8 RGB [H, W, 3], H and W multiples of the network's stride, of what the network restores; clean: what
-    it should be. Raises CutError for a network without a body for a card.
+    picture: uint8 RGB [H, W, 3], H and W multiples of the network's stride, of what the network restores. Raises
+    CutError for a network without a body for a card.
     """
     parts = cut(bundle.analysis)
     streams = _streams(parts)
-    best, least = _counted(bundle, dict.fromkeys(streams.values(), 0)), _changed(bundle, picture)
-    before = _psnr(bundle, picture, clean)
-    if least > HOPELESS:
-        return best
-    for within in WITHIN:
-        if least <= ENOUGH:
-            break
-        shifts = _shifts(parts, Host(parts, bundle.tensors), streams, picture, within)
-        if shifts == best.shifts:
-            continue
-        candidate = _counted(_regridded(bundle, parts, {layer: shifts[one] for layer, one in streams.items()}), shifts)
-        changed = _changed(candidate.bundle, picture)
-        if changed < least and _psnr(candidate.bundle, picture, clean) >= before - DEAREST:
-            best, least = candidate, changed
-    return best
+    same, changed = _counted(bundle, dict.fromkeys(streams.values(), 0)), _changed(bundle, picture)
+    if not ENOUGH < changed < HOPELESS:
+        return same
+    shifts = _shifts(parts, Host(parts, bundle.tensors), streams, picture)
+    other = _counted(_regridded(bundle, parts, {layer: shifts[one] for layer, one in streams.items()}), shifts)
+    return other if _changed(other.bundle, picture) < changed else same
 
 
 def _counted(bundle: Bundle, shifts: Mapping[str, int]) -> Fitted:
@@ -102,22 +92,14 @@ def _changed(bundle: Bundle, picture: Image) -> float:
     return float((found != Network(bundle).run(picture).image).any(2).mean())
 
 
-def _psnr(bundle: Bundle, picture: Image, clean: Image) -> float:
-    restored = Network(bundle).run(picture).image
-    return float(10 * np.log10(255**2 / max(np.square(restored.astype(np.float64) - clean).mean(), 1e-9)))
-
-
-def sample(task: str) -> tuple[Image, Image]:
-    """The middle of the picture that ships with a task, SIDE x SIDE, and of the same without a fault; raises
-    ExportError if there is none."""
-    found = []
-    for name in (task if (PICTURES / f"{task}.png").exists() else "noisy", "clean"):
-        whole = cv2.imread(str(PICTURES / f"{name}.png"), cv2.IMREAD_COLOR_RGB)
-        if whole is None:
-            raise ExportError(f"There is no {name}.png in {PICTURES}; grids are chosen by what that picture needs.")
-        top, left = ((length - SIDE) // 2 for length in whole.shape[:2])
-        found.append(np.ascontiguousarray(whole[top : top + SIDE, left : left + SIDE], np.uint8))
-    return found[0], found[1]
+def sample(task: str) -> Image:
+    """The middle of the picture that ships with a task, SIDE x SIDE; raises ExportError if there is none."""
+    path = next((one for one in (PICTURES / f"{task}.png", PICTURES / "noisy.png") if one.exists()), None)
+    whole = None if path is None else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if whole is None:
+        raise ExportError(f"There is no sample picture in {PICTURES}; grids are chosen by what it needs.")
+    top, left = ((length - SIDE) // 2 for length in whole.shape[:2])
+    return np.ascontiguousarray(whole[top : top + SIDE, left : left + SIDE], np.uint8)
 
 
 def _streams(parts: Cut) -> dict[str, str]:
@@ -132,8 +114,8 @@ def _streams(parts: Cut) -> dict[str, str]:
     return stream
 
 
-def _shifts(parts: Cut, host: Host, streams: Mapping[str, str], picture: Image, within: float) -> dict[str, int]:
-    """By how many bits each stream's grid becomes coarser, so that `within` of its values, and of the potentials of its
+def _shifts(parts: Cut, host: Host, streams: Mapping[str, str], picture: Image) -> dict[str, int]:
+    """By how many bits each stream's grid becomes coarser, so that WITHIN of its values, and of the potentials of its
     neurons, lie within LIMIT."""
     seen: dict[str, list[Array]] = {stream: [] for stream in streams.values()}
     pixels = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.int16) - np.int16(128)
@@ -146,7 +128,7 @@ def _shifts(parts: Cut, host: Host, streams: Mapping[str, str], picture: Image, 
             seen[streams[node.inputs[0]]].append(np.abs(_potentials(parts, host, node, values)).ravel())
     shifts = {}
     for stream, found in seen.items():
-        reach = float(np.quantile(np.concatenate(found), within))
+        reach = float(np.quantile(np.concatenate(found), WITHIN))
         wanted = max(0, int(np.ceil(np.log2(max(reach, 1) / LIMIT))))
         shifts[stream] = min(wanted, _room(parts, streams, stream))
     return shifts

@@ -61,7 +61,7 @@ class Row:
 
 def measure(name: str, bundle: Bundle, pictures: Sequence[Image], degraded: Sequence[Image]) -> Row:
     """pictures, degraded: clean and not, uint8 RGB [H, W, 3], all of one size, multiples of the network's stride."""
-    fit = fitted(bundle, *sample(bundle.task))
+    fit = fitted(bundle, sample(bundle.task))
     shares: list[dict[str, float]] = []
     quality: list[float] = []
     height, width = degraded[0].shape[:2]

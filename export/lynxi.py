@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fit(bundle: Bundle, path: Path, out: Path) -> tuple[Bundle, str]:
     """The bundle with grids for float16, written below `out`, and its name."""
-    result = fitted(bundle, *sample(bundle.task))
+    result = fitted(bundle, sample(bundle.task))
     target = out / f"{path.stem}-float16.safetensors"
     try:
         out.mkdir(parents=True, exist_ok=True)

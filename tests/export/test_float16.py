@@ -115,7 +115,7 @@ def test_a_body_whose_numbers_fit_11_bits_is_computed_exactly(neurons, rounding)
 
 def test_grids_that_fit_are_left_as_they_are():
     bundle = network("lif", reach=2)
-    result = fitted(bundle, *sample("denoise"))
+    result = fitted(bundle, sample("denoise"))
     assert result.bundle is bundle and set(result.shifts.values()) == {0}
     assert 0 < result.proven <= result.of and "0 of" in str(result)
 
@@ -123,10 +123,10 @@ def test_grids_that_fit_are_left_as_they_are():
 @pytest.mark.parametrize(("neurons", "seed"), [("lif", 3), ("window", 2)])
 def test_on_fitted_grids_float16_changes_less_and_the_network_is_one_like_any_other(neurons, seed):
     bundle = network(neurons, seed, reach=900)
-    result = fitted(bundle, *sample("denoise"))
+    result = fitted(bundle, sample("denoise"))
     assert 0 < max(result.shifts.values()) <= MOST and result.bundle.content_hash != bundle.content_hash
     assert result.bundle.task == bundle.task
-    image = sample("denoise")[0][:48, :64]
+    image = sample("denoise")[:48, :64]
     restored = [Network(one).run(image).image.astype(int) for one in (bundle, result.bundle)]
     assert np.abs(restored[0] - restored[1]).mean() < 12  # the same network, on other grids
     shares = []
@@ -139,7 +139,7 @@ def test_on_fitted_grids_float16_changes_less_and_the_network_is_one_like_any_ot
 def test_a_shipped_network_is_fitted_and_ends_on_the_grid_it_had():
     for name in ("denoise-window",):
         bundle = read_bundle(float16.BUNDLES / f"{name}.safetensors")
-        result = fitted(bundle, *sample(bundle.task))
+        result = fitted(bundle, sample(bundle.task))
         for name in ("readout.round", "readout.conv", "readout"):
             assert result.bundle.analysis.values[name].q == bundle.analysis.values[name].q
         assert max(result.shifts.values()) == MOST and max(result.bundle.tensors["up3.lif.threshold"]) < LIMIT
@@ -147,7 +147,7 @@ def test_a_shipped_network_is_fitted_and_ends_on_the_grid_it_had():
 
 def test_a_network_without_a_body_cannot_be_fitted():
     with pytest.raises(CutError, match="stands between neurons"):
-        fitted(bundled(*narrow_paper_network()), *sample("denoise"))
+        fitted(bundled(*narrow_paper_network()), sample("denoise"))
 
 
 def test_the_table_has_a_row_for_each_network(tmp_path, capsys):
