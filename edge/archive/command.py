@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge import loading, shipped, sinks, summary, terminal
+from edge import loading, options, pyav, shipped, sinks, sources, summary, terminal
 from edge.archive import run as running
 from edge.archive.journal import Journal
 from edge.archive.listing import Listing
@@ -19,12 +20,18 @@ from edge.archive.pool import Pool
 from edge.archive.run import Account, Serial, Workers
 from edge.archive.work import Recipe
 from edge.errors import UserError, sentence
+from edge.images import Pixels
 from edge.options import SIMULATOR
 from edge.pipeline import Progress
 from edge.signals import Stop
+from edge.sources.images import is_image
 from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle, read_bundle
 from simulator.files import reason
+from simulator.network import Result
+
+if TYPE_CHECKING:
+    from edge.sources import Source
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
@@ -91,6 +98,33 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
         raise UserError(f"the SOURCEs hold no images{deeper}.")
     _conclude(args, account, recipe.bundle.stem, bundle, recorded, elsewhere)
     return account.exit_code
+
+
+def open_video(args: argparse.Namespace) -> tuple[Source, Callable[[Pixels], Result] | None] | None:
+    """A video that --jobs alone was given for: (the source, what gives the network's results in its place, or None
+    where it stays in one piece). None where the SOURCEs are pictures. Raises UserError."""
+    path = Path(args.source).expanduser()
+    if options.is_list(args) or terminal.is_url(args.source) or not path.is_file() or is_image(path):
+        return None
+    for name in ("still", "view", "drop"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} is for videos that one process restores: leave it or --jobs out.")
+    if args.board != [SIMULATOR]:
+        raise loading.other_way("--jobs", args.board)
+    settings = options.settings(args)
+    if pyav.library() is None:
+        terminal.say(f"{args.source} cannot be cut without PyAV ({pyav.INSTALL}); it is restored in one piece.")
+    elif args.jobs > 1:
+        from edge.archive import video
+
+        quality = args.quality or shipped.FAST
+        recipe = Recipe(args.bundle or shipped.of_task(args.task, quality), args.task, _threads(args), args.tile)
+        parts = video.open_parts(path, settings, recipe, args.jobs)
+        if parts is not None:
+            source, reader = parts
+            return source, reader.result
+        terminal.say(f"{args.source} has no key frames to be cut at; it is restored in one piece.")
+    return sources.open_source(args.source, args.task, settings), None
 
 
 def _threads(args: argparse.Namespace) -> int | None:
