@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
 def test_with_workers_and_the_scheduler_killed_every_output_is_there_once_and_right(work, bundle):
     """`python -m tests.edge.chaos` is the same with more."""
-    report = chaos.run(work, bundle, pictures=40, kills=2, workers=2, size=24, limit_s=200)
+    report = chaos.run(work, bundle, pictures=40, kills=2, workers=2, size=200, limit_s=200)
     assert report.wrong == [], report.said
     assert report.kills == 2 and report.scheduler_killed
     assert "a scheduler is there again" in report.said and "40 pictures restored" in report.said
