@@ -23,6 +23,7 @@ from edge.cluster.local import Local
 from edge.cluster.task import Answer, Batch, restore
 from edge.cluster.where import Where, quieten
 from edge.errors import UserError
+from edge.sinks.sink import cannot_write
 
 BATCH_S = 1.0  # that a batch should take: long against what handing it out costs, short against losing it
 BATCHES_A_SECOND = 30.0  # that a scheduler has to do at most; of many workers batches take longer
@@ -195,6 +196,11 @@ class Cluster:
 
     def _submit(self, part: _Part) -> None:
         part.attempts += 1
+        if part.path is not None:
+            try:
+                note.create(part.path)
+            except OSError as error:
+                raise cannot_write(part.path, error) from error
         works = tuple(_everywhere(work) for _, work in part.works)
         batch = Batch(self._recipe, self._bundle, self._recipe.options, works, part.path)
         key = f"restore-{self._run}-{part.number}-{secrets.token_hex(4)}"

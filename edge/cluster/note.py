@@ -1,9 +1,10 @@
 """A batch's note: which of its pictures are stored, for whoever does the batch again after a worker was lost.
 
-It lies in the folder `.edge-restore/underway` of the output while its batch is under way, one line of JSON a picture,
-written before the output gets its name: the output's hash and what is to be said of the picture. Whoever does the batch
-again takes a picture for done whose output has that hash. The note is locked meanwhile, so that a worker that was given
-up, and is still at it, and the one that has its batch now do not both write; a lock ends with the process that has it.
+It lies in the folder `.edge-restore/underway` of the output from when its batch is given out until it is answered, so
+that a worker that comes to the batch too late finds none and does nothing. It has one line of JSON a picture, written
+before the output gets its name: the output's hash and what is to be said of the picture. Whoever does the batch again
+takes a picture for done whose output has that hash. The note is locked meanwhile, so that a worker that was given up,
+and is still at it, and the one that has its batch now do not both write; a lock ends with the process that has it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,15 @@ LOCK_S = 600.0  # for a worker that was given up to end what it does; then one d
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system that has none
 
 
+class Unwanted(RuntimeError):
+    """A batch that whoever gave it out has had from another worker."""
+
+
 class Note:
-    """The note of one batch; a context manager, which holds its lock. Raises OSError where it cannot be written."""
+    """The note of one batch; a context manager, which holds its lock.
+
+    Raises `Unwanted` where there is none any more, OSError where it cannot be written.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -42,10 +50,9 @@ class Note:
 
     def __enter__(self) -> Note:
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        except FileNotFoundError:
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError as error:
+            raise Unwanted(f"{self._path} is gone: the batch was done by somebody else") from error
         try:
             _lock(self._file)
             content = os.pread(self._file, os.fstat(self._file).st_size, 0)
@@ -97,6 +104,15 @@ class Note:
 def path_of(out: str, run: str, batch: int) -> str:
     """The note of a run's batch, for an output folder."""
     return os.path.join(out, FOLDER, UNDERWAY, f"{run}-{batch}.jsonl")
+
+
+def create(path: str) -> None:
+    """Before the batch is given out; an earlier attempt's stays. Raises OSError."""
+    try:
+        Path(path).touch()
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
 
 
 def remove(path: str) -> None:

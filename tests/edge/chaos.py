@@ -104,10 +104,10 @@ def run(
                 if killed < kills and done >= at[killed] and (found := _named(process.pid, PROCESS)):
                     _kill(chance.choice(found))
                     killed += 1
-                elif not scheduler_killed and killed > kills // 2 and (found := _named(process.pid, SCHEDULER)):
+                if not scheduler_killed and killed > kills // 2 and (found := _named(process.pid, SCHEDULER)):
                     _kill(found[0])
                     scheduler_killed = True
-                time.sleep(0.02)
+                time.sleep(0.005)
         finally:
             if process.poll() is None:
                 process.terminate()

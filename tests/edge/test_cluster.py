@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
 def test_with_workers_and_the_scheduler_killed_every_output_is_there_once_and_right(work, bundle):
     """`python -m tests.edge.chaos` is the same with more."""
-    report = chaos.run(work, bundle, pictures=40, kills=2, workers=2, size=24, limit_s=200)
+    report = chaos.run(work, bundle, pictures=40, kills=2, workers=2, size=200, limit_s=200)
     assert report.wrong == [], report.said
     assert report.kills == 2 and report.scheduler_killed
     assert "a scheduler is there again" in report.said and "40 pictures restored" in report.said
@@ -191,6 +191,7 @@ def batch(work, bundle, network) -> Batch:
         works.append(Work(path.name, str(path), str(work / "out" / path.name), path.stat().st_size))
     recipe = Recipe(bundle)
     path = note.path_of(str(work / "out"), "run", 1)
+    note.create(path)
     return Batch(recipe, network.bundle_hash, recipe.options, tuple(works), path)
 
 
@@ -230,15 +231,22 @@ def test_an_output_that_somebody_changed_is_written_again(batch):
     assert task.restore(batch).again == 2
 
 
+def test_a_worker_that_comes_to_a_batch_too_late_does_nothing(batch):
+    """As one does that has lost its scheduler and has not noticed yet."""
+    note.remove(batch.note)
+    with pytest.raises(note.Unwanted):
+        task.restore(batch)
+    assert not Path(batch.works[0].target).exists() and not Path(batch.note).exists()
+
+
 def test_a_note_that_cannot_be_written_ends_the_run_as_an_output_would(batch):
-    (Path(batch.note).parents[1]).mkdir(parents=True)
-    Path(batch.note).parent.write_text("a file where a folder should be")
+    note.remove(batch.note)
+    Path(batch.note).mkdir()
     [done] = task.restore(batch).done
     assert done.fatal and done.record["kind"] == "stored" and "underway" in done.record["reason"]
 
 
 def test_whoever_has_a_batch_that_another_is_still_at_waits_for_it(batch, monkeypatch):
-    Path(batch.note).parent.mkdir(parents=True)
     with open(batch.note, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         thread = threading.Thread(target=task.restore, args=(batch,))
