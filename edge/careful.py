@@ -37,11 +37,15 @@ LEAST_BLUR = 0.22  # of the steps between pixels is left when a picture is blurr
 
 def restore(task: str, pixels: Pixels, run: Callable[[Pixels], Result]) -> Result:
     """`run(pixels)`, by a network for `task`, with that care; its statistics are of the mirrored picture."""
-    if min(pixels.shape[:2]) < LEAST_MIRRORED:
-        result = run(pixels)
-        return Result(calmed(task, pixels, result.image), result.stats)
-    result = run(mirrored(pixels))
-    return Result(calmed(task, pixels, inner(result.image)), result.stats)
+    given = surrounded(pixels)
+    result = run(given)
+    image = result.image if given is pixels else inner(result.image)
+    return Result(calmed(task, pixels, image), result.stats)
+
+
+def surrounded(pixels: Pixels) -> Pixels:
+    """What a network is given of a picture: that picture, or, if it is large enough, the mirrored one."""
+    return pixels if min(pixels.shape[:2]) < LEAST_MIRRORED else mirrored(pixels)
 
 
 def mirrored(pixels: Pixels) -> Pixels:

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,13 @@ from simulator.tasks import TASKS
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
+    from edge.images import Pixels
     from edge.pipeline import Outcome, Progress
     from edge.sinks import Pieces
     from edge.sources import Source
     from edge.watchers import Watchers
     from firmware_bridge.power.recording import Recording
-    from simulator.network import Network
+    from simulator.network import Network, Result
 
 _EPILOG = """\
 SOURCE is sample (a photograph that ships with the command: noisy, rainy, hazy or blurred, as the task asks), an image,
@@ -157,23 +159,35 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     if args.bundle is None:
         shipped.of_task(args.task, shipped.FAST)  # a task without a network is said before anything is opened
     terminal.silence_libraries()
+    from edge import sources
+
+    elsewhere = None
     if options.is_archive(args):
         from edge.archive import command
 
-        return command.run(args, stop)
-    from edge import sources
-
-    pieces = options.pieces(args)
-    source = sources.open_source(args.source, args.task, options.settings(args))
+        found = command.open_video(args)
+        if found is None:
+            return command.run(args, stop)
+        source, elsewhere = found
+    else:
+        source = sources.open_source(args.source, args.task, options.settings(args))
     try:
+        pieces = options.pieces(args)
         best = isinstance(source, sources.Images) and args.board == [SIMULATOR]
         quality = args.quality or (shipped.BEST if best else shipped.FAST)
-        return _restore(args, stop, args.bundle or shipped.of_task(args.task, quality), source, pieces)
+        return _restore(args, stop, args.bundle or shipped.of_task(args.task, quality), source, pieces, elsewhere)
     finally:
         source.close()
 
 
-def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source, pieces: Pieces | None) -> int:
+def _restore(
+    args: argparse.Namespace,
+    stop: Stop,
+    bundle: Path,
+    source: Source,
+    pieces: Pieces | None,
+    elsewhere: Callable[[Pixels], Result] | None,
+) -> int:
     from edge import loading, pipeline, sinks, sources, watchers
     from simulator.network import Network
 
@@ -225,6 +239,7 @@ def _restore(args: argparse.Namespace, stop: Stop, bundle: Path, source: Source,
                 watchers=seeing,
                 other=choice.other,
                 ahead=1 if isinstance(network, Network) else network.ahead,
+                elsewhere=elsewhere,
             )
         network = choice.network
     finally:

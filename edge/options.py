@@ -50,10 +50,15 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 
 
 def is_archive(args: argparse.Namespace) -> bool:
-    """Whether the list of pictures is found while they are restored (`edge.archive`)."""
+    """Whether `edge.archive` restores: pictures whose list is found meanwhile, or a video in parts."""
+    return args.jobs is not None or is_list(args)
+
+
+def is_list(args: argparse.Namespace) -> bool:
+    """Whether the SOURCEs can only be pictures."""
     asked = args.recursive or args.skip_existing or args.shard is not None or args.max_failures is not None
     stores = any(is_store(place) for place in (*args.sources, args.out or ""))
-    return asked or len(args.sources) > 1 or args.jobs is not None or args.cluster is not None or stores
+    return asked or len(args.sources) > 1 or args.cluster is not None or stores
 
 
 def is_store(text: str) -> bool:

@@ -136,6 +136,7 @@ def restore(
     watchers: Watchers | None = None,
     other: Callable[[], Network | None] = lambda: None,
     ahead: int = 1,
+    elsewhere: Callable[[Pixels], Result] | None = None,
 ) -> Outcome:
     """Restores at most `limit` pictures of `source` and makes the output whole, also after `stop` or a full disk.
 
@@ -144,13 +145,14 @@ def restore(
     each by itself. Around the network goes what `edge.careful` does; check: also say of pictures that they need no
     restoring, and leave them as they came. `watchers` see every picture; `other` is asked before each for a network to
     go on with, whose figures are then those of the run. `ahead` pictures are under way at once, where `network.run` may
-    be called by several threads; they are written in order. What goes wrong is said through `progress` and recorded,
-    not raised.
+    be called by several threads; they are written in order. elsewhere: gives the network's results in its place, in
+    order, where others compute them. What goes wrong is said through `progress` and recorded, not raised.
     """
     outcome = Outcome()
     number = 0
-    video = network.video(still, tile) if isinstance(network, Network) and not isinstance(source, Images) else None
-    run = video.run if video else functools.partial(network.run, tile=tile)
+    frames_follow = isinstance(network, Network) and not isinstance(source, Images) and elsewhere is None
+    video = network.video(still, tile) if isinstance(network, Network) and frames_follow else None
+    run = elsewhere or (video.run if video else functools.partial(network.run, tile=tile))
 
     def make(frame: Frame) -> Restored:
         return restored(network, frame, run, check=check, side_by_side=side_by_side)

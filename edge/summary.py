@@ -44,6 +44,17 @@ def _board_line(board: dict[str, Any]) -> str:
     return line
 
 
+def workers_lines(figures: dict[str, Any]) -> list[str]:
+    """Of many machines: how many there were, and what each did."""
+    machines: dict[str, list[int]] = {}
+    for worker, pictures in figures["workers"].items():
+        machines.setdefault(worker.rpartition(":")[0], []).append(pictures)
+    return [
+        f"  {machine}: {sum(pictures)} pictures by {len(pictures)} process{'es' * (len(pictures) != 1)}"
+        for machine, pictures in machines.items()
+    ]
+
+
 def power_line(power: dict[str, Any]) -> str:
     """What was measured."""
     return (

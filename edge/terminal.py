@@ -45,6 +45,12 @@ def silence_libraries() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
+def wait_for_end_of_input() -> None:
+    """Until standard input ends, as it does when the process that holds its other end does, however that ends."""
+    while os.read(0, 1 << 16):
+        pass  # by its number: a thread that hangs in a buffered read would spoil the interpreter's end
+
+
 def is_url(text: str) -> bool:
     """Whether `text` is an address and no name of a file."""
     return ":/" in text and re.match(_SCHEME, text, re.IGNORECASE) is not None

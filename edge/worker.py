@@ -23,7 +23,7 @@ from types import FrameType
 
 from edge import terminal
 from edge.cluster.task import THREADS
-from edge.cluster.where import parse_where
+from edge.cluster.where import parse_where, refuse_exposed
 from edge.errors import UserError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before a process that has ended is started anew
@@ -127,11 +127,8 @@ def main(argv: list[str] | None = None) -> int:
         where = parse_where(args.cluster)
         if where.local:
             raise UserError("a worker belongs to a scheduler: give its HOST:PORT, or a FILE.yaml that has it.")
-        if where.exposed and not args.insecure:
-            raise UserError(
-                f"{where.scheduler} is another machine, and without certificates whoever reaches it or this worker can "
-                "run any program on both: give a FILE.yaml with tls, or --insecure in a network where nobody else is."
-            )
+        if not args.insecure:
+            refuse_exposed(where)
         if importlib.util.find_spec("distributed") is None:
             raise UserError("a worker needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'.")
     except UserError as error:
@@ -159,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wait_for_end_of_input(ended: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    terminal.wait_for_end_of_input()
     ended.set()
 
 

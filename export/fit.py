@@ -6,13 +6,15 @@ and are then rounded; a neuron close to its threshold may fire where it should n
 of them within 11 bits, at most MOST: the weights that make them, and biases and thresholds of the neurons that read
 them, are rounded to the coarser grid. What stays beyond 11 bits is far from any threshold as a rule.
 
-How far a value goes is measured on pictures: the bounds, which hold for every picture, are ten times as far and would
-leave no weights. The result is a network like any other, with PSNR and bits of its own.
+How far a value goes is measured on a picture: the bounds, which hold for every picture, are ten times as far and would
+leave no weights. The result is a network like any other, with PSNR and bits of its own. A network of whose picture
+float16 changes next to nothing (ENOUGH) stays as it is, and so does one where it changes so much (HOPELESS) that two
+bits would not help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from export.emulated import emulated
 from export.files import ExportError
 from simulator.bundle import Bundle, parse, serialise
 from simulator.cut import Cut, Host, cut
@@ -29,11 +32,14 @@ from simulator.kinds.layer import Array
 from simulator.kinds.lif import lif
 from simulator.kinds.requantise import requantise
 from simulator.kinds.window import window
+from simulator.network import Network
 
 LIMIT = 2048  # float16 holds every integer up to here
 MOST = 2  # bits
 WITHIN = 0.998  # of a stream's values lie within LIMIT on the grid that is chosen
-SIDE = 128  # of the parts of pictures that are looked at, pixels
+ENOUGH = 0.0005  # of the pixels
+HOPELESS = 0.2  # of the pixels: thresholds and biases themselves go far beyond 11 bits
+SIDE = 128  # of the part of a picture that is looked at, pixels
 PICTURES = Path(__file__).resolve().parents[1] / "edge" / "samples"
 Image = npt.NDArray[np.uint8]
 
@@ -56,35 +62,44 @@ class Fitted:
         )
 
 
-def fitted(bundle: Bundle, pictures: Sequence[Image], most: int = MOST) -> Fitted:
-    """The network with grids that fit float16; the same one comes back where nothing has to change.
+def fitted(bundle: Bundle, picture: Image) -> Fitted:
+    """The network with grids that fit float16; the same one comes back where they would not help.
 
-    pictures: uint8 RGB [H, W, 3] of what the network restores; their first SIDE x SIDE pixels are looked at. Raises
+    picture: uint8 RGB [H, W, 3], H and W multiples of the network's stride, of what the network restores. Raises
     CutError for a network without a body for a card.
     """
     parts = cut(bundle.analysis)
     streams = _streams(parts)
-    reach = _reach(parts, Host(parts, bundle.tensors), streams, pictures)
-    shifts = {stream: min(most, max(0, int(np.ceil(np.log2(max(far, 1) / LIMIT))))) for stream, far in reach.items()}
-    shifts = {stream: min(shift, _room(parts, streams, stream)) for stream, shift in shifts.items()}
-    if any(shifts.values()):
-        graph, tensors = _regridded(bundle, parts, {layer: shifts[stream] for layer, stream in streams.items()})
-        meta = {key: value for key, value in bundle.meta.items() if key != "quality.psnr"}  # it is another network now
-        bundle = parse(serialise(graph, tensors, meta)[0])
+    same, changed = _counted(bundle, dict.fromkeys(streams.values(), 0)), _changed(bundle, picture)
+    if not ENOUGH < changed < HOPELESS:
+        return same
+    shifts = _shifts(parts, Host(parts, bundle.tensors), streams, picture)
+    other = _counted(_regridded(bundle, parts, {layer: shifts[one] for layer, one in streams.items()}), shifts)
+    return other if _changed(other.bundle, picture) < changed else same
+
+
+def _counted(bundle: Bundle, shifts: Mapping[str, int]) -> Fitted:
+    parts = cut(bundle.analysis)
     numbers = [node for node in parts.body if not bundle.analysis.values[node.name].spikes or kind_of(node).neurons]
     proven = sum(bundle.analysis.bounds[node.name] <= LIMIT for node in numbers)
     return Fitted(bundle, shifts, proven, len(numbers))
 
 
-def samples(task: str) -> list[Image]:
-    """A picture of what a task's networks restore: the one that ships; raises ExportError if there is none."""
+def _changed(bundle: Bundle, picture: Image) -> float:
+    """Share of the pixels that emulated float16 changes, every addition rounded."""
+    height, width = picture.shape[:2]
+    found = emulated(bundle, height, width, "every")(picture)
+    return float((found != Network(bundle).run(picture).image).any(2).mean())
+
+
+def sample(task: str) -> Image:
+    """The middle of the picture that ships with a task, SIDE x SIDE; raises ExportError if there is none."""
     path = next((one for one in (PICTURES / f"{task}.png", PICTURES / "noisy.png") if one.exists()), None)
-    found = None if path is None else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if found is None:
-        raise ExportError(f"There is no sample picture in {PICTURES}; grids are chosen by what a picture needs.")
-    whole = np.asarray(found, np.uint8)
-    middle = [(length - SIDE) // 2 for length in whole.shape[:2]]
-    return [np.ascontiguousarray(whole[middle[0] :, middle[1] :])]
+    whole = None if path is None else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if whole is None:
+        raise ExportError(f"There is no sample picture in {PICTURES}; grids are chosen by what it needs.")
+    top, left = ((length - SIDE) // 2 for length in whole.shape[:2])
+    return np.ascontiguousarray(whole[top : top + SIDE, left : left + SIDE], np.uint8)
 
 
 def _streams(parts: Cut) -> dict[str, str]:
@@ -99,25 +114,24 @@ def _streams(parts: Cut) -> dict[str, str]:
     return stream
 
 
-def _reach(parts: Cut, host: Host, streams: Mapping[str, str], pictures: Sequence[Image]) -> dict[str, float]:
-    """How many units from zero WITHIN of a stream's values lie at most, and of the potentials of its neurons."""
+def _shifts(parts: Cut, host: Host, streams: Mapping[str, str], picture: Image) -> dict[str, int]:
+    """By how many bits each stream's grid becomes coarser, so that WITHIN of its values, and of the potentials of its
+    neurons, lie within LIMIT."""
     seen: dict[str, list[Array]] = {stream: [] for stream in streams.values()}
-    stride = parts.analysis.stride
-    for picture in pictures:
-        rows, columns = (min(length, SIDE) // stride * stride for length in picture.shape[:2])
-        pixels = np.ascontiguousarray(picture[:rows, :columns].transpose(2, 0, 1)).astype(np.int16) - np.int16(128)
-        values = host.head(pixels)
-
-        def observe(name: str, value: Array, values: dict[str, Array] = values) -> None:
-            values[name] = value
-
-        host.body({one.name: values[one.name] for one in parts.entering}, observe)
-        for layer, stream in streams.items():
-            seen[stream].append(np.abs(values[layer]).ravel())
-        for node in parts.body:
-            if kind_of(node).neurons:
-                seen[streams[node.inputs[0]]].append(np.abs(_potentials(parts, host, node, values)).ravel())
-    return {stream: float(np.quantile(np.concatenate(found), WITHIN)) for stream, found in seen.items()}
+    pixels = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.int16) - np.int16(128)
+    values = host.head(pixels)
+    host.body({one.name: values[one.name] for one in parts.entering}, lambda name, value: values.update({name: value}))
+    for layer, stream in streams.items():
+        seen[stream].append(np.abs(values[layer]).ravel())
+    for node in parts.body:
+        if kind_of(node).neurons:
+            seen[streams[node.inputs[0]]].append(np.abs(_potentials(parts, host, node, values)).ravel())
+    shifts = {}
+    for stream, found in seen.items():
+        reach = float(np.quantile(np.concatenate(found), WITHIN))
+        wanted = max(0, int(np.ceil(np.log2(max(reach, 1) / LIMIT))))
+        shifts[stream] = min(wanted, _room(parts, streams, stream))
+    return shifts
 
 
 def _potentials(parts: Cut, host: Host, node: Node, values: Mapping[str, Array]) -> Array:
@@ -167,7 +181,7 @@ def _coarser_weights(weight: npt.NDArray[np.int32], shift: int) -> npt.NDArray[n
     return found.reshape(weight.shape).astype(np.int32)
 
 
-def _regridded(bundle: Bundle, parts: Cut, shifts: Mapping[str, int]) -> tuple[Graph, dict[str, npt.NDArray[np.int32]]]:
+def _regridded(bundle: Bundle, parts: Cut, shifts: Mapping[str, int]) -> Bundle:
     """shifts: of each layer's values; only what has a rule below has one above 0."""
     tensors = {name: np.array(tensor) for name, tensor in bundle.tensors.items()}
 
@@ -192,4 +206,6 @@ def _regridded(bundle: Bundle, parts: Cut, shifts: Mapping[str, int]) -> tuple[G
             coarser(f"{node.name}.threshold", shifts[node.inputs[0]], least=1)
             coarser(f"{node.name}.bias", shifts[node.inputs[0]])
         nodes.append(node)
-    return Graph(tuple(nodes), bundle.graph.time_steps, bundle.graph.stages), tensors
+    graph = Graph(tuple(nodes), bundle.graph.time_steps, bundle.graph.stages)
+    meta = {key: value for key, value in bundle.meta.items() if key != "quality.psnr"}  # it is another network now
+    return parse(serialise(graph, tensors, meta)[0])

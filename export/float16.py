@@ -13,63 +13,46 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from export.emulated import emulated
 from export.files import ExportError, write_atomically
-from export.fit import fitted, samples
-from export.half import ROUNDINGS, HalfModel
-from export.lynxi import body_for_card
-from export.onnx_plain import body_restorer
-from export.runners import Runner
+from export.fit import fitted, sample
+from export.half import ROUNDINGS
 from simulator.bundle import Bundle, BundleError, read_bundle
-from simulator.cut import CutError, cut
+from simulator.cut import CutError
 from simulator.network import Network
 from train.data import DataError, image_paths, load_image
 from train.harm import CASES, Degrade
 from train.metrics import psnr
 
-if TYPE_CHECKING:
-    import onnx
-
 Image = npt.NDArray[np.uint8]
 BUNDLES = Path(__file__).resolve().parents[1] / "edge" / "bundles"
+# Of the network as it is in the simulator and in float16 (stored), and of the network on fitted grids in both.
+PSNR = ("simulator", "float16", "fitted", "fitted float16")
 # What the names of a task's cases in `train.harm` begin with.
 CASE_OF_TASK = {
     "denoise": "noise", "derain": "rain", "dehaze": "haze", "deblur": "shake", "defocus": "defocus", "dejpeg": "JPEG",
 }  # fmt: skip
 
 
-def emulated(bundle: Bundle, height: int, width: int, rounding: str) -> Callable[[Image], Image]:
-    """Restores pictures, uint8 RGB [height, width, 3], with the network's body in float16.
-
-    Raises CutError for a network without a body, ExportError for a size that is no multiple of the stride.
-    """
-
-    def make(model: onnx.ModelProto, threads: int) -> Runner:
-        return HalfModel(model, rounding).run
-
-    restore = body_restorer(cut(bundle.analysis), bundle.tensors, body_for_card(bundle, height, width), make)
-    return lambda image: np.ascontiguousarray(restore(image.transpose(2, 0, 1)).transpose(1, 2, 0))
-
-
 @dataclass(frozen=True)
 class Row:
-    """A network. differing, fitted: share of the pixels by rounding, as it is and on fitted grids. psnr: of the network
-    as it is in the simulator, of that on fitted grids there, and of that in float16 (stored), dB. shifted, streams:
-    grids that became coarser, of how many. proven, layers: that fit 11 bits whatever the picture, of how many."""
+    """A network. differing, fitted: share of the pixels by rounding, as it is and on fitted grids. psnr: dB, by the
+    names in PSNR. shifted, streams: grids that became coarser, of how many. proven, layers: that fit 11 bits whatever
+    the picture, of how many."""
 
     name: str
     pixels: int
     differing: dict[str, float]
     fitted: dict[str, float]
-    psnr: tuple[float, float, float]
+    psnr: dict[str, float]
     shifted: int
     streams: int
     proven: int
@@ -78,7 +61,7 @@ class Row:
 
 def measure(name: str, bundle: Bundle, pictures: Sequence[Image], degraded: Sequence[Image]) -> Row:
     """pictures, degraded: clean and not, uint8 RGB [H, W, 3], all of one size, multiples of the network's stride."""
-    fit = fitted(bundle, samples(bundle.task))
+    fit = fitted(bundle, sample(bundle.task))
     shares: list[dict[str, float]] = []
     quality: list[float] = []
     height, width = degraded[0].shape[:2]
@@ -93,13 +76,13 @@ def measure(name: str, bundle: Bundle, pictures: Sequence[Image], degraded: Sequ
             wrong = [(one != other).any(2).mean() for one, other in zip(found, exact, strict=True)]
             shares[-1][rounding] = float(np.mean(wrong))
             if rounding == "stored":
-                in_half = _mean_psnr(found, pictures)
+                quality.append(_mean_psnr(found, pictures))
     return Row(
         name,
         height * width * len(degraded),
         differing=shares[0],
         fitted=shares[1],
-        psnr=(quality[0], quality[1], in_half),
+        psnr=dict(zip(PSNR, quality, strict=True)),
         shifted=sum(shift > 0 for shift in fit.shifts.values()),
         streams=len(fit.shifts),
         proven=fit.proven,
@@ -124,15 +107,15 @@ def parts_of(images: Sequence[Image], task: str, side: int, seed: int) -> tuple[
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table."""
     lines = [
-        "| network | as it is: stored | every | fitted: stored | every | PSNR | fitted | in float16 | grids | proven |",
+        "| network | as it is: stored | every | PSNR | in float16 | fitted: stored | every | PSNR | grids | proven |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        shares = [one[rounding] for one in (row.differing, row.fitted) for rounding in ROUNDINGS]
-        before, fit, half = row.psnr
+        before, half, _, fitted_half = (row.psnr[name] for name in PSNR)
+        shares = [" | ".join(f"{one[rounding]:.3%}" for rounding in ROUNDINGS) for one in (row.differing, row.fitted)]
         lines.append(
-            f"| {row.name} | {' | '.join(f'{share:.3%}' for share in shares)} | {before:.3f} | {fit - before:+.3f} "
-            f"| {half - before:+.3f} | {row.shifted} of {row.streams} | {row.proven} of {row.layers} |"
+            f"| {row.name} | {shares[0]} | {before:.3f} | {half - before:+.3f} | {shares[1]} "
+            f"| {fitted_half - before:+.3f} | {row.shifted} of {row.streams} | {row.proven} of {row.layers} |"
         )
     return "\n".join(lines)
 

@@ -124,8 +124,8 @@ def _conv(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wide:
     out, per_group, kernel, _ = weight.shape
     # [groups, C_in / groups, k, k, C_out / groups]: what one input adds to all outputs lies together
     rows = weight.reshape(groups, out // groups, per_group, kernel, kernel).transpose(0, 2, 3, 4, 1)
-    sums = rounded(_COMPILED(np.ascontiguousarray(x[0][0]), np.ascontiguousarray(rows), stride, padding, every))
-    return (sums if len(x) < 3 else rounded(sums + x[2][:, None, None]))[None]
+    sums = _COMPILED(np.ascontiguousarray(x[0][0]), np.ascontiguousarray(rows), stride, padding, every)
+    return rounded(sums if len(x) < 3 else sums + x[2][:, None, None])[None]
 
 
 def _sums(x: Wide, rows: Wide, stride: int, padding: int, every: bool) -> Wide:

@@ -16,35 +16,20 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from export import lynxi_compile
 from export.checks import size_of
+from export.emulated import body_for_card
 from export.files import ExportError, write_atomically
-from export.fit import fitted, samples
-from export.onnx_plain import HalfNetwork, build_body
+from export.fit import fitted, sample
 from simulator import compiled
 from simulator.bundle import Bundle, BundleError, read_bundle, serialise
-from simulator.cut import CutError, cut
+from simulator.cut import CutError
 from simulator.files import reason
-from simulator.kinds import kind_of
-
-if TYPE_CHECKING:
-    import onnx
 
 WITHOUT_LYNGOR = (
     "lyngor, Lynxi's compiler, is not installed here. On a machine that has it, with these folders on it, run for each:"
 )
-
-
-def body_for_card(bundle: Bundle, height: int, width: int, layers: bool = False) -> onnx.ModelProto:
-    """The body of a network in plain ONNX, as cards that compute in float16 take it. layers: it shows its neurons, too.
-
-    Raises CutError for a network without a body, ExportError for a size that does not go or a missing package.
-    """
-    parts = cut(bundle.analysis)
-    shown = [node.name for node in parts.body if layers and kind_of(node).neurons]
-    return build_body(parts, bundle.tensors, bundle.meta, height, width, HalfNetwork, shown)
 
 
 def write(bundle: Bundle, height: int, width: int, layers: bool, out: Path) -> Path:
@@ -98,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fit(bundle: Bundle, path: Path, out: Path) -> tuple[Bundle, str]:
     """The bundle with grids for float16, written below `out`, and its name."""
-    result = fitted(bundle, samples(bundle.task))
+    result = fitted(bundle, sample(bundle.task))
     target = out / f"{path.stem}-float16.safetensors"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge import loading, shipped, sinks, summary, terminal
+from edge import loading, options, pyav, shipped, sinks, sources, summary, terminal
 from edge.archive import run as running
 from edge.archive.journal import Journal
 from edge.archive.listing import Listing
@@ -19,15 +20,22 @@ from edge.archive.pool import Pool
 from edge.archive.run import Account, Serial, Workers
 from edge.archive.work import Recipe
 from edge.errors import UserError, sentence
+from edge.images import Pixels
 from edge.options import SIMULATOR
 from edge.pipeline import Progress
 from edge.signals import Stop
+from edge.sources.images import is_image
 from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle, read_bundle
 from simulator.files import reason
+from simulator.network import Result
+
+if TYPE_CHECKING:
+    from edge.sources import Source
 
 if TYPE_CHECKING:
     from edge.boards import BoardNetwork
+    from edge.cluster.client import Cluster
 
 # Options of sources whose pictures follow one another in time.
 _LIVE = (
@@ -64,14 +72,13 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
             stack.callback(journal.close)
         progress = Progress(None, quiet=args.quiet)
         stack.callback(progress.close)
+        workers: Workers
+        elsewhere: BoardNetwork | Cluster | None
         if args.cluster is not None:
-            workers, recorded, board = (
-                _cluster(args, recipe, bundle, progress),
-                Recording(missing="many machines"),
-                None,
-            )
+            workers = elsewhere = _cluster(args, recipe, bundle, progress)
+            recorded = Recording(missing="power is measured on one machine, and there are many")
         else:
-            workers, recorded, board = _workers(args, recipe, stop, stack)
+            workers, recorded, elsewhere = _workers(args, recipe, stop, stack)
         if recorded.source:
             progress.say(f"the power of doing nothing is measured first, for {recorded.idle_s:.1f} s")
         stack.enter_context(recorded.run())
@@ -89,8 +96,35 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
     if not (listing.found or account.failed or account.interrupted):
         deeper = "" if args.recursive else "; --recursive looks into folders below, too"
         raise UserError(f"the SOURCEs hold no images{deeper}.")
-    _conclude(args, account, recipe.bundle.stem, bundle, recorded, board)
+    _conclude(args, account, recipe.bundle.stem, bundle, recorded, elsewhere)
     return account.exit_code
+
+
+def open_video(args: argparse.Namespace) -> tuple[Source, Callable[[Pixels], Result] | None] | None:
+    """A video that --jobs alone was given for: (the source, what gives the network's results in its place, or None
+    where it stays in one piece). None where the SOURCEs are pictures. Raises UserError."""
+    path = Path(args.source).expanduser()
+    if options.is_list(args) or terminal.is_url(args.source) or not path.is_file() or is_image(path):
+        return None
+    for name in ("still", "view", "drop"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} is for videos that one process restores: leave it or --jobs out.")
+    if args.board != [SIMULATOR]:
+        raise loading.other_way("--jobs", args.board)
+    settings = options.settings(args)
+    if pyav.library() is None:
+        terminal.say(f"{args.source} cannot be cut without PyAV ({pyav.INSTALL}); it is restored in one piece.")
+    elif args.jobs > 1:
+        from edge.archive import video
+
+        quality = args.quality or shipped.FAST
+        recipe = Recipe(args.bundle or shipped.of_task(args.task, quality), args.task, _threads(args), args.tile)
+        parts = video.open_parts(path, settings, recipe, args.jobs)
+        if parts is not None:
+            source, reader = parts
+            return source, reader.result
+        terminal.say(f"{args.source} has no key frames to be cut at; it is restored in one piece.")
+    return sources.open_source(args.source, args.task, settings), None
 
 
 def _threads(args: argparse.Namespace) -> int | None:
@@ -122,7 +156,7 @@ def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
         sinks.check_output(args.stats, taken)
 
 
-def _cluster(args: argparse.Namespace, recipe: Recipe, bundle: Bundle, progress: Progress) -> Workers:
+def _cluster(args: argparse.Namespace, recipe: Recipe, bundle: Bundle, progress: Progress) -> Cluster:
     """Raises UserError."""
     for option, given in (("--jobs", args.jobs is not None), ("--board", args.board != [SIMULATOR]),
                           ("--power", args.power not in (None, "none"))):  # fmt: skip
@@ -168,10 +202,10 @@ def _conclude(
     name: str,
     bundle: Bundle,
     recorded: Recording,
-    board: BoardNetwork | None,
+    elsewhere: BoardNetwork | Cluster | None,
 ) -> None:
     """Writes and prints what there is to say at the end. Raises UserError."""
-    backend = "numba" if board is None else board.backend
+    backend = "numba" if elsewhere is None else elsewhere.backend
     figures: dict[str, Any] = {"task": bundle.task, "bundle": bundle.content_hash, "backend": backend, "frames": 0}
     lines = []
     if account.statistics:
@@ -179,9 +213,9 @@ def _conclude(
         figures["network"] = name
         figures |= recorded.report(account.restored)
         lines.append(summary.frames_line(figures))
-        if board is not None:
-            figures |= board.report()
-            lines += summary.board_lines(figures)
+        if elsewhere is not None:
+            figures |= elsewhere.report()
+            lines += summary.workers_lines(figures) if "workers" in figures else summary.board_lines(figures)
         if figures["power"] is not None:
             lines.append(summary.power_line(figures["power"]))
         elif recorded.source:

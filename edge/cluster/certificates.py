@@ -22,6 +22,7 @@ def main(argv: list[str]) -> int:
         print(f"usage: python -m edge.cluster.certificates FOLDER\n\n{__doc__}", file=sys.stderr)
         return 2
     try:
+        Path(argv[0]).mkdir(mode=0o700, parents=True, exist_ok=True)
         made = make_certificates(Path(argv[0]))
     except (UserError, OSError) as error:
         said = str(error) if isinstance(error, UserError) else f"{argv[0]} cannot be written: {reason(error)}."

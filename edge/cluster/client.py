@@ -53,6 +53,8 @@ class Cluster:
     lost and there again. Raises UserError where Dask is not installed.
     """
 
+    backend = "numba"
+
     def __init__(self, where: Where, recipe: Recipe, bundle: str, out: str | None, say: Callable[[str], None]) -> None:
         try:
             import distributed.client  # noqa: F401
@@ -77,7 +79,7 @@ class Cluster:
         self._notes: collections.Counter[str] = collections.Counter()  # batches that share one
         self._again: collections.deque[_Part] = collections.deque()
         self.batches, self.cpu_s = 0, 0.0  # that came back, and what they took of the workers' cores
-        self.workers: collections.Counter[str] = collections.Counter()  # pictures that each did
+        self._workers: collections.Counter[str] = collections.Counter()  # HOST:PID -> pictures
 
     def results(self, items: Iterator[Work | Done], arrived: Callable[[Done], None]) -> Generator[Done, None, None]:
         with contextlib.ExitStack() as stack:
@@ -87,7 +89,7 @@ class Cluster:
             self._connect()
             stack.callback(self._end, arrived)
             if self._local is not None and self._local.dashboard:
-                self._say(f"the dashboard is at {self._client.dashboard_link}")
+                self._say(f"the dashboard is at {self._client.dashboard_link.removeprefix('http://')}")
             left = True
             while left or self._under_way or self._again:
                 while self._again and self._is_idle():
@@ -98,6 +100,10 @@ class Cluster:
                 if self._under_way:
                     self._wait(arrived)
                 yield from self._next()
+
+    def report(self) -> dict[str, Any]:
+        """What a `--stats` file has besides: the pictures that each worker, HOST:PID, did."""
+        return {"workers": dict(self._workers)}
 
     @property
     def processes(self) -> dict[str, int]:
@@ -235,6 +241,11 @@ class Cluster:
         except UserError:
             del self._under_way[part]
             raise
+        except (ImportError, AttributeError) as error:  # the batch cannot be read there
+            del self._under_way[part]
+            raise UserError(
+                f"the workers have another version of spikerir-edge ({error}); install the same."
+            ) from error
         except KilledWorker:
             del self._under_way[part]
             self._once_more(part, "its worker went down with it; is there enough memory?", arrived)
@@ -250,11 +261,8 @@ class Cluster:
             done = dataclasses.replace(done, work=work, record=done.record | {"target": work.target})
             self._results[place] = done
             arrived(done)
-        if part.path is not None:
-            self._notes[part.path] -= 1
-            if not self._notes[part.path]:
-                note.remove(part.path)
-        self.workers[answer.worker] += len(answer.done)
+        self._through_with(part)
+        self._workers[answer.worker] += len(answer.done)
         if len(answer.done) > answer.again:
             seconds = answer.seconds / (len(answer.done) - answer.again)
             self._seconds = seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * seconds
@@ -272,7 +280,15 @@ class Cluster:
             label = place_of(work.source).label(work.source)
             done = failed(work, CRASHED, f"{label} could not be restored in {part.attempts} attempts: {why}")
             self._results[place] = done
+            self._through_with(part)
             arrived(done)
+
+    def _through_with(self, part: _Part) -> None:
+        """Removes its note, if no other part of the batch needs it."""
+        if part.path is not None:
+            self._notes[part.path] -= 1
+            if not self._notes[part.path]:
+                note.remove(part.path)
 
     def _lost(self) -> None:
         """The scheduler is gone, and with it what it knew: everything under way is handed out again."""

@@ -29,24 +29,16 @@ class Local:
         self._files = contextlib.ExitStack()
         self._folder = Path(self._files.enter_context(tempfile.TemporaryDirectory(prefix="edge-cluster-")))
         certificates = make_certificates(self._folder)
+        self.dashboard = given.dashboard != "" and importlib.util.find_spec("bokeh") is not None
         address = f"{HOST}:{_free_port()}"
-        dashboard = given.dashboard
-        if dashboard is None and importlib.util.find_spec("bokeh") is not None:
-            dashboard = f"{HOST}:0"
-        self.dashboard = dashboard or ""
-        settings = {
-            "address": address,
-            "certificates": [str(path) for path in (certificates.ca, certificates.cert, certificates.key)],
-            "dashboard": self.dashboard,
-        }
-        (self._folder / "scheduler.json").write_text(json.dumps(settings))
+        shown = ["--dashboard", given.dashboard] if given.dashboard else []
         names = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
         (self._folder / "cluster.yaml").write_text(json.dumps({"scheduler": address, "tls": names}))  # JSON is YAML
         self.where = Where(address, certificates=certificates, wait_s=given.wait_s)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         each = threads or max(1, cores // given.local)
         self._commands = {
-            "scheduler": ["edge.cluster.scheduler", str(self._folder / "scheduler.json")],
+            "scheduler": ["edge.cluster.scheduler", str(self._folder / "cluster.yaml"), *shown, "--with-input"],
             "workers": [
                 *("edge.worker", str(self._folder / "cluster.yaml"), "--workers", str(given.local)),
                 *("--threads", str(each), "--with-input"),

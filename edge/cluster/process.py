@@ -6,14 +6,16 @@ Started by `edge.worker`, and again when it has ended. It says "ready" when it t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
 
 from distributed import Worker
 
+from edge import terminal
 from edge.cluster.task import warm_up
-from edge.cluster.where import Where, parse_where, quieten
+from edge.cluster.where import Where, parse_where
 from firmware_bridge.server import is_loopback, parse_address
 
 CONNECT_S = 10.0
@@ -32,7 +34,7 @@ def main(where: Where, folder: str) -> int:
 
 async def _serve(where: Where, folder: str) -> None:
     host = parse_address(where.scheduler)[0]
-    quieten()
+    logging.disable(logging.CRITICAL)  # what matters is said in sentences
     async with Worker(
         where.address,
         nthreads=1,
@@ -49,7 +51,7 @@ async def _serve(where: Where, folder: str) -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    terminal.wait_for_end_of_input()
     os._exit(0)  # what is half written has no name yet
 
 

@@ -1,40 +1,97 @@
-"""`python -m edge.cluster.scheduler FILE.json`: a scheduler for the workers of one machine, until its input ends.
+"""`python -m edge.cluster.scheduler FILE.yaml`: the scheduler that the file names, for workers and runs elsewhere.
 
-FILE.json: {address: HOST:PORT, certificates: [ca, cert, key], dashboard: HOST:PORT or ""}.
+Dask's own (`dask scheduler`) does as well; this one keeps others out unless it is told not to, shows its dashboard to
+its own machine alone, and says nothing. Ctrl-C ends it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import json
+import contextlib
+import importlib.util
+import logging
+import signal
 import sys
-from pathlib import Path
+import threading
 
-import dask
-from distributed import Scheduler
-
-from edge.cluster.where import Certificates, quieten
+from edge import terminal
+from edge.cluster.where import Where, address, parse_where, refuse_exposed
+from edge.errors import UserError
 from firmware_bridge.server import parse_address
 
 ALLOWED_FAILURES = 5  # workers that a batch may bring down before it is given back
+LOOPBACK = "127.0.0.1:0"
 
 
-async def main(settings: Path) -> None:
-    given = json.loads(settings.read_text())
-    host, port = parse_address(given["address"])
-    quieten()
+def main(argv: list[str] | None = None) -> int:
+    """Serves until Ctrl-C or SIGTERM, then 0; 2 if it cannot."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edge.cluster.scheduler", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("cluster", metavar="HOST:PORT|FILE.yaml", help="where it is, as --cluster names it")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="if that differs, as in a container")
+    parser.add_argument(
+        "--dashboard", metavar="HOST:PORT", help="shown by bokeh; default: to this machine, at any port"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="let others in without certificates, see edge/FLEETS.md"
+    )
+    parser.add_argument("--with-input", action="store_true", help="end when standard input does")
+    args = parser.parse_args(argv)
+    try:
+        where = parse_where(args.cluster)
+        if where.local:
+            raise UserError("a scheduler is at HOST:PORT, or in a FILE.yaml that has it.")
+        if not args.insecure:
+            refuse_exposed(where)
+        if importlib.util.find_spec("distributed") is None:
+            raise UserError("a scheduler needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'.")
+        listen = address(args.listen or where.scheduler, f"--listen {args.listen} is no HOST:PORT.")
+        dashboard = args.dashboard or (LOOPBACK if importlib.util.find_spec("bokeh") else "")
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(_serve(where, listen, dashboard, args.with_input))
+    except UserError as error:
+        print(f"edge.cluster.scheduler: {terminal.printable(str(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(where: Where, listen: str, dashboard: str, with_input: bool) -> None:
+    """Raises UserError where it cannot listen."""
+    import dask
+    from distributed import Scheduler
+
+    logging.disable(logging.CRITICAL)  # what matters is said in sentences
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
-    async with Scheduler(
+    host, port = parse_address(listen)
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    scheduler = Scheduler(
         host=host,
         port=port,
-        protocol="tls",
-        security=Certificates(*map(Path, given["certificates"])).security(),
-        dashboard=bool(given["dashboard"]),
-        dashboard_address=given["dashboard"] or None,
-    ):
-        print("ready", flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        protocol="tls" if where.certificates else "tcp",
+        security=where.certificates.security() if where.certificates else None,
+        dashboard=bool(dashboard),
+        dashboard_address=dashboard or LOOPBACK,
+    )
+    try:
+        await scheduler
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{listen} cannot be listened on: {error.__cause__ or error}.") from error
+    async with scheduler:
+        print(f"edge.cluster.scheduler: listening on {listen}", flush=True)
+        if with_input:
+            threading.Thread(target=_end_with_input, args=(loop, serving), daemon=True).start()
+        await scheduler.finished()
+
+
+def _end_with_input(loop: asyncio.AbstractEventLoop, serving: asyncio.Task[None]) -> None:
+    terminal.wait_for_end_of_input()
+    loop.call_soon_threadsafe(serving.cancel)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    sys.exit(main())

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from edge import shipped, terminal
 from edge.archive.picture import Restorer, told
-from edge.archive.work import Done, Recipe, Work
+from edge.archive.work import STORED, Done, Recipe, Work, failed
 from edge.cluster.note import Note
 from edge.errors import UserError
+from simulator.files import reason
 
 THREADS = "EDGE_RESTORE_THREADS"  # the environment's: of each of a machine's workers
 
@@ -47,28 +48,33 @@ class Answer:
 
 
 def restore(batch: Batch) -> Answer:
-    """Restores and stores the pictures. Raises UserError where this worker cannot do any, OSError for the note's."""
+    """Restores and stores the pictures. Raises UserError where this worker cannot do any."""
     begin, before = time.perf_counter(), time.process_time()
     restorer = _restorer(batch)
     done: list[Done] = []
     again = 0
-    with Note(batch.note) if batch.note is not None else contextlib.nullcontext() as note:
-        for work in batch.works:
-            made = note.stored(work) if note is not None else None
-            if made is not None:
-                again += 1
-                done.append(told(made))
-                continue
-            made_now = restorer.make(work)
-            if not isinstance(made_now, Done):
-                if note is not None:
-                    note.begins(made_now)
-                made_now = restorer.keep(made_now)
-            done.append(made_now)
-            if made_now.fatal:
-                break
+    try:
+        with Note(batch.note) if batch.note is not None else contextlib.nullcontext() as note:
+            for work in batch.works:
+                made = note.stored(work) if note is not None else None
+                again += made is not None
+                done.append(told(made) if made is not None else _restored(restorer, note, work))
+                if done[-1].fatal:
+                    break
+    except OSError as error:  # of the note: there will be no room for the output either
+        text = f"{batch.note} cannot be written: {reason(error)}."
+        done.append(failed(batch.works[len(done)], STORED, text, fatal=True))
     worker = f"{socket.gethostname()}:{os.getpid()}"
     return Answer(tuple(done), time.perf_counter() - begin, time.process_time() - before, worker, again)
+
+
+def _restored(restorer: Restorer, note: Note | None, work: Work) -> Done:
+    made = restorer.make(work)
+    if isinstance(made, Done):
+        return made
+    if note is not None:
+        note.begins(made)
+    return restorer.keep(made)
 
 
 def warm_up() -> None:
@@ -80,7 +86,7 @@ def warm_up() -> None:
 
 
 def _restorer(batch: Batch) -> Restorer:
-    restorer = _warm(batch.recipe)
+    restorer = _warm(batch.recipe, batch.bundle)
     found = (restorer.network.bundle_hash, restorer.recipe.options)
     if found != (batch.bundle, batch.options):
         what = "network" if found[0] != batch.bundle else "version of spikerir-edge"
@@ -92,8 +98,8 @@ def _restorer(batch: Batch) -> Restorer:
 
 
 @functools.lru_cache(maxsize=2)
-def _warm(recipe: Recipe) -> Restorer:
-    """Raises UserError."""
+def _warm(recipe: Recipe, bundle_hash: str) -> Restorer:
+    """Loaded anew where the hash is another one: the file may have changed. Raises UserError."""
     terminal.silence_libraries()
     own = shipped.BUNDLES / recipe.bundle.name
     bundle = own if not recipe.bundle.exists() and own.exists() else recipe.bundle

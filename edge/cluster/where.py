@@ -73,10 +73,21 @@ def parse_where(text: str) -> Where:
         return Where(local=int(number))
     if text.lower().endswith((".yaml", ".yml")):
         return _read(Path(text).expanduser())
-    return Where(_address(text, f"--cluster {text} is none of these: {EXPECTED}."))
+    return Where(address(text, f"--cluster {text} is none of these: {EXPECTED}."))
 
 
-def _address(text: str, wrong: str) -> str:
+def refuse_exposed(where: Where) -> None:
+    """Raises UserError where others could reach a scheduler with nothing to keep them out."""
+    if where.exposed:
+        raise UserError(
+            f"{where.scheduler} can be reached by other machines, and without certificates whoever reaches it can run "
+            "any program there and on its workers: give a FILE.yaml with tls, or --insecure in a network where nobody "
+            "else is."
+        )
+
+
+def address(text: str, wrong: str) -> str:
+    """HOST:PORT of `text`. Raises UserError, which says `wrong`, where it is none."""
     try:
         host, port = parse_address(text.removeprefix("tcp://").removeprefix("tls://"))
     except ListenError as error:
@@ -107,7 +118,7 @@ def _read(path: Path) -> Where:
         raise UserError(f"--cluster {path}: wait_s is no number of seconds above 0.")
     dashboard = content.get("dashboard")
     if dashboard is not None and dashboard is not False:
-        dashboard = _address(str(dashboard), f"--cluster {path}: dashboard is neither HOST:PORT nor false.")
+        dashboard = address(str(dashboard), f"--cluster {path}: dashboard is neither HOST:PORT nor false.")
     certificates = None if content.get("tls") is None else _certificates(path, content["tls"])
     if "local" in content:
         if certificates is not None:
@@ -116,7 +127,7 @@ def _read(path: Path) -> Where:
         return Where(local=where.local, wait_s=float(wait_s), dashboard="" if dashboard is False else dashboard)
     if dashboard is not None:
         raise UserError(f"--cluster {path}: where the dashboard is, its scheduler says; leave it out.")
-    scheduler = _address(str(content["scheduler"]), f"--cluster {path}: scheduler is no HOST:PORT.")
+    scheduler = address(str(content["scheduler"]), f"--cluster {path}: scheduler is no HOST:PORT.")
     return Where(scheduler, certificates=certificates, wait_s=float(wait_s))
 
 

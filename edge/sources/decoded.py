@@ -88,12 +88,31 @@ class Decoded:
         return sound
 
     def ends_early(self, passed: int) -> bool:
-        """Whether the end of the last frame falls short of the announced end by more than half a frame.
+        return falls_short(self.facts, passed, float(self._last))
 
-        The count alone would not do: where frames come at uneven times it is only an estimate.
+    def key_frames(self) -> list[float]:
+        """When the key frames are shown, in seconds, rising; empty where not every frame has a time.
+
+        Reads the whole file without decoding it; nothing else can be read afterwards but by `go_to`.
         """
-        fps, count = self.facts.fps, self.facts.count
-        return fps is not None and count is not None and passed < count and count / fps - self._last > 1.5 / fps
+        times = []
+        for packet in self._container.demux(self._stream):
+            if packet.size and packet.pts is None:
+                return []
+            if packet.size and packet.is_keyframe:
+                times.append(float(packet.pts * packet.time_base))
+        return sorted(set(times))
+
+    def go_to(self, time: float) -> None:
+        """Goes on reading at the key frame that is shown then, or at one before it."""
+        self._container.seek(round(time / self._stream.time_base), stream=self._stream)
+        self._frames = self._decode(())
+
+    def sounds(self) -> Iterator[tuple[float, tuple[int, Any]]]:
+        """(when it is heard, in seconds, and what `Taken.sound` holds) of all packets of sound, and no frames."""
+        for packet in self._container.demux(*self.facts.tracks) if self.facts.tracks else ():
+            if packet.dts is not None:
+                yield float(packet.dts * packet.time_base), (packet.stream.index, packet)
 
     def close(self) -> None:
         self._container.close()
@@ -167,6 +186,16 @@ class Decoded:
             left_out.append(f"{len(others.video) - 1} of pictures")
         if left_out:
             yield f"of its streams are left out: {', '.join(left_out)}."
+
+
+def falls_short(facts: Facts, passed: int, last: float) -> bool:
+    """Whether the end of the last frame, shown at `last` seconds behind the first, falls short of the announced end by
+    more than half a frame.
+
+    The count alone would not do: where frames come at uneven times it is only an estimate.
+    """
+    fps, count = facts.fps, facts.count
+    return fps is not None and count is not None and passed < count and count / fps - last > 1.5 / fps
 
 
 class _Broken:

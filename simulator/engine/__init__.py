@@ -3,10 +3,10 @@
 Spikes travel between layers as bits. For each output row of a convolution the bits under the kernel are turned into
 one compact list of events, ordered by column, so that the events of an output pixel are one contiguous run; its sums
 stay in vector registers while the run's weight rows are added. (Under a 1x1 kernel there are too few for a list: the
-sums of each four channels come from a table.) Where neurons integrate before they fire, the spikes of all T steps
-enter the same list, and all that follows happens once. Real-valued convolutions multiply pairs of int16, most 3x3 ones
-by Winograd's filtering, which is exact on integers. Neurons, residual sums and roundings happen on the same row while
-it is in the cache.
+sums of each four channels come from a table.) Where neurons integrate before they fire, the spikes of up to four steps
+of a neuron are one event with a row of weights of its own, and all that follows happens once. Real-valued convolutions
+multiply pairs of int16, most 3x3 ones by Winograd's filtering, which is exact on integers; the first one reads the
+picture itself. Neurons, residual sums and roundings happen on the same row while it is in the cache.
 
 The way from a graph to its pixels: `plan.py` says what is fused with what, with the weights' tables (`tables.py`);
 `layout.py` where values of one size of picture lie and in which order rows are computed; `writer.py` writes the records
@@ -102,14 +102,18 @@ class Engine:
         """
         pixels = np.ascontiguousarray(pixels, np.int16)
         height, width = pixels.shape[1:]
-        restored = np.empty((3, height, width), np.uint8)
-        source, target = pixels.transpose(1, 2, 0), restored.transpose(1, 2, 0)
+        source, middle = pixels.transpose(1, 2, 0), 0
+        if pixels.min() >= -128 and pixels.max() <= 127:  # kernels are at their fastest with 8 bits side by side
+            source, middle = np.empty((height, width, 3), np.uint8), 128
+            for channel in range(3):
+                np.add(pixels[channel], middle, out=source[..., channel], casting="unsafe")
+        target = np.empty((height, width, 3), np.uint8)
         with self.lock:
             program = self._program(height, width, observe is not None)
             counts = np.empty(program.layout.map_size, np.int32)
-            program.run(
-                self.workers, (source, picture_fields(source)), (target, restored_fields(target)), counts, observe
-            )
+            fields = picture_fields(source, middle=middle)
+            program.run(self.workers, (source, fields), (target, restored_fields(target)), counts, observe)
+        restored = np.ascontiguousarray(target.transpose(2, 0, 1))
         maps = {n: counts[first : first + h * w].reshape(h, w) for n, (first, h, w) in program.layout.maps.items()}
         return restored, maps
 

@@ -6,8 +6,9 @@ Nothing here depends on the image's size: `layout.py` says where values lie and 
 A *root* is a value that a whole pass computes: it has several readers, or one that needs all of it first (a convolution
 needs its neighbour rows). Every other convolution, requantise, sum or time sum is computed inside the pass of its only
 reader, row by row in scratch memory. The neurons that read a root fire in its pass; a root that nothing but neurons
-reads is never stored. An upsampling by repetition that only sums read is an index, not a pass. A node of a kind without
-row operations is computed by its meaning once all of its inputs are there (`whole.py`).
+reads is never stored. An upsampling by repetition that only sums read is an index, not a pass, and so are the grey
+levels that the first real-valued convolution alone reads: it takes them from the picture. A node of a kind without row
+operations is computed by its meaning once all of its inputs are there (`whole.py`).
 """
 
 from __future__ import annotations

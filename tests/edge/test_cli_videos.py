@@ -179,3 +179,56 @@ def test_a_stream_over_http_is_restored(work, restore):
     assert run.code == 0, run
     restored, _ = load_video(work / "b.mkv")
     assert len(restored) == 4 and restored[0].shape == (48, 64, 3)
+
+
+# --- by several processes ---------------------------------------------------------------------------------------------
+
+
+def store_with_key_frames(path: Path, count: int = 90, fps: int = 12) -> None:
+    """H.264 with B frames, a key frame every two seconds and uneven times, and a tone."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=fps)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        video.options = {"g": str(2 * fps), "bf": "2", "x264-params": "open-gop=1:scenecut=0"}
+        sound = container.add_stream("aac", rate=8000)
+        resampled = np.sin(np.arange(count * 8000 // fps) / 5).astype(np.float32)[None]
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(32, 48, seed=number // 4), format="rgb24")
+            frame.pts, frame.time_base = number * 1000 // fps + number % 3, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for first in range(0, resampled.shape[1] - 1023, 1024):
+            piece = av.AudioFrame.from_ndarray(resampled[:, first : first + 1024], format="fltp", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = 8000, first, Fraction(1, 8000)
+            container.mux(sound.encode(piece))
+        container.mux(sound.encode(None))
+
+
+def sound_of(path: Path) -> list[tuple[float, bytes]]:
+    with av.open(str(path)) as container:
+        return [
+            (float(packet.pts * packet.time_base), bytes(packet)) for packet in container.demux(audio=0) if packet.size
+        ]
+
+
+def test_a_video_in_parts_gives_the_same_frames_times_and_sound(work, restore):
+    store_with_key_frames(work / "clip.mp4")
+    one = restore(work / "clip.mp4", "--out", work / "one.mkv", "--stats", work / "one.json")
+    two = restore(work / "clip.mp4", "--out", work / "two.mkv", "--stats", work / "two.json", "--jobs", 2)
+    assert one.code == two.code == 0, (one, two)
+    assert "(90 frames)" in two.out
+    whole, parts = load_video(work / "one.mkv"), load_video(work / "two.mkv")
+    assert len(whole[0]) == len(parts[0]) == 90
+    assert all(np.array_equal(a, b) for a, b in zip(whole[0], parts[0], strict=True))
+    assert frame_times(work / "one.mkv") == frame_times(work / "two.mkv")
+    assert sound_of(work / "one.mkv") == sound_of(work / "two.mkv") != []
+    first, second = (json.loads((work / name).read_text()) for name in ("one.json", "two.json"))
+    assert first["totals"] == second["totals"]
+
+
+def test_a_video_that_cannot_be_cut_is_restored_in_one_piece(work, restore):
+    store_video(work / "clip.avi", count=3)
+    run = restore(work / "clip.avi", "--out", work / "out.mkv", "--jobs", 2)
+    assert run.code == 0 and "in one piece" in run.err
+    assert_refused(restore(work / "clip.avi", "--jobs", 2, "--still", 3), "leave it or --jobs out")

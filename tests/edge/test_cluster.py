@@ -6,6 +6,7 @@ import builtins
 import dataclasses
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from edge import plan, worker
+from edge import cli, options, plan, summary, worker
 from edge.archive.work import CRASHED, FAILED, RESTORED, SKIPPED, Recipe, Work
 from edge.cluster import client, note, task
 from edge.cluster.certificates import make_certificates
@@ -127,8 +129,29 @@ def test_without_dask_a_sentence_says_what_to_install(work, restore, monkeypatch
 def test_a_worker_joins_no_other_machine_without_certificates(capsys):
     assert worker.main(["192.0.2.7:8786"]) == 2
     said = capsys.readouterr().err
-    assert "can run any program on both" in said and "--insecure" in said
+    assert "can run any program there" in said and "--insecure" in said
     assert worker.main(["local:2"]) == 2 and "belongs to a scheduler" in capsys.readouterr().err
+
+
+def test_the_examples_for_slurm_and_kubernetes_name_options_that_there_are():
+    commands = []
+    for path in sorted((ROOT / "packaging" / "kubernetes").glob("*.yaml")):
+        for document in filter(lambda found: found["kind"] == "Job", yaml.safe_load_all(path.read_text())):
+            for container in document["spec"]["template"]["spec"]["containers"]:
+                arguments = container["args"]
+                if len(arguments) == 1:  # of a shell
+                    arguments = arguments[0].replace("$((JOB_COMPLETION_INDEX + 1))", "3").split()[2:]
+                commands.append(arguments)
+    for path in sorted((ROOT / "packaging" / "slurm").glob("*.sbatch")):
+        subprocess.run(["bash", "-n", path], check=True)
+        script = path.read_text().replace("\\\n", " ").replace("$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT", "3/16")
+        script = script.replace("${SLURM_CPUS_PER_TASK:-1}", "4").replace("${TASK:-denoise}", "denoise")
+        line = next(line for line in script.splitlines() if 'edge-restore "${SOURCE' in line)
+        commands.append(shlex.split(line.removeprefix("srun "))[1:])
+    assert len(commands) == 4
+    for arguments in commands:
+        args = options.parsed(cli.build_parser(), arguments)
+        assert args.recursive and args.skip_existing and args.out and (args.cluster or args.shard == (3, 16))
 
 
 def test_a_worker_waits_for_its_scheduler_and_ends_when_told(work):
@@ -205,6 +228,13 @@ def test_an_output_that_somebody_changed_is_written_again(batch):
     task.restore(batch)
     Path(batch.works[0].target).write_bytes(b"something else")
     assert task.restore(batch).again == 2
+
+
+def test_a_note_that_cannot_be_written_ends_the_run_as_an_output_would(batch):
+    (Path(batch.note).parents[1]).mkdir(parents=True)
+    Path(batch.note).parent.write_text("a file where a folder should be")
+    [done] = task.restore(batch).done
+    assert done.fatal and done.record["kind"] == "stored" and "underway" in done.record["reason"]
 
 
 def test_whoever_has_a_batch_that_another_is_still_at_waits_for_it(batch, monkeypatch):
@@ -328,10 +358,14 @@ def test_results_come_in_order_in_batches_that_grow_and_the_list_is_not_read_ahe
 
     everything = works(work, 150)
     arrived = []
-    running = cluster(dask).results(listing(), arrived.append)
+    made = cluster(dask)
+    running = made.results(listing(), arrived.append)
     assert next(running).work.name == "000.png" and given <= 10  # the first result soon
     assert [done.work.name for done in running] == [each.name for each in everything[1:]]
     assert sorted(done.work.name for done in arrived) == [each.name for each in everything]
+    [(name, pictures)] = made.report()["workers"].items()
+    assert name.endswith(f":{os.getpid()}") and pictures == 150
+    assert summary.workers_lines(made.report()) == [f"  {name.rpartition(':')[0]}: 150 pictures by 1 process"]
     assert dask.sizes[0] == 1 and max(dask.sizes) > 50
     assert names(work / "out") == sorted([".edge-restore", *(each.name for each in everything)])  # no note is left
 
@@ -379,6 +413,12 @@ def test_a_cluster_without_a_scheduler_or_without_workers_is_given_up(work, clus
     monkeypatch.setattr(client, "END_S", 0.1)
     with pytest.raises(UserError, match="no worker has come"):
         list(cluster(Idle(threads=0), wait_s=0.1).results(iter(works(work, 3)), lambda done: None))
+
+
+def test_workers_that_cannot_read_a_batch_have_another_version(work, cluster):
+    made = cluster(Dask(lambda batch, number: ModuleNotFoundError("No module named 'edge.cluster'")))
+    with pytest.raises(UserError, match="another version of spikerir-edge"):
+        list(made.results(iter(works(work, 2)), lambda done: None))
 
 
 def test_a_worker_that_says_that_nobody_can_go_on_ends_the_run(work, cluster):

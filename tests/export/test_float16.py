@@ -11,8 +11,9 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from export import float16  # noqa: E402  these need the package
+from export.emulated import body_for_card, emulated  # noqa: E402
 from export.files import ExportError  # noqa: E402
-from export.fit import LIMIT, MOST, fitted, samples  # noqa: E402
+from export.fit import LIMIT, MOST, fitted, sample  # noqa: E402
 from export.half import HalfModel, rounded  # noqa: E402
 from export.onnx_network import observed_name  # noqa: E402
 from simulator.bundle import read_bundle  # noqa: E402
@@ -101,7 +102,7 @@ def test_a_body_whose_numbers_fit_11_bits_is_computed_exactly(neurons, rounding)
     entering = host.head(pixels)
     seen = {}
     leaving = host.body({"encode.round": entering["encode.round"]}, lambda name, value: seen.update({name: value}))
-    body = HalfModel(float16.body_for_card(bundle, 16, 24, layers=True), rounding)
+    body = HalfModel(body_for_card(bundle, 16, 24, layers=True), rounding)
     found = body.run({"encode.round": entering["encode.round"] * 2.0 ** -bundle.analysis.values["encode.round"].q})
     for layer, value in leaving.items():
         for step, expected in enumerate(value):
@@ -114,7 +115,7 @@ def test_a_body_whose_numbers_fit_11_bits_is_computed_exactly(neurons, rounding)
 
 def test_grids_that_fit_are_left_as_they_are():
     bundle = network("lif", reach=2)
-    result = fitted(bundle, samples("denoise"))
+    result = fitted(bundle, sample("denoise"))
     assert result.bundle is bundle and set(result.shifts.values()) == {0}
     assert 0 < result.proven <= result.of and "0 of" in str(result)
 
@@ -122,23 +123,23 @@ def test_grids_that_fit_are_left_as_they_are():
 @pytest.mark.parametrize(("neurons", "seed"), [("lif", 3), ("window", 2)])
 def test_on_fitted_grids_float16_changes_less_and_the_network_is_one_like_any_other(neurons, seed):
     bundle = network(neurons, seed, reach=900)
-    result = fitted(bundle, samples("denoise"))
+    result = fitted(bundle, sample("denoise"))
     assert 0 < max(result.shifts.values()) <= MOST and result.bundle.content_hash != bundle.content_hash
     assert result.bundle.task == bundle.task
-    image = samples("denoise")[0][:48, :64]
+    image = sample("denoise")[:48, :64]
     restored = [Network(one).run(image).image.astype(int) for one in (bundle, result.bundle)]
     assert np.abs(restored[0] - restored[1]).mean() < 12  # the same network, on other grids
     shares = []
     for one in (bundle, result.bundle):
-        found = float16.emulated(one, 48, 64, "every")(image)
+        found = emulated(one, 48, 64, "every")(image)
         shares.append((found != Network(one).run(image).image).any(2).mean())
     assert shares[1] < shares[0]
 
 
-def test_every_shipped_network_can_be_fitted_and_ends_on_the_grid_it_had():
-    for path in sorted(float16.BUNDLES.glob("*.safetensors"))[:3]:
-        bundle = read_bundle(path)
-        result = fitted(bundle, samples(bundle.task))
+def test_a_shipped_network_is_fitted_and_ends_on_the_grid_it_had():
+    for name in ("denoise-window",):
+        bundle = read_bundle(float16.BUNDLES / f"{name}.safetensors")
+        result = fitted(bundle, sample(bundle.task))
         for name in ("readout.round", "readout.conv", "readout"):
             assert result.bundle.analysis.values[name].q == bundle.analysis.values[name].q
         assert max(result.shifts.values()) == MOST and max(result.bundle.tensors["up3.lif.threshold"]) < LIMIT
@@ -146,7 +147,7 @@ def test_every_shipped_network_can_be_fitted_and_ends_on_the_grid_it_had():
 
 def test_a_network_without_a_body_cannot_be_fitted():
     with pytest.raises(CutError, match="stands between neurons"):
-        fitted(bundled(*narrow_paper_network()), samples("denoise"))
+        fitted(bundled(*narrow_paper_network()), sample("denoise"))
 
 
 def test_the_table_has_a_row_for_each_network(tmp_path, capsys):

@@ -141,7 +141,7 @@ _dense16, _dense32 = _dense(16), _dense(32)
 @inline
 def dense_conv(op: Any, y: int, x: int, n: int) -> None:
     """Pairs of int16 channels, or int32 by int32 where the input is wide. The input is read where it lies, but for
-    columns at the border of the picture."""
+    columns at its border, and for the picture: a strip of that is spread to int16 at a time."""
     for t in range(op[DENSE_CONV.steps]):
         if op[DENSE_CONV.wide_source]:
             _dense32(op, t, y, x, n)

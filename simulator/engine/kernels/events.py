@@ -70,7 +70,7 @@ def _gather(op: Any, sources: int, rows: int, masks: int, pitch: int, left: int,
             masks += pitch
 
 
-@force_inline
+@inline
 def _list(at: int, base: int, unit: int, once: int, within: int, words: int, pitch: int, mine: int) -> Any:
     """List the spikes of 64 neurons; how many events that were. words: address of those in the first of the planes
     that go together, of which there are within + 1 = 1, 2 or 4; pitch: bytes from plane to plane; mine: which of the
@@ -132,11 +132,16 @@ def list_events(op: Any, t: int, y: int, x: int, blocks: int) -> int:
         for c in range(left, right):
             store_64(starts + 8 * c, count)
             at, base = masks + 8 * c, c * per_column
-            for _ in range(0, rows * words, 4):
-                for _ in range(0, planes, within + 1):
-                    count += _list(events + 2 * count, base, unit, once, within, at, pitch, -1)
-                    at += (within + 1) * pitch
-                base += 64 * unit
+            if planes == 1:
+                for _ in range(0, rows * words, 4):
+                    count += list_ones(events + 2 * count, base, unit, load_i64(at))
+                    at, base = at + pitch, base + 64 * unit
+            else:
+                for _ in range(0, rows * words, 4):
+                    for _ in range(0, planes, within + 1):
+                        count += _list(events + 2 * count, base, unit, once, within, at, pitch, -1)
+                        at += (within + 1) * pitch
+                    base += 64 * unit
             count = _fill_up(events, count, fill, room)
     elif words == 4 and rows == 3:
         for c in range(left, right):

@@ -65,7 +65,7 @@ def pixels(op: Any, y: int, x: int, n: int) -> None:
     put_pixels(op, PIXELS.picture, op[PIXELS.factor], op[PIXELS.lanes], place(op, PIXELS.out, y, x), y, x, n)
 
 
-@force_inline
+@inline
 def put_pixels(op: Any, picture: int, factor: int, lanes: int, out: int, y: int, x: int, n: int) -> None:
     """Space-to-depth of n positions of the picture whose fields start at `picture`, channels last, lanes beyond
     3 factor^2 zero."""
