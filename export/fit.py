@@ -8,7 +8,7 @@ them, are rounded to the coarser grid. What stays beyond 11 bits is far from any
 
 How far a value goes is measured on a picture: the bounds, which hold for every picture, are ten times as far and would
 leave no weights. The result is a network like any other, with PSNR and bits of its own. A network of whose picture
-float16 changes nothing stays as it is, and so does one where it changes so much (HOPELESS) that two bits would not help.
+float16 changes nothing stays as it is, and so does one where it changes so much (HOPELESS) that two bits do not help.
 """
 
 from __future__ import annotations
