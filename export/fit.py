@@ -8,8 +8,7 @@ them, are rounded to the coarser grid. What stays beyond 11 bits is far from any
 
 How far a value goes is measured on a picture: the bounds, which hold for every picture, are ten times as far and would
 leave no weights. The result is a network like any other, with PSNR and bits of its own. A network of whose picture
-float16 changes next to nothing (ENOUGH) stays as it is, and so does one where it changes so much (HOPELESS) that two
-bits would not help.
+float16 changes nothing stays as it is, and so does one where it changes so much (HOPELESS) that two bits do not help.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ from simulator.network import Network
 LIMIT = 2048  # float16 holds every integer up to here
 MOST = 2  # bits
 WITHIN = 0.998  # of a stream's values lie within LIMIT on the grid that is chosen
-ENOUGH = 0.0005  # of the pixels
 HOPELESS = 0.2  # of the pixels: thresholds and biases themselves go far beyond 11 bits
 SIDE = 128  # of the part of a picture that is looked at, pixels
 PICTURES = Path(__file__).resolve().parents[1] / "edge" / "samples"
@@ -71,7 +69,7 @@ def fitted(bundle: Bundle, picture: Image) -> Fitted:
     parts = cut(bundle.analysis)
     streams = _streams(parts)
     same, changed = _counted(bundle, dict.fromkeys(streams.values(), 0)), _changed(bundle, picture)
-    if not ENOUGH < changed < HOPELESS:
+    if not 0 < changed < HOPELESS:
         return same
     shifts = _shifts(parts, Host(parts, bundle.tensors), streams, picture)
     other = _counted(_regridded(bundle, parts, {layer: shifts[one] for layer, one in streams.items()}), shifts)
