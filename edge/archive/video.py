@@ -3,7 +3,7 @@
 The parts are times, so that frames that are stored behind a key frame and shown before it belong to the part before.
 Of what is whole every frame is the one that a single run gives, and so is the output, which one encoder writes here,
 with sound and times. A reader like any other (`edge.sources.record.Reader`) gives the frames; the results that belong
-to them wait in `Parts.results`. What comes before its turn waits in memory, or in temporary files (TMPDIR) if it is much.
+to them wait in `Parts.results`. What comes before its turn waits in memory, or, if it is much, in temporary files.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import contextlib
 import http.server
 import json
 import threading
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -14,7 +16,17 @@ import pytest
 
 from edge.sinks.video import VideoFile
 from edge.sources.record import Facts, Frame
-from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_frames, store_video
+from tests.edge.files import (
+    assert_refused,
+    frame_times,
+    load,
+    load_video,
+    names,
+    picture,
+    store,
+    store_frames,
+    store_video,
+)
 from tests.edge.formats import smooth
 
 
