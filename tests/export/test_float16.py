@@ -137,7 +137,7 @@ def test_on_fitted_grids_float16_changes_less_and_the_network_is_one_like_any_ot
 
 
 def test_a_shipped_network_is_fitted_and_ends_on_the_grid_it_had():
-    for name in ("denoise-window",):
+    for name in ("dejpeg",):
         bundle = read_bundle(float16.BUNDLES / f"{name}.safetensors")
         result = fitted(bundle, sample(bundle.task))
         for name in ("readout.round", "readout.conv", "readout"):
@@ -156,15 +156,15 @@ def test_the_table_has_a_row_for_each_network(tmp_path, capsys):
     for number in range(2):
         picture = cv2.resize(rng.integers(0, 256, (5, 6, 3)).astype(np.uint8), (72, 64))
         cv2.imwrite(str(tmp_path / "clean" / f"{number}.png"), picture)
-    bundle = str(float16.BUNDLES / "denoise-window.safetensors")
+    bundle = str(float16.BUNDLES / "dejpeg.safetensors")
     figures = tmp_path / "t.json"
     arguments = [bundle, "--data", str(tmp_path / "clean"), "--count", "2", "--size", "48", "--json", str(figures)]
     assert float16.main(arguments) == 0
     row = json.loads(figures.read_text())[0]
-    assert row["name"] == "denoise-window" and row["pixels"] == 2 * 48 * 48
+    assert row["name"] == "dejpeg" and row["pixels"] == 2 * 48 * 48
     assert set(row["differing"]) == set(row["fitted"]) == set(ROUNDINGS)
     assert all(0 <= share < 0.2 for one in (row["differing"], row["fitted"]) for share in one.values())
-    assert "| denoise-window | " in capsys.readouterr().out
+    assert "| dejpeg | " in capsys.readouterr().out
     assert float16.main([bundle, "--data", str(tmp_path / "clean"), "--size", "80"]) == 2
     assert "is smaller than 80x80 pixels" in capsys.readouterr().err
     assert float16.main([bundle, "--data", str(tmp_path / "missing")]) == 2

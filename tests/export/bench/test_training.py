@@ -15,8 +15,8 @@ from train.patches import PatchSampler
 from train.student import Student
 
 TINY = (
-    "--task denoise --stages none --steps 1000 --channels 8 8 8 8 --patch 32 --batch 2 --rate 1e-3 --warmup 2 "
-    "--threshold 1.0"
+    "--recipe paper --task denoise --stages none --steps 1000 --channels 8 8 8 8 --patch 32 --batch 2 --rate 1e-3 "
+    "--warmup 2 --threshold 1.0"
 ).split()
 
 
