@@ -133,7 +133,10 @@ def add_live(parser: argparse.ArgumentParser) -> None:
         help=f"a page with before and after; default: {VIEW[0]}:{VIEW[1]}",
     )
     service.add_argument(
-        "--mqtt", metavar="URL", type=_mqtt, help="publish at mqtt://[USER:PASSWORD@]HOST[:PORT][/TOPIC]"
+        "--mqtt",
+        metavar="URL",
+        type=_mqtt,
+        help="publish at mqtt://HOST:PORT, with USER:PASSWORD@ before HOST and /TOPIC behind if need be",
     )
     service.add_argument(
         "--config", metavar="FILE.toml", help="options from a file, by the same names; those given here win"
@@ -284,7 +287,7 @@ def _count(text: str) -> int:
 
 def _failures(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
     return int(text)
 
 

@@ -105,7 +105,9 @@ class Progress:
             self.bar.update()
         elif self.total != 1 and not self.quiet and time.monotonic() - self.told >= self.SECONDS_BETWEEN_LINES:
             self.told = time.monotonic()
-            self.say(f"{self.done} of {self.total} frames" if self.total else f"{self.done} frames")
+            self.say(
+                f"{self.done} of {self.total} frames" if self.total else f"{self.done} frame{'s' * (self.done != 1)}"
+            )
 
     def say(self, sentence: str) -> None:
         """Prints a line of its own."""

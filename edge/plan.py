@@ -88,7 +88,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
-    print(f"{args.megapixels:g} megapixels, {int(args.cores)} cores a machine, {int(args.clients)} clients\n")
+    clients = int(args.clients)
+    print(
+        f"{args.megapixels:g} megapixels, {int(args.cores)} cores a machine, {clients} client{'s' * (clients != 1)}\n"
+    )
     print("| pictures | machines | hours | narrowest | simulated | off |\n|---|---|---|---|---|---|")
     for pictures in args.pictures:
         for machines in args.machines:
@@ -97,14 +100,14 @@ def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
                 args.megapixels,
                 int(machines),
                 int(args.cores),
-                clients=min(int(args.clients), int(machines)),
+                clients=min(clients, int(machines)),
                 store_bytes_s=args.store * 1e6,
                 failures_h=args.failures,
             )
             predicted, simulated = predict(costs, job), simulate(costs, job)
             print(
-                f"| {pictures:,.0f} | {int(machines):,} | {predicted.seconds / 3600:.3g} | {predicted.narrowest} "
-                f"| {simulated / 3600:.3g} | {_off(predicted.seconds, simulated)} |"
+                f"| {pictures:,.0f} | {int(machines):,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
+                f"| {_hours(simulated)} | {_off(predicted.seconds, simulated)} |"
             )
 
 
@@ -248,8 +251,13 @@ def fit(runs: list[Run]) -> Costs:
     )
 
 
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 1000 else f"{hours:.3g}"
+
+
 def _off(found: float, right: float) -> str:
-    return f"{found / right - 1:+.0%}"
+    return f"{round(found / right - 1, 2) + 0.0:+.0%}"  # + 0.0: never -0%
 
 
 def _read(path: Path) -> Costs:

@@ -34,7 +34,11 @@ def board_lines(figures: dict[str, Any]) -> list[str]:
 
 def _board_line(board: dict[str, Any]) -> str:
     latency, power, failures = board["end_to_end_ms"], board["power"], board["failures"]
-    line = f"  {board['board']}: {board['pictures']:.4g} pictures in {board['pieces']} pieces, busy {board['busy']:.0%}"
+    pictures, pieces = board["pictures"], board["pieces"]
+    line = (
+        f"  {board['board']}: {pictures:.4g} picture{'s' * (pictures != 1)} in"
+        f" {pieces} piece{'s' * (pieces != 1)}, busy {board['busy']:.0%}"
+    )
     if latency:
         line += f", {latency['median']:.1f} ms median, {latency['p95']:.1f} ms p95 a piece"
     if power:
@@ -50,7 +54,8 @@ def workers_lines(figures: dict[str, Any]) -> list[str]:
     for worker, pictures in figures["workers"].items():
         machines.setdefault(worker.rpartition(":")[0], []).append(pictures)
     return [
-        f"  {machine}: {sum(pictures)} pictures by {len(pictures)} process{'es' * (len(pictures) != 1)}"
+        f"  {machine}: {sum(pictures)} picture{'s' * (sum(pictures) != 1)}"
+        f" by {len(pictures)} process{'es' * (len(pictures) != 1)}"
         for machine, pictures in machines.items()
     ]
 

@@ -489,6 +489,12 @@ def test_a_run_stopped_before_its_first_picture_leaves_nothing(work, restore, mo
     assert names(work) == []
 
 
+def test_help_says_what_the_addresses_of_a_broker_look_like(restore):
+    """Help goes through what cuts addresses behind their host."""
+    text = " ".join(restore("--help").out.split())
+    assert "publish at mqtt://HOST:PORT, with USER:PASSWORD@ before HOST" in text
+
+
 # --- how fast it answers --------------------------------------------------------------------------------------------
 
 
