@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from export.files import ExportError
 from simulator.analysis import Analysis, Tensors
+from simulator.coarse import side_of
 from simulator.reference import Reference
 
 LONGEST_SIDE = 1 << 14  # pixels
@@ -36,6 +37,17 @@ def check_size(analysis: Analysis, height: int, width: int) -> None:
             f"A model for {height}x{width} pixels would need padding: height and width must be multiples of "
             f"{analysis.stride}; give {rows}x{columns}, and repeat the last row and column of the pictures."
         )
+
+
+def coarse_note(meta: Mapping[str, str]) -> str | None:
+    """What a model leaves to its user if the bundle with these metadata has a coarse path; None if it has none."""
+    side = side_of(meta)
+    if side is None:
+        return None
+    return (
+        f"The model is the network alone: the device shrinks pictures to {side} pixels at most and carries over what"
+        " the network did (simulator/coarse.py); on larger ones the model gives something else."
+    )
 
 
 def check_image(height: int = CHECKED[0], width: int = CHECKED[1]) -> npt.NDArray[np.uint8]:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export import forms
-from export.checks import CHECKED, checked_size, differing_pixels, size_of
+from export.checks import CHECKED, checked_size, coarse_note, differing_pixels, size_of
 from export.files import ExportError, check_attributes, missing_package, write_atomically
 from export.onnx_network import FORM, KNOWN, PRODUCER, Network, Writer, model_entries, observed_name
 from export.onnx_plain import body_restorer, build_body, build_whole, plain_restorer
@@ -213,6 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     opset = model.opset_import[0].version
     print(f"wrote {out} ({len(content)} bytes, {bundle.graph.time_steps} time steps, opset {opset})")
+    if note := coarse_note(bundle.meta):
+        print(note)
     return 0
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.checks import check_size, checked_size, differing_pixels, size_of
+from export.checks import check_size, checked_size, coarse_note, differing_pixels, size_of
 from export.files import ExportError, check_attributes, no_form, write_atomically
 from export.forms import block_weight, folded_weight, folds, inexact_nodes, reached, window_form
 from export.runners import litert_runner
@@ -341,6 +341,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     size = f"{options.size[0]}x{options.size[1]} pixels" if options.size else f"multiples of {analysis.stride} pixels"
     print(f"wrote {out} ({len(content)} bytes, {bundle.graph.time_steps} time steps, {size})")
+    if note := coarse_note(bundle.meta):
+        print(note)
     return 0
 
 

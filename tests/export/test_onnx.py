@@ -125,6 +125,12 @@ def test_the_file_goes_where_the_command_runs_if_no_place_is_given(bundle_file, 
     assert "0 pixels differ" in printed and "2^24" not in printed
 
 
+@pytest.mark.parametrize("name, said", [("dehaze", True), ("denoise", False)])
+def test_that_the_coarse_path_stays_outside_is_said(name, said, tmp_path, capsys):
+    assert main([str(ROOT / f"edge/bundles/{name}.safetensors"), "--out", str(tmp_path / "a.onnx")]) == 0
+    assert ("shrinks pictures to 256 pixels at most" in capsys.readouterr().out) == said
+
+
 def test_nodes_whose_bounds_reach_two_to_the_24_are_named_in_one_sentence(tmp_path, capsys):
     student = Student(paper((4, 6, 8, 10), blocks=1), leak=1, threshold=0.15)
     tensors = student.freeze()

@@ -65,6 +65,11 @@ def test_one_model_restores_pictures_of_many_sizes_one_after_another():
         assert np.array_equal(restored.transpose(1, 2, 0), network.run(image).image)
 
 
+def test_that_the_coarse_path_stays_outside_is_said(tmp_path, capsys):
+    assert main([str(BUNDLES / "dehaze.safetensors"), "--size", "32x48", "--out", str(tmp_path / "a.tflite")]) == 0
+    assert "shrinks pictures to 256 pixels at most" in capsys.readouterr().out
+
+
 def test_the_file_has_uint8_ends_and_operators_of_version_1(tmp_path, capsys):
     from ai_edge_litert import schema_py_generated as schema
 
