@@ -132,7 +132,8 @@ def _conv(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wide:
 def _sums(x: Wide, rows: Wide, stride: int, padding: int, apart: int, every: bool) -> Wide:
     """x [C, H, W], rows [groups, C / groups, k, k, outputs] -> [groups outputs, h, w].
 
-    apart: positions between the taps (dilation). every: products and sums lose the 13 bits of their mantissas that float16 does not have, rounded.
+    apart: positions from tap to tap (dilation). every: products and sums lose the 13 bits of their mantissas that
+    float16 does not have, rounded.
     """
     groups, per_group, kernel, _, outputs = rows.shape
     _, height, width = x.shape
