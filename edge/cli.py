@@ -65,7 +65,7 @@ def build_parser() -> options.Parser:
         allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE", nargs="*", type=options.name, help="what to restore, see below")
-    parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
+    parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is, with a --bundle for that")
     parser.add_argument(
         "--bundle",
         metavar="FILE",
@@ -401,7 +401,11 @@ def _psnr_line(outcome: Outcome, source: Source) -> list[str]:
 def _bundle(text: str) -> Path:
     """A file, or else a shipped bundle's name."""
     path = _path(text)
-    return shipped.named(text) if text in shipped.names() and not path.exists() else path
+    if path.exists() or path.suffix or path.name != text:
+        return path
+    if text not in shipped.names():
+        raise argparse.ArgumentTypeError(f"{text} is neither a file nor the name of a network that ships")
+    return shipped.named(text)
 
 
 def _path(text: str) -> Path:

@@ -489,6 +489,10 @@ def test_a_run_stopped_before_its_first_picture_leaves_nothing(work, restore, mo
     assert names(work) == []
 
 
+def test_a_name_that_is_no_network_is_a_sentence(restore):
+    assert_refused(restore("sample", "--bundle", "denoise-window"), "denoise-window is neither a file nor the name of")
+
+
 def test_help_says_what_the_addresses_of_a_broker_look_like(restore):
     """Help goes through what cuts addresses behind their host."""
     text = " ".join(restore("--help").out.split())
