@@ -65,7 +65,9 @@ def build_parser() -> options.Parser:
         allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE", nargs="*", type=options.name, help="what to restore, see below")
-    parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is, with a --bundle for that")
+    parser.add_argument(
+        "--task", choices=TASKS, help="what to remove from it; auto: whatever it is, with a --bundle for that"
+    )
     parser.add_argument(
         "--bundle",
         metavar="FILE",

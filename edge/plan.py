@@ -73,7 +73,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="run here, with --workers, and compare")
     parser.add_argument("--workers", metavar="N", type=_number, nargs="+", default=[1.0, 2.0], help="of --measure")
     parser.add_argument("--count", metavar="N", type=_number, default=200.0, help="pictures of --measure; default: 200")
-    parser.add_argument("--bundle", metavar="NAME", default="denoise", help="of --measure; default: denoise")
+    parser.add_argument(
+        "--bundle", metavar="NAME", choices=shipped.names(), default="denoise", help="of --measure; default: denoise"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="what --measure found")
     parser.add_argument("--most-off", metavar="SHARE", type=_number, default=0.2, help="default: 0.2")
     args = parser.parse_args(argv)

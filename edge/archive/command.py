@@ -148,7 +148,10 @@ def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
     else:
         path = Path(args.out).expanduser()
         if path.suffix and not args.out.endswith(("/", os.sep)) and not sinks.is_folder(path):
-            raise UserError(f"--out {args.out} is one file, and archives go into a folder; end a folder's name with /.")
+            raise UserError(
+                f"--out {args.out} is one file, and the images of an archive go into a folder;"
+                " end a folder's name with /."
+            )
         sinks.check_output(path / sinks.frame_name(1), taken)
     if args.stats is not None and str(args.stats) != "-":
         if terminal.is_url(str(args.stats)):

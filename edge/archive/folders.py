@@ -53,7 +53,8 @@ class Folders:
             if os.path.isfile(path):
                 if not is_image(Path(path)):
                     raise UserError(
-                        f"{source} is no image; several SOURCEs can be images, folders and 'glob*' of these."
+                        f"{source} is no image; several SOURCEs, and the options of archives, are for images,"
+                        " folders and 'glob*' of these."
                     )
                 return Top(path, whole, FILE)
             if not os.path.exists(path) and glob.has_magic(path):

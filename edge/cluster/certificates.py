@@ -33,7 +33,14 @@ def main(argv: list[str]) -> int:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Writes ca.pem, cert.pem and key.pem, valid for a year. Raises UserError, or OSError where it cannot write."""
+    """Writes ca.pem, cert.pem and key.pem, valid for a year, over nothing that is there.
+
+    Raises UserError, or OSError where it cannot write.
+    """
+    certificates = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    for path in (certificates.ca, certificates.cert, certificates.key):
+        if path.exists():
+            raise UserError(f"{path} is there already, and a cluster may run with it; give another folder.")
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -57,13 +64,12 @@ def make_certificates(folder: Path) -> Certificates:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    certificates = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     public = cert.public_bytes(serialization.Encoding.PEM)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     for path, content in ((certificates.ca, public), (certificates.cert, public), (certificates.key, private)):
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
     return certificates
 

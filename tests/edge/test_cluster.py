@@ -20,7 +20,7 @@ import yaml
 
 from edge import cli, options, plan, summary, worker
 from edge.archive.work import CRASHED, FAILED, RESTORED, SKIPPED, Recipe, Work
-from edge.cluster import client, note, task
+from edge.cluster import certificates, client, note, task
 from edge.cluster.certificates import make_certificates
 from edge.cluster.client import Cluster
 from edge.cluster.note import Note
@@ -124,6 +124,14 @@ def test_without_dask_a_sentence_says_what_to_install(work, restore, monkeypatch
     monkeypatch.setattr(builtins, "__import__", without)
     run = restore(store(work / "a.png", picture()), "--cluster", "local:2")
     assert_refused(run, "pip install 'spikerir-edge[cluster]'")
+
+
+def test_certificates_replace_none(work, capsys):
+    assert certificates.main([str(work / "certs")]) == 0
+    key = (work / "certs/key.pem").read_bytes()
+    assert certificates.main([str(work / "certs")]) == 2
+    assert "is there already, and a cluster may run with it" in capsys.readouterr().err
+    assert (work / "certs/key.pem").read_bytes() == key and (work / "certs/key.pem").stat().st_mode & 0o077 == 0
 
 
 def test_a_worker_joins_no_other_machine_without_certificates(capsys):
@@ -487,3 +495,6 @@ def test_the_plan_is_a_table_and_mistakes_are_sentences(work, capsys):
     assert plan.main(["--costs", str(work / "costs.json")]) == 2
     assert "is not what --measure --json writes" in capsys.readouterr().err
     assert plan.main(["--costs", str(work / "none.json")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        plan.main(["--measure", "--bundle", "denoise-huge"])
+    assert "invalid choice: 'denoise-huge'" in capsys.readouterr().err
