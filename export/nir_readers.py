@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ def _snntorch(graph: Any) -> Any:
 
 
 def _spikingjelly(graph: Any) -> Any:
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # without a GPU it warns that Triton is missing
     from spikingjelly.activation_based.nir_exchange import import_from_nir
 
     return import_from_nir(graph, dt=DT)
