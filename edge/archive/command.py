@@ -123,7 +123,7 @@ def open_video(args: argparse.Namespace) -> tuple[Source, Callable[[Pixels], Res
         if parts is not None:
             source, reader = parts
             return source, reader.result
-        terminal.say(f"{args.source} has no key frames to be cut at; it is restored in one piece.")
+        terminal.say(f"{args.source} is too short or has no key frames to be cut at; it is restored in one piece.")
     return sources.open_source(args.source, args.task, settings), None
 
 
