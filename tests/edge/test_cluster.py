@@ -113,6 +113,12 @@ def test_what_cannot_be_is_refused(work, restore, arguments, words):
     assert names(work) == ["a.png"]
 
 
+def test_a_scheduler_that_is_nowhere_is_all_that_is_said(work, restore):
+    (work / "c.yaml").write_text("scheduler: 127.0.0.1:9\nwait_s: 0.2\n")
+    run = restore(store(work / "a.png", picture()), "--cluster", work / "c.yaml")
+    assert run.code == 2 and "no scheduler is at 127.0.0.1:9" in run.err and "hold no images" not in run.err
+
+
 def test_without_dask_a_sentence_says_what_to_install(work, restore, monkeypatch):
     original = builtins.__import__
 
