@@ -93,7 +93,7 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
         )
     if listing.left_out:
         terminal.say(f"of the SOURCEs are left out: {listing.left_out}.")
-    if not (listing.found or account.failed or account.interrupted):
+    if not (listing.found or account.failed or account.interrupted or account.fatal):
         deeper = "" if args.recursive else "; --recursive looks into folders below, too"
         raise UserError(f"the SOURCEs hold no images{deeper}.")
     _conclude(args, account, recipe.bundle.stem, bundle, recorded, elsewhere)
