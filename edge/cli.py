@@ -64,7 +64,7 @@ def build_parser() -> options.Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", nargs="*", type=_name, help="what to restore, see below")
+    parser.add_argument("source", metavar="SOURCE", nargs="*", type=options.name, help="what to restore, see below")
     parser.add_argument("--task", choices=TASKS, help="what to remove from it; auto: whatever it is")
     parser.add_argument(
         "--bundle",
@@ -81,11 +81,11 @@ def build_parser() -> options.Parser:
     parser.add_argument(
         "--board",
         metavar="NAME",
-        type=_name,
+        type=options.name,
         action="append",
         help="what computes; default: sim; given several times: all of them, each takes what it can",
     )
-    parser.add_argument("--out", metavar="PATH", type=_name, help="an image, a folder or a video; default: none")
+    parser.add_argument("--out", metavar="PATH", type=options.name, help="an image, a folder or a video; default: none")
     parser.add_argument(
         "--stats",
         metavar="FILE.json",
@@ -93,7 +93,10 @@ def build_parser() -> options.Parser:
         help="write latency, spikes and energy there; -: one line for each picture",
     )
     parser.add_argument(
-        "--power", metavar="NAME", type=_name, help="a sensor, a meter's FILE.csv, auto (default for --stats) or none"
+        "--power",
+        metavar="NAME",
+        type=options.name,
+        help="a sensor, a meter's FILE.csv, auto (default for --stats) or none",
     )
     parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many; default: one per core")
     parser.add_argument("--tile", metavar="N", type=_positive, help="side of the tiles in pixels; same result")
@@ -395,12 +398,6 @@ def _psnr_line(outcome: Outcome, source: Source) -> list[str]:
     return [f"PSNR {before:.2f} dB before, {after:.2f} dB after (the sample's clean picture is known)"]
 
 
-def _name(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty name was given; is a shell variable not set?")
-    return text
-
-
 def _bundle(text: str) -> Path:
     """A file, or else a shipped bundle's name."""
     path = _path(text)
@@ -408,7 +405,7 @@ def _bundle(text: str) -> Path:
 
 
 def _path(text: str) -> Path:
-    return Path(_name(text))
+    return Path(options.name(text))
 
 
 def _positive(text: str) -> int:

@@ -150,7 +150,7 @@ def parsed(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     `sources` are all SOURCEs, `source` the first of them, or None.
     """
     given = sys.argv[1:] if argv is None else argv
-    args = parser.parse_intermixed_args(given)
+    args = _parsed(parser, given)
     if args.config is None:
         return _sorted_out(args, args.source)
     try:
@@ -161,9 +161,27 @@ def parsed(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     if args.board:
         from_file = [each for each in from_file if not each.startswith("--board=")]
     parser.place = f"--config {args.config}: "  # what the command line says was in order
-    args = parser.parse_intermixed_args([*from_file, *given])
+    args = _parsed(parser, [*from_file, *given])
     parser.place = ""
     return _sorted_out(args, args.source or sources)
+
+
+def _parsed(parser: Parser, given: list[str]) -> argparse.Namespace:
+    """SOURCEs may stand before, between and after options; what follows -- is a SOURCE, whatever it begins with."""
+    end = given.index("--") if "--" in given else len(given)
+    args = parser.parse_intermixed_args(given[:end])
+    try:
+        args.source = [*(args.source or ()), *map(name, given[end + 1 :])]
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    return args
+
+
+def name(text: str) -> str:
+    """The type of a SOURCE."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name was given; is a shell variable not set?")
+    return text
 
 
 def _sorted_out(args: argparse.Namespace, sources: list[str]) -> argparse.Namespace:

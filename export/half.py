@@ -120,22 +120,25 @@ def _depth_to_space(x: Sequence[Any], attributes: Mapping[str, Any], every: bool
 
 def _conv(x: Sequence[Any], attributes: Mapping[str, Any], every: bool) -> Wide:
     stride, padding, groups = attributes["strides"][0], attributes["pads"][0], attributes.get("group", 1)
+    apart = attributes.get("dilations", [1])[0]
     weight = x[1]
     out, per_group, kernel, _ = weight.shape
     # [groups, C_in / groups, k, k, C_out / groups]: what one input adds to all outputs lies together
     rows = weight.reshape(groups, out // groups, per_group, kernel, kernel).transpose(0, 2, 3, 4, 1)
-    sums = _COMPILED(np.ascontiguousarray(x[0][0]), np.ascontiguousarray(rows), stride, padding, every)
+    sums = _COMPILED(np.ascontiguousarray(x[0][0]), np.ascontiguousarray(rows), stride, padding, apart, every)
     return rounded(sums if len(x) < 3 else sums + x[2][:, None, None])[None]
 
 
-def _sums(x: Wide, rows: Wide, stride: int, padding: int, every: bool) -> Wide:
+def _sums(x: Wide, rows: Wide, stride: int, padding: int, apart: int, every: bool) -> Wide:
     """x [C, H, W], rows [groups, C / groups, k, k, outputs] -> [groups outputs, h, w].
 
-    every: products and sums lose the 13 bits of their mantissas that float16 does not have, rounded.
+    apart: positions from tap to tap (dilation). every: products and sums lose the 13 bits of their mantissas that
+    float16 does not have, rounded.
     """
     groups, per_group, kernel, _, outputs = rows.shape
     _, height, width = x.shape
-    out_h, out_w = (height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1
+    reach = (kernel - 1) * apart + 1
+    out_h, out_w = (height + 2 * padding - reach) // stride + 1, (width + 2 * padding - reach) // stride + 1
     out = np.empty((groups * outputs, out_h, out_w), np.float32)
     total = np.zeros(outputs, np.float32)
     bits = total.view(np.int32)
@@ -147,9 +150,9 @@ def _sums(x: Wide, rows: Wide, stride: int, padding: int, every: bool) -> Wide:
                 total[:] = 0
                 for c in range(per_group):
                     for dy in range(kernel):
-                        y = i * stride - padding + dy
+                        y = i * stride - padding + dy * apart
                         for dx in range(kernel):
-                            z = j * stride - padding + dx
+                            z = j * stride - padding + dx * apart
                             if y < 0 or y >= height or z < 0 or z >= width or x[group * per_group + c, y, z] == 0:
                                 continue
                             for o in range(outputs):

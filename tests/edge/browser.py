@@ -59,7 +59,7 @@ class Page:
 async def page(address: str) -> AsyncIterator[Page]:
     """Chromium with `address` open."""
     assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         options += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "--window-size=1000,900", address]
         browser = subprocess.Popen([CHROMIUM, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

@@ -308,7 +308,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_missing(work, bundl
 def test_an_interrupt_keeps_and_counts_what_is_done(work, bundle, restore, jobs):
     (work / "in").mkdir()
     for number in range(300):
-        store(work / "in" / f"{number}.png", picture(64, 64, seed=number))
+        store(work / "in" / f"{number}.png", picture(256, 256, seed=number))
     arguments = (work / "in", "--out", work / "out", "--stats", "-", "--jobs", jobs, "--skip-existing")
     process = subprocess.Popen(command(bundle, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()

@@ -63,14 +63,19 @@ def test_a_convolution_is_rounded_where_it_says(rounding):
     assert not np.array_equal(found, other)
 
 
-def test_groups_and_strides_are_those_of_onnx_runtime():
+@pytest.mark.parametrize(
+    ("kernel", "shape", "attributes"),
+    [
+        (2, (1, 6, 4, 5), {"strides": [2, 2], "pads": [0] * 4}),
+        (3, (1, 6, 8, 10), {"strides": [1, 1], "pads": [3] * 4, "dilations": [3, 3]}),
+    ],
+)
+def test_groups_strides_and_taps_apart_are_those_of_onnx_runtime(kernel, shape, attributes):
     runtime = pytest.importorskip("onnxruntime")
     rng = np.random.default_rng(1)
     x = rng.integers(0, 2, (1, 8, 8, 10)).astype(np.float32)
-    weight = rng.integers(-9, 10, (6, 4, 2, 2)).astype(np.float32)
-    one = model(
-        "Conv", {"x": x.shape}, (1, 6, 4, 5), {"w": weight}, kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4, group=2
-    )
+    weight = rng.integers(-9, 10, (6, 4, kernel, kernel)).astype(np.float32)
+    one = model("Conv", {"x": x.shape}, shape, {"w": weight}, kernel_shape=[kernel] * 2, group=2, **attributes)
     one.ir_version = 8
     session = runtime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"])
     assert np.array_equal(HalfModel(one).run({"x": x})["y"], session.run(None, {"x": x})[0])

@@ -92,7 +92,7 @@ def test_loihis_arithmetic_gives_the_spikes_of_a_shipped_network(path, tmp_path)
 @needs_lava
 def test_a_threshold_one_unit_higher_is_noticed(tmp_path):
     bundle = untrained(width=6, dilations=(2,))
-    pixels = noisy_picture(16, 16)[1]
+    pixels = noisy_picture(48, 48)[1]
     expected, found = on_lava(bundle, pixels, tmp_path)
     assert all(np.array_equal(found[layer], expected[layer]) for layer in expected)
     changed = {**bundle.tensors, "body.1.lif1.threshold": bundle.tensors["body.1.lif1.threshold"] + 1}
