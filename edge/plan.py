@@ -23,13 +23,16 @@ import typing
 from pathlib import Path
 
 from edge import shipped, terminal
-from edge.cluster.simulation import Costs, Job, predict, simulate
+from edge.cluster.simulation import Costs, Job, predict, simulate, size_of_batch
 from edge.errors import UserError
 from simulator.files import reason
 
 # python -m edge.plan --measure, `denoise`, one core of an x86-64 with AVX-512 of which other programs had two thirds;
 # the bytes are those of a JPEG read and a PNG written.
 MEASURED = Costs(picture_s=0.0029, megapixel_s=0.143, client_s=0.0006, batch_s=0.0108, start_s=6.2, bytes_a_pixel=3.0)
+_LEAST = (1e-9, 1e-9, 1e-9, 1e-9, 0.0, 0.0, 0.0, 1e-9)  # of costs, in the order of their names
+LEAST_COUNT = 10  # pictures of a measured run
+MOST_WORKERS = 100_000  # of a client, which the simulation follows one by one
 SIZES = (96, 384)  # pixels a side of the pictures that are measured
 
 
@@ -62,20 +65,18 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--pictures", metavar="N", type=_number, nargs="+", default=[1e6, 1e9])
+    parser.add_argument("--pictures", metavar="N", type=_count, nargs="+", default=[10**6, 10**9])
     parser.add_argument("--megapixels", metavar="N", type=_number, default=2.0, help="of a picture; default: 2")
-    parser.add_argument("--machines", metavar="N", type=_number, nargs="+", default=[1.0, 10.0, 100.0])
-    parser.add_argument("--cores", metavar="N", type=_number, default=16.0, help="of a machine; default: 16")
-    parser.add_argument("--clients", metavar="N", type=_number, default=1.0, help="shares of the list; default: 1")
+    parser.add_argument("--machines", metavar="N", type=_count, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--cores", metavar="N", type=_count, default=16, help="of a machine; default: 16")
+    parser.add_argument("--clients", metavar="N", type=_count, default=1, help="shares of the list; default: 1")
     parser.add_argument("--store", metavar="MB/S", type=_number, default=1000.0, help="of the store; default: 1000")
     parser.add_argument("--failures", metavar="HOURS", type=_number, default=1000.0, help="between those of a worker")
     parser.add_argument("--costs", metavar="FILE.json", type=Path, help="as --measure --json wrote it")
     parser.add_argument("--measure", action="store_true", help="run here, with --workers, and compare")
-    parser.add_argument("--workers", metavar="N", type=_number, nargs="+", default=[1.0, 2.0], help="of --measure")
-    parser.add_argument("--count", metavar="N", type=_number, default=200.0, help="pictures of --measure; default: 200")
-    parser.add_argument(
-        "--bundle", metavar="NAME", choices=shipped.names(), default="denoise", help="of --measure; default: denoise"
-    )
+    parser.add_argument("--workers", metavar="N", type=_count, nargs="+", default=[1, 2], help="of --measure")
+    parser.add_argument("--count", metavar="N", type=_count, default=200, help="pictures of --measure; default: 200")
+    parser.add_argument("--bundle", metavar="NAME", default="denoise", help="of --measure; default: denoise")
     parser.add_argument("--json", metavar="FILE", type=Path, help="what --measure found")
     parser.add_argument("--most-off", metavar="SHARE", type=_number, default=0.2, help="default: 0.2")
     args = parser.parse_args(argv)
@@ -90,25 +91,27 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
-    clients = int(args.clients)
-    print(
-        f"{args.megapixels:g} megapixels, {int(args.cores)} cores a machine, {clients} client{'s' * (clients != 1)}\n"
-    )
+    many = "s" * (args.clients != 1)
+    print(f"{args.megapixels:g} megapixels, {args.cores} cores a machine, {args.clients} client{many}\n")
     print("| pictures | machines | hours | narrowest | simulated | off |\n|---|---|---|---|---|---|")
     for pictures in args.pictures:
         for machines in args.machines:
             job = Job(
-                int(pictures),
+                pictures,
                 args.megapixels,
-                int(machines),
-                int(args.cores),
-                clients=min(clients, int(machines)),
+                machines,
+                args.cores,
+                clients=min(args.clients, machines),
                 store_bytes_s=args.store * 1e6,
                 failures_h=args.failures,
             )
+            if job.in_all > MOST_WORKERS * job.clients:
+                raise UserError(f"{job.in_all} workers: of each client at most {MOST_WORKERS} are simulated.")
+            if size_of_batch(costs, job) * costs.worker_s(job.megapixels) > args.failures * 3600:
+                raise UserError(f"a worker that fails every {args.failures:g} hours does not get a batch done.")
             predicted, simulated = predict(costs, job), simulate(costs, job)
             print(
-                f"| {pictures:,.0f} | {int(machines):,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
+                f"| {pictures:,} | {machines:,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
                 f"| {_hours(simulated)} | {_off(predicted.seconds, simulated)} |"
             )
 
@@ -116,9 +119,11 @@ def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
 def _measure(args: argparse.Namespace) -> int:
     cores = len(os.sched_getaffinity(0))
     runs = []
-    for workers in map(int, args.workers):
+    if args.count < LEAST_COUNT:
+        raise UserError(f"--count {args.count}: at least {LEAST_COUNT} pictures show what one costs.")
+    for workers in args.workers:
         for size in SIZES:
-            run = run_here(shipped.named(args.bundle), int(args.count), size, workers)
+            run = run_here(shipped.named(args.bundle), args.count, size, workers)
             print(f"{run.pictures} pictures of {size}x{size}, {workers} workers: {run.wall_s:.2f} s", flush=True)
             runs.append(run)
     costs = fit([run for run in runs if run.workers == runs[0].workers])
@@ -162,8 +167,12 @@ def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
     from edge.archive.work import Done, Recipe
     from edge.cluster.client import Cluster
     from edge.cluster.where import Where
-    from simulator.bundle import read_bundle
+    from simulator.bundle import BundleError, read_bundle
 
+    try:
+        content_hash = read_bundle(bundle).content_hash
+    except BundleError as error:
+        raise UserError(f"{error}.") from error
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in"), Path(folder, "out")
         source.mkdir()
@@ -171,9 +180,7 @@ def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
         for number in range(pictures):
             pixels = random.integers(0, 256, (size, size, 3), dtype=np.uint8)
             cv2.imwrite(str(source / f"{number:06d}.png"), pixels)
-        cluster = Cluster(
-            Where(local=workers, dashboard=""), Recipe(bundle), read_bundle(bundle).content_hash, str(out), terminal.say
-        )
+        cluster = Cluster(Where(local=workers, dashboard=""), Recipe(bundle), content_hash, str(out), terminal.say)
         clocks: list[_Clocks] = []
         count = 0
 
@@ -264,11 +271,22 @@ def _off(found: float, right: float) -> str:
 
 def _read(path: Path) -> Costs:
     try:
-        return Costs(**json.loads(path.read_text())["costs"])
+        costs = Costs(**json.loads(path.read_text())["costs"])
+        sound = all(least <= cost <= 1e6 for cost, least in zip(dataclasses.astuple(costs), _LEAST, strict=True))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not what --measure --json writes.") from error
+    if not sound:
+        raise UserError(f"{path} holds costs that are not seconds above 0.")
+    return costs
+
+
+def _count(text: str) -> int:
+    number = _number(text)
+    if number != int(number):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number")
+    return int(number)
 
 
 def _number(text: str) -> float:

@@ -131,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
             refuse_exposed(where)
         if importlib.util.find_spec("distributed") is None:
             raise UserError("a worker needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'.")
+        if where.certificates is not None:
+            where.certificates.security()
     except UserError as error:
         print(f"edge.worker: {terminal.printable(str(error))}", file=sys.stderr)
         return 2

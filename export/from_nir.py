@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ import numpy.typing as npt
 
 from export.files import ExportError
 from export.nir import DT
-from export.nir_file import Array, NirFile, NirNode, read_file
+from export.nir_file import LARGEST, Array, NirFile, NirNode, read_file
 from simulator.analysis import Tensors, analyse
 from simulator.builder import Builder
 from simulator.bundle import Bundle, BundleError, read_bundle, write_bundle
@@ -143,7 +142,7 @@ class _Importer:
                 raise node.refused(f"its {part} is not 0")
         if not {len(tau), len(r), len(level)} <= {1, x.channels}:
             raise node.refused(f"its tau, r and v_threshold have not one or as many numbers as channels, {x.channels}")
-        if not ((tau > 0).all() and (r > 0).all() and (level > 0).all()):
+        if min(tau.min(), r.min(), level.min()) < 1 / LARGEST:
             raise node.refused("its tau, r and v_threshold must be above 0")
         shift = np.rint(np.log2(tau / self.reading.dt)).clip(0, LARGEST_LEAK)
         wrong = np.abs(self.reading.dt / tau * 2.0**shift - 1) > 1e-5
@@ -278,6 +277,8 @@ def _enter(work: _Importer, node: NirNode, parts: Cut | None, ends: Bundle | Non
     """What stands before the Input."""
     shape = node.array("shape", 1)
     channels = int(shape[0])
+    if channels != shape[0]:
+        raise node.refused(f"it has {shape[0]:g} channels")
     if parts and ends:
         entering = parts.entering[0]
         if entering.channels != channels:
@@ -340,7 +341,7 @@ def reading_of(metadata: Mapping[str, Any], options: argparse.Namespace) -> Read
 
     def noted(key: str, kind: type) -> Any:
         value = metadata.get(key)
-        fine = isinstance(value, np.ndarray) and value.ndim == 0 and np.isfinite(value) and 0 < value < 1e6
+        fine = isinstance(value, np.ndarray) and value.ndim == 0 and np.isfinite(value) and 1 / LARGEST < value < 1e6
         return kind(value) if fine else None
 
     steps = options.time_steps or noted("time_steps", int)
@@ -368,8 +369,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.grid is not None and not 0 <= options.grid <= MAX_GRID:
         parser.error(f"--grid is 0 to {MAX_GRID}, not {options.grid}")
-    if options.dt is not None and not (math.isfinite(options.dt) and options.dt > 0):
-        parser.error("--dt must be above 0")
+    if options.dt is not None and not 1 / LARGEST < options.dt < 1e6:
+        parser.error(f"--dt is {1 / LARGEST:.0e} to 1e6 seconds, not {options.dt:g}")
     return options
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ MOST_BYTES = 256 << 20  # of the file
 MOST_NUMBERS = 1 << 26  # of all of its data sets together
 MOST_NODES, MOST_EDGES, MOST_PARTS = 1024, 8192, 32
 MOST_LETTERS = 1 << 16  # of a word
+LARGEST = 2.0**40  # of a number; of what is above 0, its inverse is the least
 FILTERS = (1, 2, 3, 32000)  # gzip, shuffle, checksum, lzf
 
 
@@ -43,20 +45,19 @@ class NirNode:
     values: Mapping[str, Any]
 
     def refused(self, text: str) -> ExportError:
-        return ExportError(f"Node {self.name!r} ({self.kind}): {text}.")
+        return ExportError(f"Node {self.name[:80]!r} ({self.kind}): {text}.")
 
     def array(self, part: str, dimensions: int) -> Array:
-        """Finite numbers of so many dimensions."""
+        """Numbers of so many dimensions, up to LARGEST."""
         value = self.values.get(part)
         if not isinstance(value, np.ndarray) or value.ndim != dimensions or not value.size:
             raise self.refused(f"its {part} is not an array of {dimensions} dimensions")
         return self._finite(part, value)
 
     def _finite(self, part: str, value: npt.NDArray[Any]) -> Array:
-        numbers = value.astype(np.float64)
-        if not np.isfinite(numbers).all():
-            raise self.refused(f"its {part} holds numbers that are not finite")
-        return numbers
+        if not (np.abs(value) <= LARGEST).all():
+            raise self.refused(f"its {part} holds numbers that are not finite, or larger than {LARGEST:g}")
+        return value.astype(np.float64)
 
     def whole(self, part: str, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
@@ -103,16 +104,21 @@ class NirFile:
 
     def in_order(self) -> list[NirNode]:
         """Every node after those that it reads; ExportError for a cycle."""
-        found: dict[str, NirNode] = {}
-        waiting = dict(self.nodes)
-        while waiting:
-            ready = [name for name in waiting if all(source in found for source in self.sources(name))]
-            if not ready:
-                raise ExportError(
-                    f"The nodes {', '.join(map(repr, list(waiting)[:4]))} form a cycle; none is supported."
-                )
-            found.update({name: waiting.pop(name) for name in ready})
-        return list(found.values())
+        sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(self.nodes, ()))
+        for source, target in self.edges:
+            sorter.add(target, source)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            names = ", ".join(repr(name[:80]) for name in error.args[1][:4])
+            raise ExportError(f"The nodes {names} form a cycle; none is supported.") from error
+        place = {name: number for number, name in enumerate(self.nodes)}
+        order: list[NirNode] = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=place.__getitem__)
+            order += [self.nodes[name] for name in ready]
+            sorter.done(*ready)
+        return order
 
 
 def read_file(path: Path) -> NirFile:
@@ -156,7 +162,7 @@ class _Reader:
         kind = values.pop("type", None)
         if not isinstance(kind, str):
             raise ExportError(f"Node {name[:80]!r} has no type.")
-        return NirNode(name[:80], kind[:40], values)
+        return NirNode(name, kind[:40], values)
 
     def parts(self, group: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
         if len(group) > MOST_PARTS:
@@ -167,7 +173,7 @@ class _Reader:
         data = self.dataset(graph, "edges")
         if data.ndim != 2 or data.shape[1] != 2 or data.shape[0] > MOST_EDGES:
             raise ExportError(f"Its edges are not a list of at most {MOST_EDGES} pairs.")
-        found = tuple((self.word(a), self.word(b)) for a, b in data[()])
+        found = tuple((self.word(a), self.word(b)) for a, b in data)  # row by row, for words may be long
         for edge in found:
             for end in edge:
                 if end not in nodes:
@@ -193,10 +199,14 @@ class _Reader:
         found = self.linked(parent, name)
         if not isinstance(found, self.h5py.Dataset):
             raise ExportError(f"{name[:80]!r} holds no data.")
+        if found.shape is None:
+            raise ExportError(f"{name[:80]!r} is empty.")
         plist = found.id.get_create_plist()
         filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
         if found.external or found.is_virtual or not filters <= set(FILTERS):
             raise ExportError(f"The data of {name[:80]!r} lie in another file, or behind a filter that is not known.")
+        if found.dtype.itemsize > MOST_LETTERS:
+            raise ExportError(f"{name[:80]!r} holds words of {found.dtype.itemsize} letters.")
         self.numbers += math.prod(found.shape)
         if self.numbers > MOST_NUMBERS:
             raise ExportError(f"It holds more than {MOST_NUMBERS} numbers.")

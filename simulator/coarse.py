@@ -49,11 +49,22 @@ def shrunk(pixels: Pixels, by: int) -> Pixels:
     """
     if by == 1:
         return pixels
-    height, width, channels = pixels.shape
-    whole = np.pad(pixels, ((0, -height % by), (0, -width % by), (0, 0)), mode="edge")
-    blocks = whole.reshape(len(whole) // by, by, whole.shape[1] // by, by, channels)
-    means: Integers = (2 * blocks.sum((1, 3), dtype=np.int64) + by * by) // (2 * by * by)
+    sums: Integers = _sums(_sums(pixels, by, 0), by, 1)
+    means: Integers = (2 * sums + by * by) // (2 * by * by)
     return means.astype(np.uint8)
+
+
+def _sums(x: Pixels | Integers, by: int, axis: int) -> Integers:
+    """Sums of `by` positions along an axis, the last repeated.
+
+    What is repeated is not written out: a picture of one long row would have to be as high as a block.
+    """
+    length = x.shape[axis]
+    sums: Integers = np.add.reduceat(x, np.arange(0, length, by), axis, dtype=np.int64)
+    last = [slice(None)] * x.ndim
+    last[axis] = slice(-1, None)
+    sums[tuple(last)] += x[tuple(last)] * np.int64(-length % by)
+    return sums
 
 
 def _around(x: Integers) -> Integers:

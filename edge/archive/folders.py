@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import itertools
 import os
@@ -16,6 +17,8 @@ from edge.images import READABLE
 from edge.sources.images import LeftOut, is_image, what_else
 from simulator import files
 from simulator.files import reason
+
+_LONGEST_LINE = 1 << 20  # bytes, of a journal; what is longer is none of a run's
 
 
 class Folders:
@@ -127,8 +130,9 @@ class FolderLog:
 
     def lines(self) -> Iterator[bytes]:
         for path in sorted(self._folder.glob("*.jsonl")):
-            with path.open("rb") as file:
-                yield from file
+            if path.is_file():  # a pipe would wait for ever
+                with path.open("rb") as file:
+                    yield from iter(functools.partial(file.readline, _LONGEST_LINE), b"")
 
     def add(self, line: bytes) -> None:
         if self._file < 0:

@@ -109,15 +109,17 @@ def _index(lines: Iterator[bytes]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     for line in lines:
         try:
             entry = json.loads(line)
-            row = (
-                _number(entry["name"]),
-                _number(entry["size"], entry["stamp"], entry["meant"]),
-                int(entry["input"][:16], 16),
-                entry["bytes"],
+            row = array(
+                "Q",
+                (
+                    _number(entry["name"]),
+                    _number(entry["size"], entry["stamp"], entry["meant"]),
+                    int(entry["input"][:16], 16),
+                    entry["bytes"],
+                ),
             )
-            if not 0 <= row[3] < 1 << 63:
-                continue
-        except (ValueError, TypeError, LookupError):  # a line that a kill or a full disk cut short
+        # A line that a kill or a full disk cut short, or that no run wrote.
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             continue
         for column, value in zip(columns, row, strict=True):
             column.append(value)

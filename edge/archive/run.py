@@ -180,10 +180,9 @@ def run(
                 if account.fatal is not None:
                     break
                 if max_failures is not None and account.failed > max_failures:
-                    have = "picture has" if account.failed == 1 else "pictures have"
+                    many = "1 picture has" if account.failed == 1 else f"{account.failed} pictures have"
                     raise UserError(
-                        f"{account.failed} {have} failed, more than --max-failures {max_failures}; what was restored"
-                        " so far is kept."
+                        f"{many} failed, more than --max-failures {max_failures}; what was restored so far is kept."
                     )
     except KeyboardInterrupt:
         account.interrupted = True

@@ -24,9 +24,18 @@ class Certificates:
     key: Path
 
     def security(self) -> Any:
-        """As Dask wants them."""
+        """As Dask wants them. Raises UserError where they are no certificates, or do not belong together."""
+        import ssl
+
         from distributed import Security
 
+        try:
+            ssl.create_default_context(cafile=str(self.ca)).load_cert_chain(self.cert, self.key)
+        except OSError as error:  # ssl.SSLError is one
+            raise UserError(
+                f"{self.ca}, {self.cert} and {self.key} are not an authority, a certificate and its key: "
+                f"{reason(error)}."
+            ) from error
         ours = {f"tls_{role}_{part}": str(path) for role in ("client", "scheduler", "worker")
                 for part, path in (("cert", self.cert), ("key", self.key))}  # fmt: skip
         return Security(tls_ca_file=str(self.ca), require_encryption=True, **ours)
@@ -114,7 +123,7 @@ def _read(path: Path) -> Where:
     if ("scheduler" in content) == ("local" in content):
         raise UserError(f"--cluster {path} wants either scheduler: HOST:PORT or local: N.")
     wait_s = content.get("wait_s", WAIT_S)
-    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or wait_s <= 0:
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s > 0:
         raise UserError(f"--cluster {path}: wait_s is no number of seconds above 0.")
     dashboard = content.get("dashboard")
     if dashboard is not None and dashboard is not False:

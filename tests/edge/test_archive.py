@@ -221,6 +221,9 @@ def test_a_torn_or_foreign_line_of_the_journal_is_no_line(work, tree, restore):
     (journal,) = (work / "out" / FOLDER).iterdir()
     whole = journal.read_bytes().splitlines(keepends=True)
     garbage = b'[1]\n{"name": 3}\n\xff\xfe\n{"name":"a","input":"zz","meant":"","size":1,"stamp":"","bytes":-1}\n'
+    garbage += b'{"name":"a","input":"-1","meant":"","size":1,"stamp":"","bytes":1}\n' + b"[" * 200_000 + b"\n"
+    garbage += b'{"name":"a","input":"11","meant":"","size":1,"stamp":"","bytes":1.5}\n' + b" " * (3 << 20) + b"\n"
+    os.mkfifo(work / "out" / FOLDER / "pipe.jsonl")
     journal.write_bytes(garbage + b"".join(whole)[:-9])
     found = list(statuses(restore(*arguments).out).values())
     assert found.count("restored") == 1 and found.count("skipped") == 5

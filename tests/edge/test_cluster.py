@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import fcntl
+import json
 import os
 import shlex
 import subprocess
@@ -72,6 +73,10 @@ def test_a_file_names_certificates_beside_it(work):
     assert where.address == "tls://192.0.2.7:8786" and not where.exposed and where.wait_s == 5
     assert (work / "key.pem").stat().st_mode & 0o077 == 0
     assert where.certificates.security().require_encryption
+    (work / "ca.pem").write_text("no certificate")
+    with pytest.raises(UserError, match="are not an authority, a certificate and its key"):
+        where.certificates.security()
+    assert worker.main([str(work / "c.yaml")]) == 2
     (work / "l.yaml").write_text("local: 3\ndashboard: 0.0.0.0:8787")
     assert parse_where(str(work / "l.yaml")) == Where(local=3, dashboard="0.0.0.0:8787")
 
@@ -86,6 +91,7 @@ def test_a_file_names_certificates_beside_it(work):
         ("scheduler: here", "scheduler is no HOST:PORT"),
         ("local: many", "from 1 to 1024"),
         ("local: 2\nwait_s: -1", "wait_s"),
+        ("local: 2\nwait_s: .nan", "wait_s"),
         ("local: 2\ndashboard: here", "dashboard is neither"),
         ("scheduler: a:1\ndashboard: a:2", "its scheduler says"),
         ("scheduler: a:1\ntls: yes", "three files"),
@@ -96,6 +102,15 @@ def test_a_mistake_in_the_file_is_one_sentence(work, content, words):
     (work / "c.yaml").write_text(content)
     with pytest.raises(UserError, match=words):
         parse_where(str(work / "c.yaml"))
+
+
+def test_a_scheduler_that_is_not_there_is_the_only_fault_told(work, restore):
+    store(work / "a.png", picture())
+    (work / "c.yaml").write_text("scheduler: 127.0.0.1:1\nwait_s: 0.05")
+    run = restore(work, "--out", f"{work}/out/", "--cluster", work / "c.yaml")
+    told = run.err
+    assert run.code == 2
+    assert "no scheduler is at 127.0.0.1:1, after 0.05 s" in told and "hold no images" not in told
 
 
 @pytest.mark.parametrize(
@@ -501,6 +516,14 @@ def test_the_plan_is_a_table_and_mistakes_are_sentences(work, capsys):
     assert plan.main(["--costs", str(work / "costs.json")]) == 2
     assert "is not what --measure --json writes" in capsys.readouterr().err
     assert plan.main(["--costs", str(work / "none.json")]) == 2
+    for cost in ("NaN", "0", "-1", "1e300", '"a"'):
+        (work / "costs.json").write_text(json.dumps({"costs": dataclasses.asdict(COSTS)}).replace("0.14", cost))
+        assert plan.main(["--costs", str(work / "costs.json")]) == 2
+    (work / "costs.json").write_text("[" * 100_000)
+    assert plan.main(["--costs", str(work / "costs.json")]) == 2
+    for nonsense in (["--failures", "1e-9"], ["--machines", "1e14"], ["--measure", "--count", "1"],
+                     ["--measure", "--bundle", "none"]):  # fmt: skip
+        assert plan.main(nonsense) == 2
+    assert capsys.readouterr().err.count("\n") == 11
     with pytest.raises(SystemExit, match="2"):
-        plan.main(["--measure", "--bundle", "denoise-huge"])
-    assert "invalid choice: 'denoise-huge'" in capsys.readouterr().err
+        plan.main(["--machines", "0.5"])

@@ -199,6 +199,12 @@ def enormous(group: h5py.Group) -> None:
     group["nodes"]["b"].create_dataset("weight", (MOST_NUMBERS, 2**20, 3, 3), "f4", chunks=True, compression="gzip")
 
 
+def wide(group: h5py.Group) -> None:
+    """Words that are nothing in the file and many gigabytes in memory."""
+    del group["edges"]
+    group.create_dataset("edges", (8000, 2), "S1000000", chunks=(1, 2), compression="gzip")
+
+
 def edge(*ends: str) -> Callable[[h5py.Group], None]:
     def edit(group: h5py.Group) -> None:
         edges = [tuple(end.decode() for end in pair) for pair in group["edges"][()]] + [ends]
@@ -222,6 +228,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link to another file": (edited(elsewhere(h5py.ExternalLink("/etc/passwd", "/"))), "has a link"),
     "a link": (edited(elsewhere(h5py.SoftLink("/node/nodes/c/r"))), "has a link"),
     "enormous": (edited(enormous), "more than"),
+    "words too long": (edited(wide), "words of 1000000 letters"),
+    "no data at all": (edited(put("a", "r", h5py.Empty("f8"))), "'r' is empty"),
     "a cycle": (edited(edge("c", "b")), "cycle"),
     "an edge to nowhere": (edited(edge("c", "nowhere")), "'nowhere', which is no node"),
     "an edge twice": (edited(edge("c", "d")), "the same"),
@@ -232,6 +240,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no numbers": (edited(put("b", "bias", np.zeros(0))), "bias is not an array"),
     "not a number": (edited(put("b", "bias", np.full(6, np.nan))), "not finite"),
     "infinite": (edited(put("a", "r", np.full((6, 8, 10), np.inf))), "not finite"),
+    "a bias beyond all": (edited(put("b", "bias", np.full(6, 1e308))), "larger than"),
+    "a threshold beyond all": (edited(put("a", "v_threshold", np.full(6, 1e300))), "larger than"),
+    "next to no time": (edited(put("a", "tau", np.full(6, 1e-320))), "must be above 0"),
+    "half a channel": (edited(put("input", "shape", np.array([3.5, 8, 10]))), "3.5 channels"),
     "a negative time": (edited(put("a", "tau", np.full(6, -1e-4))), "must be above 0"),
     "too few numbers": (edited(put("a", "v_threshold", np.ones(4))), "as many numbers as channels"),
     "a padding in words": (edited(put("b", "padding", "same")), "is the word 'same'"),
@@ -261,6 +273,18 @@ def test_a_bad_file_is_answered_with_one_sentence(name, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("export.from_nir: ") and error.count("\n") == 1
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_nodes_with_long_names_that_differ_at_the_end_stay_apart(tmp_path):
+    graph = by_hand()
+    names = {"a": "n" * 100 + "1", "b": "n" * 100 + "2"}
+    graph.nodes = {names.get(name, name): node for name, node in graph.nodes.items()}
+    graph.edges = [(names.get(a, a), names.get(b, b)) for a, b in graph.edges]
+    graph.metadata = {}
+    saved(graph, tmp_path / "long.nir")
+    file = read_file(tmp_path / "long.nir")
+    assert set(names.values()) <= {node.name for node in file.in_order()}
+    convert(file, Reading(4))
 
 
 def test_damaged_files_are_read_or_refused(tmp_path):

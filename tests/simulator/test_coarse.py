@@ -33,6 +33,15 @@ def test_a_shrunk_picture_is_made_of_means():
     assert np.array_equal(found[2, 3], np.floor(corner.mean((0, 1)) + 0.5))
 
 
+@pytest.mark.parametrize("shape", [(1, 1 << 20), (1 << 20, 1), (1, 1)])
+def test_a_picture_of_one_long_line_needs_no_more_room_than_it_has(shape):
+    pixels = np.full((*shape, 3), 77, np.uint8)
+    by = coarse.shrinking(pixels, 64)
+    came = coarse.shrunk(pixels, by)
+    assert (came == 77).all() and max(came.shape) <= 64
+    assert np.array_equal(coarse.carried_over(pixels, came, came, by), pixels)
+
+
 @pytest.mark.parametrize("by", [2, 3, 7])
 def test_what_is_untouched_stays_untouched(by):
     pixels = picture(151, 98)
