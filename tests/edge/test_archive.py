@@ -310,7 +310,13 @@ def test_an_interrupt_keeps_and_counts_what_is_done(work, bundle, restore, jobs)
     for number in range(300):
         store(work / "in" / f"{number}.png", picture(256, 256, seed=number))
     arguments = (work / "in", "--out", work / "out", "--stats", "-", "--jobs", jobs, "--skip-existing")
-    process = subprocess.Popen(command(bundle, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(bundle, *arguments),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
