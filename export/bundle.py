@@ -78,7 +78,9 @@ def last_psnr(log: Path) -> dict[str, float]:
 
 
 def metadata(checkpoint: Checkpoint, data: str, terms: str, licence: str, more: Mapping[str, str]) -> dict[str, str]:
-    """The bundle's entries about where the network comes from."""
+    """The bundle's entries about where the network comes from; of the run that it started from, only the name."""
+    settings = asdict(checkpoint.settings)
+    settings["init"] = Path(settings["init"]).name
     entries = {
         "network.task": checkpoint.settings.task,
         "training.data": data,
@@ -86,7 +88,7 @@ def metadata(checkpoint: Checkpoint, data: str, terms: str, licence: str, more: 
         "training.steps": str(checkpoint.step),
         "training.seconds": f"{checkpoint.seconds:.0f}",
         "training.finished": "yes" if checkpoint.finished else "no",
-        "training.settings": json.dumps(asdict(checkpoint.settings), sort_keys=True),
+        "training.settings": json.dumps(settings, sort_keys=True),
         "weights.licence": licence,
     }
     if checkpoint.settings.coarse:

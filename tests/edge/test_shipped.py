@@ -14,6 +14,7 @@ def test_every_shipped_bundle_is_for_the_task_in_its_name_and_within_the_budget_
         network = simulator.load(path)
         assert network.params <= (1_000_000 if path.stem.endswith("-large") else 70_000), path
         assert path.with_suffix(".md").exists() and path.stem.split("-")[0] == network.task
+        assert not json.loads(network.meta["training.settings"]).get("init", "").startswith("/"), path
 
 
 def test_the_page_and_the_list_say_the_same_of_what_each_network_does_to_other_pictures():
