@@ -295,7 +295,9 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_missing(work, bundl
     for number in range(300):
         store(work / "in" / f"{number}.png", picture(64, 64, seed=number))
     arguments = (work / "in", "--out", work / "out", "--stats", "-", "--jobs", 2)
-    process = subprocess.Popen(command(bundle, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(bundle, *arguments), cwd=ROOT, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.readline()
     os.kill(children(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=120)
@@ -313,6 +315,7 @@ def test_an_interrupt_keeps_and_counts_what_is_done(work, bundle, restore, jobs)
     process = subprocess.Popen(
         command(bundle, *arguments),
         cwd=ROOT,
+        bufsize=0,  # communicate() would lose lines that readline() has read ahead
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
