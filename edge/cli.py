@@ -269,15 +269,8 @@ def _restore(
             lines.append(f"wrote {outcome.written}")
         elif args.out is None:
             lines.append("nothing was stored: give --out PATH to keep the result")
-        try:
-            if to_stdout and not args.quiet:  # standard output is for programs then
-                for text in lines:
-                    terminal.say(text)
-            elif not args.quiet:
-                terminal.print_out(lines)
-        except OSError as error:
-            kept = f"; {outcome.written} was written" if outcome.written else ""
-            raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
+        kept = f"; {outcome.written} was written" if outcome.written else ""
+        summary.tell(lines, quiet=args.quiet, beside_stats=to_stdout, kept=kept)
     return outcome.exit_code(source)
 
 

@@ -4,6 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge import terminal
+from edge.errors import UserError
+from simulator.files import reason
+
+
+def tell(lines: list[str], *, quiet: bool, beside_stats: bool, kept: str = "") -> None:
+    """Prints the summary, on standard error where standard output is for programs (`--stats -`).
+
+    Raises UserError where it cannot be printed; kept: what is there all the same, as the end of that sentence.
+    """
+    if quiet:
+        return
+    try:
+        if beside_stats:
+            for text in lines:
+                terminal.say(text)
+        else:
+            terminal.print_out(lines)
+    except OSError as error:
+        raise UserError(f"the summary cannot be printed: {reason(error)}{kept}.") from error
+
 
 def frames_line(figures: dict[str, Any]) -> str:
     """What every run says."""

@@ -18,13 +18,13 @@ LONGEST_SIDE = 1 << 14  # pixels
 CHECKED = (45, 61)  # height and width of the picture with which models of any size are checked, at most
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """An argument HEIGHTxWIDTH, pixels."""
+def size_of(text: str, longest: int = LONGEST_SIDE) -> tuple[int, int]:
+    """An argument HEIGHTxWIDTH, pixels; argparse.ArgumentTypeError, a sentence, for anything else."""
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
     size = tuple(map(int, match.groups())) if match else (0, 0)
-    if not all(1 <= side <= LONGEST_SIDE for side in size):
+    if not all(1 <= side <= longest for side in size):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size: give height and width in pixels, as 256x384, up to {LONGEST_SIDE} each"
+            f"{text!r} is not a size: give height and width in pixels, as 256x384, up to {longest} each"
         )
     return size[0], size[1]
 

@@ -21,12 +21,14 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export.checks import size_of
 from export.files import ExportError, check_attributes, write_atomically
 from simulator.bundle import Bundle, BundleError, read_bundle
 from simulator.cut import Crossing, Cut, CutError, cut
@@ -310,15 +312,6 @@ def missing_package(package: str) -> str:
     return f"The package {package} is not installed; `pip install 'spikerir-edge[nir]'` brings it."
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of "HxW"; argparse.ArgumentTypeError, a sentence, for anything else."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    height, width = (int(part) for part in match.groups()) if match else (0, 0)
-    if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected HEIGHTxWIDTH in pixels, 1 to {MOST_SIDE} each")
-    return height, width
-
-
 def _middles(folder: Path, size: tuple[int, int]) -> list[npt.NDArray[np.uint8] | None]:
     """The middle of each picture of a folder, uint8 [H, W, 3]; smaller ones are left out. Raises ExportError."""
     from train.data import DataError, image_paths, load_image
@@ -347,7 +340,13 @@ def main(arguments: list[str] | None = None) -> int:
         "the readers that are installed with the reference.",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the .safetensors file of a bundle")
-    parser.add_argument("--size", type=parse_size, default=(64, 64), metavar="HxW", help="of the picture (64x64)")
+    parser.add_argument(
+        "--size",
+        type=partial(size_of, longest=MOST_SIDE),
+        default=(64, 64),
+        metavar="HxW",
+        help="of the picture (64x64)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <name of the bundle>.nir in this folder")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="compare on the middle of each picture there, not of the noisy sample"

@@ -63,11 +63,7 @@ def _whole(meta: Mapping[str, str], restore: Restore) -> Restore:
 
 
 def _spiking_uj(bundle: Bundle, image: np.ndarray) -> float:
-    def run(image: np.ndarray) -> tuple[np.ndarray, float]:
-        result = Network(bundle).run(image)
-        return result.image, result.stats.estimated_uj()
-
-    return coarse.restore(bundle.meta, image, run)[1]
+    return Network(bundle).run(image).stats.estimated_uj()
 
 
 def checkpoint_restorer(path: Path) -> tuple[Restore, dict[str, Any]]:

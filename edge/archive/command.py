@@ -27,7 +27,6 @@ from edge.signals import Stop
 from edge.sources.images import is_image
 from firmware_bridge.power.recording import Recording
 from simulator.bundle import Bundle, read_bundle
-from simulator.files import reason
 from simulator.network import Result
 
 if TYPE_CHECKING:
@@ -232,11 +231,4 @@ def _conclude(
         lines.append("nothing was stored: give --out FOLDER to keep the results")
     elif account.restored:
         lines.append(f"wrote {account.restored} image{'s' * (account.restored != 1)} in {args.out}")
-    try:
-        if to_stdout and not args.quiet:  # standard output is for programs then
-            for text in lines:
-                terminal.say(text)
-        elif not args.quiet:
-            terminal.print_out(lines)
-    except OSError as error:
-        raise UserError(f"the summary cannot be printed: {reason(error)}.") from error
+    summary.tell(lines, quiet=args.quiet, beside_stats=to_stdout)

@@ -15,7 +15,7 @@ import torch
 
 import simulator
 from export import bundle as export_bundle
-from export.bundle import main, newest_finished
+from export.bundle import main, metadata, newest_finished
 from simulator.bundle import quality, read_bundle
 from train.checkpoint import read_checkpoint
 from train.data import load_images
@@ -52,6 +52,15 @@ def test_a_run_becomes_a_bundle_that_all_backends_agree_about(run, tmp_path, cap
     assert bundle.analysis.parameters == sum(t.size for t in bundle.tensors.values())
     _, tensors, _ = freeze(read_checkpoint(run))
     assert all(np.array_equal(tensors[name], bundle.tensors[name]) for name in tensors)
+
+
+def test_the_coarse_path_stands_in_the_bundle_and_no_folder_of_the_machine_does(run):
+    checkpoint = read_checkpoint(run)
+    assert "network.coarse" not in metadata(checkpoint, "-", "-", "-", {})
+    settings = replace(checkpoint.settings, coarse=256, init="/home/ann/runs/first")
+    meta = metadata(replace(checkpoint, settings=settings), "-", "-", "-", {})
+    assert meta["network.coarse"] == "256"
+    assert json.loads(meta["training.settings"])["init"] == "first" and "/home" not in "".join(meta.values())
 
 
 def test_the_psnr_that_training_reported_is_the_psnr_of_the_bundle(run, photos, tmp_path):

@@ -203,7 +203,7 @@ def test_what_is_missing_or_wrong_is_one_sentence(bundle_file, tmp_path, monkeyp
     for size in ("0x8", "8", "8x99999", "axb"):
         with pytest.raises(SystemExit):
             main([str(bundle_file), "--size", size])
-        assert "expected HEIGHTxWIDTH in pixels" in capsys.readouterr().err
+        assert "is not a size: give height and width in pixels" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "snntorch.import_nir", None)
     monkeypatch.setattr(export.nir_readers, "READERS", {"snnTorch": READERS["snnTorch"]})
     assert main([str(bundle_file), "--size", "8x8", "--out", str(tmp_path / "a.nir")]) == 0

@@ -213,7 +213,7 @@ class Damaged(Native):
 
 @pytest.fixture
 def damaged(monkeypatch):
-    weight = "encode.conv.weight"
+    weight = "decoder1.1.conv1.weight"
     monkeypatch.setattr(Damaged, "weight", weight)
     monkeypatch.setitem(boards.BOARDS, "damaged", Damaged)
     return weight.rpartition(".")[0]

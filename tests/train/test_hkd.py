@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from simulator import coarse
 from train import hkd
-from train.checkpoint import read_checkpoint
-from train.student import on_cpu
+from train.checkpoint import read_checkpoint, trained_student
+from train.contenders import checkpoint_restorer
+from train.student import on_cpu, restore_image
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -155,7 +157,37 @@ def test_a_run_can_start_from_the_weights_of_another(photos, tmp_path, capsys):
     assert "holds no checkpoint.pt" in capsys.readouterr().err
 
 
-WRONG = [["--steps", "0"], ["--minutes", "-1"], ["--rounding-phase", "2"], ["--batch", "0"], ["--harden", "0.5", "0.2"]]
+def test_a_coarse_network_is_trained_and_scored_on_shrunk_pictures(photos, tmp_path, monkeypatch):
+    seen = []
+    sampler = hkd.PatchSampler
+
+    def spy(images, *rest, **more):
+        seen.extend(images)
+        return sampler(images, *rest, **more)
+
+    monkeypatch.setattr(hkd, "PatchSampler", spy)
+    command = [word if word != "denoise" else "dehaze" for word in SHORT]
+    out = tmp_path / "coarse"
+    arguments = [*command, "--data", str(photos), "--stages", "none", "--steps", "2", "--coarse", "64"]
+    assert hkd.main([*arguments, "--out", str(out)]) == 0
+    assert seen and max(max(image.shape[:2]) for image in seen) <= 64
+    checkpoint = read_checkpoint(out)
+    assert checkpoint.settings.coarse == 64
+    image = np.random.default_rng(0).integers(0, 256, (90, 150, 3)).astype(np.uint8)
+    came, by = coarse.seen({"network.coarse": "64"}, image)
+    expected = coarse.carried_over(image, came, restore_image(trained_student(checkpoint), came), by)
+    assert by == 3 and np.array_equal(checkpoint_restorer(out)[0](image)[0], expected)
+
+
+WRONG = [
+    ["--steps", "0"],
+    ["--minutes", "-1"],
+    ["--rounding-phase", "2"],
+    ["--batch", "0"],
+    ["--harden", "0.5", "0.2"],
+    ["--coarse", "256"],
+    ["--task", "dehaze", "--coarse", "32"],
+]
 
 
 @pytest.mark.parametrize("option", WRONG)
