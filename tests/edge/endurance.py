@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -33,10 +34,11 @@ NUMBERS = 256  # after which the pictures' own begin again
 
 @dataclass(frozen=True)
 class Sample:
-    """frames restored so far, seconds, resident memory in KiB, file descriptors, threads."""
+    """frames restored so far, seconds, those of the processor, resident memory in KiB, file descriptors, threads."""
 
     frames: int
     seconds: float
+    cpu: float
     memory: int
     descriptors: int
     threads: int
@@ -46,7 +48,9 @@ def sample(process: int, frames: int, seconds: float) -> Sample:
     folder = Path("/proc") / str(process)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     memory, threads = (int(status[name].split()[0]) for name in ("VmRSS", "Threads"))
-    return Sample(frames, seconds, memory, len(list((folder / "fd").iterdir())), threads)
+    user, system = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+    cpu = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return Sample(frames, seconds, cpu, memory, len(list((folder / "fd").iterdir())), threads)
 
 
 def look_on(address: str, seen: list[int]) -> None:
@@ -84,8 +88,8 @@ def main() -> int:
                     viewer.start()
                 if restored % max(args.frames // SAMPLES, 1) == 0:
                     samples.append(sample(run.pid, restored, time.monotonic() - begin))
-                    print("{0.frames} frames, {0.seconds:.0f} s: {0.memory} KiB, {0.descriptors} descriptors, "
-                          "{0.threads} threads".format(samples[-1]), flush=True)  # fmt: skip
+                    print("{0.frames} frames, {0.seconds:.0f} s, {0.cpu:.0f} s of CPU: {0.memory} KiB, "
+                          "{0.descriptors} descriptors, {0.threads} threads".format(samples[-1]), flush=True)  # fmt: skip
                 if restored >= args.frames:
                     run.kill()
         subprocess.run([*command, "--max-frames", "1"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
