@@ -43,6 +43,12 @@ class Sample:
     descriptors: int
     threads: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.frames} frames, {self.seconds:.0f} s, {self.cpu:.0f} s of CPU: {self.memory} KiB,"
+            f" {self.descriptors} descriptors, {self.threads} threads"
+        )
+
 
 def sample(process: int, frames: int, seconds: float) -> Sample:
     folder = Path("/proc") / str(process)
@@ -88,8 +94,7 @@ def main() -> int:
                     viewer.start()
                 if restored % max(args.frames // SAMPLES, 1) == 0:
                     samples.append(sample(run.pid, restored, time.monotonic() - begin))
-                    print("{0.frames} frames, {0.seconds:.0f} s, {0.cpu:.0f} s of CPU: {0.memory} KiB, "
-                          "{0.descriptors} descriptors, {0.threads} threads".format(samples[-1]), flush=True)  # fmt: skip
+                    print(samples[-1], flush=True)
                 if restored >= args.frames:
                     run.kill()
         subprocess.run([*command, "--max-frames", "1"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
