@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -153,9 +152,9 @@ def main(argv: list[str] | None = None) -> int:
         stop.no_more()
         if argv is not None:
             stop.restore()
-    # A thread that hangs in a driver or a server's answer would hold the process up, and whoever stops a run need not
-    # wait until Python has taken everything apart.
-    if argv is None and (code == 130 or threading.active_count() > 1):
+    if argv is None:
+        # A thread that hangs in a driver or a server's answer would hold the process up, and nobody need wait until
+        # Python has taken everything apart.
         terminal.leave(code)
     return code
 

@@ -4,6 +4,7 @@
     /live           its WebSocket         /snapshot.png   the newest picture, before and after, without loss
     /stats          numbers as JSON       /metrics        the same for Prometheus
     /networks       those that ship       /network        POST {"name": ...}: restore with that one from now on
+    /health         whether pictures come: 200 and running, else 503; for everybody
 
 stream.mjpg and snapshot.png take ?what=both|before|after. A viewer gets the newest picture when it asks for one, so a
 slow one slows nobody. Who comes from elsewhere than this machine needs the token, in the address once (?token=...) and
@@ -113,6 +114,7 @@ class View:
                 web.get("/snapshot.png", self._snapshot),
                 web.get("/stats", self._stats),
                 web.get("/metrics", self._metrics),
+                web.get("/health", self._health),
                 web.get("/networks", self._choices),
                 web.post("/network", self._choose),
             ]
@@ -133,6 +135,8 @@ class View:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Lets in who has the token, or who sits at this machine; and no page of somebody else's."""
+        if request.path == "/health":  # whoever watches over containers has neither
+            return await handler(request)
         origin = request.headers.get("Origin")
         if origin is not None and origin.partition("://")[2] != request.host:
             raise web.HTTPForbidden(text="this comes from another page\n")
@@ -202,6 +206,10 @@ class View:
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text=metrics.text(self.report()), content_type="text/plain", charset="utf-8")
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        status = self._figures.status
+        return web.Response(text=f"{status}\n", status=200 if status == "running" else 503)
 
     async def _choices(self, request: web.Request) -> web.StreamResponse:
         return web.json_response([{"name": name, "task": task} for name, task in self._networks.items()])

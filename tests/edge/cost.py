@@ -15,7 +15,6 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import aiohttp
 import numpy as np
 from PIL import Image
 
+from tests.edge.processes import spent
 from tests.edge.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,12 +76,6 @@ def look_on(port: int) -> None:
 
     with contextlib.suppress(aiohttp.ClientError, ConnectionError):
         asyncio.run(look())
-
-
-def spent(process: int) -> float:
-    """Seconds of the processor that a process has had."""
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def speed(args: argparse.Namespace, threads: int, beside: bool) -> Speed:

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from edge.sinks.video import segments
 from tests.edge.files import load_video
+from tests.edge.processes import spent
 from tests.edge.servers import free_port, http_camera, number_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +54,7 @@ def sample(process: int, frames: int, seconds: float) -> Sample:
     folder = Path("/proc") / str(process)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     memory, threads = (int(status[name].split()[0]) for name in ("VmRSS", "Threads"))
-    user, system = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
-    cpu = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-    return Sample(frames, seconds, cpu, memory, len(list((folder / "fd").iterdir())), threads)
+    return Sample(frames, seconds, spent(process), memory, len(list((folder / "fd").iterdir())), threads)
 
 
 def look_on(address: str, seen: list[int]) -> None:

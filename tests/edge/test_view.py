@@ -110,6 +110,16 @@ def test_prometheus_can_read_the_metrics(run):
     assert 'edge_restore_up{task="denoise",bundle="denoise"} 0\n' in run.get("/metrics").decode()
 
 
+def test_a_source_that_has_stalled_is_not_healthy_and_whoever_watches_needs_no_token(network):
+    run = Run(network, "0.0.0.0", "secret-token")
+    try:
+        assert run.status("/health") == 200
+        run.source.status = "stalled"
+        assert run.status("/health", Host="elsewhere.example") == 503
+    finally:
+        run.view.close()
+
+
 def test_before_the_first_picture_there_is_none(run):
     assert run.status("/snapshot.png") == 503
     assert json.loads(run.get("/stats"))["frames"] == 0
