@@ -109,6 +109,19 @@ def test_the_version_and_the_networks_that_ship(capsys):
     assert "69,452" in table and "PSNR" in table and "after --warmup" not in table
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["sample", "--task", "denoise", "-q"], []), (["--warmup"], ["simulator.engine.changes"])],
+)
+def test_a_picture_imports_nothing_of_what_is_live_and_warming_up_compiles_for_that_too(bundle, arguments, expected):
+    live = {"av", "aiohttp", "paho", "edge.sources.capture", "edge.view.server", "edge.sinks.video"}
+    live |= {"simulator.engine.changes"}
+    code = f"import sys\nfrom edge import cli\ncli.main(sys.argv[1:])\nprint(sorted({live!r} & set(sys.modules)))"
+    command = [sys.executable, "-c", code, *arguments, "--bundle", str(bundle)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(expected), done
+
+
 def test_the_package_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "edge", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from edge.errors import UserError
+from edge.sinks.video import segments
 from edge.sources import Settings, v4l2
 from edge.sources.capture import Video
 from edge.sources.record import BrokenFrameError, Facts, Frame, LostError, Remark, Taken, Unreadable
@@ -449,6 +450,14 @@ def test_an_endless_recording_is_cut_into_files_of_which_the_newest_stay(work, r
     shown = [number_of(frame) for name in kept for frame in load_video(work / name)[0]]
     assert len(shown) == 20
     assert all(abs(frame_times(work / name)[0]) < 1e-3 and len(sound_of(work / name)) > 30 for name in kept)
+
+
+def test_files_of_one_second_are_in_order_too(work):
+    later = "c_20261125T230101Z.mp4"
+    in_order = [*(f"c_20261125T230100Z{number}.mp4" for number in ("", "-002", "-010", "-1000")), later]
+    for name in (*in_order, "c.mp4", "c_20261125T230100Z.mkv", "d_20261125T230100Z.mp4"):
+        (work / name).touch()
+    assert [path.name for path in segments(work / "c.mp4")] == in_order
 
 
 # --- cameras --------------------------------------------------------------------------------------------------------
