@@ -72,7 +72,7 @@ def load_network(bundle: Path, task: str | None, threads: int | None, tile: int 
 
 def compile_for_video() -> None:
     """Compiles or loads the kernels that only frames need which follow one another."""
-    import simulator.video  # noqa: F401  it is done with the import
+    import simulator.engine.changes  # noqa: F401  it is done with the import
 
 
 def check_task(bundle: Path, found: str, wanted: str | None) -> None:
