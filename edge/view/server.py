@@ -41,6 +41,7 @@ _PAGE = Path(__file__).with_name("page.html")
 _COOKIE = "edge_restore"
 _STARTS_S = 10.0
 _ENDS_S = 1.0
+_BETWEEN_S = 1 / 30  # at least, between two pictures of a viewer: more would only take the network's time
 _IDLE_S = 1.0  # after which a viewer gets numbers without a new picture: a source may have stalled
 _BOUNDARY = "picture"
 _LOG = logging.getLogger(__name__)
@@ -169,11 +170,12 @@ class View:
         """For each "ok" of the page: numbers, then the newest picture if it is another than the last."""
         socket = web.WebSocketResponse(heartbeat=20)
         await socket.prepare(request)
-        number = 0
+        number, pace = 0, _Pace()
         with self._watching():
             async for message in socket:
                 if message.type is not WSMsgType.TEXT:
                     break
+                await pace.wait()
                 number, jpeg = await self._next(number)
                 await socket.send_str(json.dumps(self.report()))
                 await socket.send_bytes(jpeg)
@@ -183,9 +185,10 @@ class View:
         what = _what(request, "after")
         answer = web.StreamResponse(headers={"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"})
         await answer.prepare(request)
-        number = 0
+        number, pace = 0, _Pace()
         with self._watching(), contextlib.suppress(ConnectionError):
             while not self._ending.is_set():
+                await pace.wait()
                 number, jpeg = await self._next(number, what)
                 if jpeg:
                     head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
@@ -242,6 +245,18 @@ class View:
         if self._shown.number == number:
             return number, b""
         return await self._loop.run_in_executor(None, self._shown.jpeg, what)
+
+
+class _Pace:
+    """That of one viewer."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        now = time.monotonic()
+        await asyncio.sleep(self._next - now)
+        self._next = max(self._next, now) + _BETWEEN_S
 
 
 class _Watts:

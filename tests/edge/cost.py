@@ -113,7 +113,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the network, one after the other")
     parser.add_argument("--width", type=int, default=640, help="of the pictures, which are 4:3")
-    parser.add_argument("--bundle", default="denoise", help="the network, or a shipped one by name")
+    parser.add_argument("--bundle", default="denoise-large", help="the network, or a shipped one by name")
     args = parser.parse_args()
     failed = False
     for threads in args.threads:

@@ -5,7 +5,7 @@ network goes, and records them; the view's pictures are taken as its page takes 
 with the clock of their arrival. Prints the median of each minute and what all came to; ends with 1 where the median is
 250 ms or more, or the last minute's above the first's by a tenth and more than a picture takes.
 
-The default size is one that `denoise` restores about ten times a second on one thread of a desktop's processor.
+The default size is one that `denoise-large` restores about ten times a second on one thread of a desktop's processor.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ async def measured(address: str, seconds: float) -> tuple[list[list[float]], int
 def main() -> int:
     parser = argparse.ArgumentParser(description="Latency from capture to view, with a clock in the picture.")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="width and height")
-    parser.add_argument("--bundle", default="denoise", help="the network, or a shipped one by name")
+    parser.add_argument("--size", type=int, nargs=2, default=(960, 540), help="width and height")
+    parser.add_argument("--bundle", default="denoise-large", help="the network, or a shipped one by name")
     parser.add_argument("--threads", default="1", help="of the network")
     args = parser.parse_args()
     camera, port = RtspCamera(*args.size, FPS), free_port()

@@ -25,14 +25,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         network = ["--bundle", str(store_network(folder / "denoise.safetensors")), "--board", "native"]
-        restore = [sys.executable, "-m", "edge", "--task", "denoise", *network]
+        restore = [sys.executable, "-m", "edge", "--task", "denoise", *network, "--timeout", "120"]
         camera = f"exec:{sys.executable} -m tests.edge.servers - {folder / 'number'}"
         writing = [*restore, camera, "--out", LOOPBACK, "--stats", "-", "-q"]
         with subprocess.Popen(writing, cwd=ROOT, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()  # it is a camera from the first picture on
             recording = folder / "back.mkv"
-            reading = [*restore, LOOPBACK, "--out", str(recording), "--max-frames", str(PICTURES), "--timeout", "60"]
+            reading = [*restore, LOOPBACK, "--out", str(recording), "--max-frames", str(PICTURES)]
             subprocess.run([*restore, "--list-cameras"], cwd=ROOT, check=True)
             reader = subprocess.run(reading, cwd=ROOT)
             writer.send_signal(signal.SIGTERM)
