@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -71,7 +72,7 @@ async def measured(address: str, seconds: float) -> tuple[list[list[float]], int
         if pixels is None:
             continue
         begin = arrived if begin is None else begin
-        minute = int((arrived - begin) // 60)
+        minute = min(int((arrived - begin) // 60), math.ceil(seconds / 60) - 1)
         while len(minutes) <= minute:
             if minutes:
                 print(f"minute {len(minutes)}: {statistics.median(minutes[-1] or [0]):.0f} ms", flush=True)
