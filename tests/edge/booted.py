@@ -2,8 +2,8 @@
 
 FOLDER gets a Debian with this project in it, unless it is there from before; it is booted by systemd-nspawn, and sees
 of this machine nothing but the network. Its camera is an HTTP server here. Prints what systemd says at each step; ends
-with 1 where the service is not ready, is not started anew when the camera freezes or it is killed, takes more than three
-seconds to stop, or where a recording cannot be played. For root, with mmdebstrap, systemd-container and git.
+with 1 where the service is not ready, is not started anew when the camera freezes or it is killed, takes more than 3
+s to stop, or where a recording cannot be played. For root, with mmdebstrap, systemd-container and git.
 """
 
 from __future__ import annotations
