@@ -113,7 +113,7 @@ def main() -> int:
                 print(f"{what}: {time.monotonic() - begin:.1f} s; {told('ActiveState')}, {told('StatusText')!r}, last"
                       f" result {told('Result')}, restarts {told('NRestarts')}", flush=True)  # fmt: skip
 
-            inside("systemctl", "start", "--no-block", "edge-restore")
+            inside("systemctl", "enable", "--now", "--no-block", "edge-restore")
             wait_for("pictures come after the start", True, READY_S)
             camera.send_signal(signal.SIGSTOP)
             wait_for("ended because none come", False, WATCHDOG_S + 10)
