@@ -76,7 +76,7 @@ def booted(folder: Path) -> Iterator[Callable[..., str]]:
     def inside(*words: str) -> str:
         init = children.read_text().split()[0]
         enter = ["nsenter", f"--target={init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
-        return subprocess.run([*enter, *words], stdout=subprocess.PIPE, text=True).stdout.strip()
+        return subprocess.run([*enter, *words], capture_output=True, text=True).stdout.strip()
 
     try:
         until = time.monotonic() + READY_S
