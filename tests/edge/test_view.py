@@ -51,11 +51,11 @@ class Run:
         self.view.seen(step)
 
     @contextlib.contextmanager
-    def going_on(self) -> Iterator[None]:
+    def going_on(self, between_s: float = 0.03) -> Iterator[None]:
         ending = threading.Event()
 
         def show() -> None:
-            while not ending.wait(0.03):
+            while not ending.wait(between_s):
                 self.show()
 
         thread = threading.Thread(target=show)
@@ -167,6 +167,20 @@ def test_motion_jpeg_for_other_programs(run):
             jpeg = answer.read(int(line.split(b":")[1]))
             numbers.append(number_of(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)))
     assert numbers == sorted(set(numbers))
+
+
+def test_a_viewer_gets_no_more_than_it_can_see(run):
+    async def look() -> float:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{run.address}/live") as socket:
+            begin = time.monotonic()
+            for _ in range(31):
+                await socket.send_str("ok")
+                assert (await socket.receive()).type is aiohttp.WSMsgType.TEXT
+                assert (await socket.receive()).type is aiohttp.WSMsgType.BINARY
+            return time.monotonic() - begin
+
+    with run.going_on(0.001):
+        assert asyncio.run(look()) > 0.95
 
 
 def test_viewers_who_do_not_read_slow_nobody_and_others_see_what_is_new(run):
