@@ -1,9 +1,10 @@
 """What `edge-restore` does around a network, so that a picture comes back better or as it came.
 
 A network sees mid-grey beyond a picture's border, and changes what needs no change by a level or two. So the picture is
-mirrored beyond its border first (`mirrored`, `inner`), and its flat areas keep what they were (`calmed`): integers, the
-same on every board. Whether there is anything to restore at all is estimated afterwards (`judge`), for single pictures.
-The thresholds, and how often they are wrong, are measured by `python -m tests.edge.alarms`.
+mirrored beyond its border first (`mirrored`, `inner`), its flat areas keep what they were (`calmed`), and colours that
+hardly show are changed less (`veiled`): integers, the same on every board. Whether there is anything to restore at all
+is estimated afterwards (`judge`), for single pictures. The thresholds, and how often they are wrong, are measured by
+`python -m tests.edge.alarms`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ LEAST_MIRRORED = 192  # pixels; with a shorter side, as on microcontrollers, 20 
 CALM_TASKS = ("denoise", "derain", "deblur", "defocus")  # of which what is flat shows nothing; haze is flat itself
 FLAT, LIVELY = 1, 5  # range of grey levels around a pixel: up to FLAT it keeps its value, from LIVELY on it is restored
 AROUND = np.ones((5, 5), np.uint8)
+# By alpha: so many levels of a change show as less than half a level.
+HIDDEN = np.array([255, *(127 // alpha for alpha in range(1, 128))], np.int16)
 
 LEAST_SIDE = 64  # pixels: there is too little to see in smaller pictures
 BLOCK = 8  # pixels a side, for the estimate of noise
@@ -40,7 +43,7 @@ def restore(task: str, pixels: Pixels, run: Callable[[Pixels], Result]) -> Resul
     given = surrounded(pixels)
     result = run(given)
     image = result.image if given is pixels else inner(result.image)
-    return Result(calmed(task, pixels, image), result.stats)
+    return Result(veiled(pixels, calmed(task, pixels, image)), result.stats)
 
 
 def surrounded(pixels: Pixels) -> Pixels:
@@ -83,6 +86,25 @@ def calmed(task: str, came: Pixels, restored: Pixels) -> Pixels:
     parts = LIVELY - FLAT
     change = after[calm].astype(np.int32) - before[calm]
     after[calm] = before[calm] + (weights * change + parts // 2) // parts
+    return result
+
+
+def veiled(came: Pixels, restored: Pixels) -> Pixels:
+    """`restored` with less of each change where transparency hides most of it; both uint8 of one shape.
+
+    Over any background a colour shows by a parts of 255, a its alpha. So each change is shortened by floor(127 / a)
+    levels, which would show as less than half a level: by none from a = 128 on. Where a = 0 nothing changes.
+    """
+    if came.ndim != 3 or came.shape[2] != 4:
+        return restored
+    faint = came[..., 3] < len(HIDDEN)
+    if not faint.any():
+        return restored
+    before = came[faint].astype(np.int16)
+    change = restored[faint] - before
+    hidden = HIDDEN[before[:, 3:]]
+    result = restored.copy()
+    result[faint] = before + change - np.clip(change, -hidden, hidden)
     return result
 
 

@@ -104,6 +104,37 @@ def test_noise_is_restored_as_if_nothing_were_flat(clean: np.ndarray) -> None:
     assert np.array_equal(careful.calmed("denoise", noisy, restored), restored)
 
 
+# --- transparency ---------------------------------------------------------------------------------------------------
+
+
+def test_of_colours_that_hardly_show_less_is_changed_and_of_hidden_ones_nothing() -> None:
+    came = np.full((256, 2, 4), 100, np.uint8)
+    came[..., 3] = np.arange(256)[:, None]
+    restored = came.copy()
+    restored[:, 0, :3], restored[:, 1, :3] = 130, 98
+    found = careful.veiled(came, restored).astype(int) - came
+    assert not found[..., 3].any() and not found[0].any()
+    assert (found[128:, 0, :3] == 30).all() and (found[128:, 1, :3] == -2).all()
+    assert found[[64, 63, 30, 4], 0, 0].tolist() == [29, 28, 26, 0]
+    assert found[[64, 63, 30, 4], 1, 0].tolist() == [-1, 0, 0, 0]
+    lost = np.abs(found[..., :3] - (restored[..., :3].astype(int) - came[..., :3]))
+    assert (lost * came[..., 3:] < 127.5).all()  # less than half a level over any background
+
+
+@pytest.mark.parametrize("name", ["denoise", "denoise-large"])
+def test_colours_multiplied_by_alpha_are_restored_like_others(name: str) -> None:
+    """At an alpha of 64 a file that multiplies them holds them in steps of 4 levels."""
+    network = simulator.load(shipped.BUNDLES / f"{name}.safetensors")
+    y, x = np.mgrid[:24, :32]
+    colours = np.dstack([40 + 5.6 * x, 20 + 7.5 * y, 90 + 0 * x])
+    alpha = np.full((24, 32), 64, np.uint8)
+    steps = np.rint(colours * 64 / 255)
+    straight = np.dstack([np.rint(colours).astype(np.uint8), alpha])
+    rounded = np.dstack([np.rint(steps * 255 / 64).astype(np.uint8), alpha])
+    found = [careful.restore("denoise", pixels, network.run).image.astype(int) for pixels in (straight, rounded)]
+    assert np.abs(found[0] - found[1]).max() <= 6
+
+
 # --- pictures that need no restoring --------------------------------------------------------------------------------
 
 
