@@ -1,10 +1,10 @@
 """What `edge-restore` does around a network, so that a picture comes back better or as it came.
 
 A network sees mid-grey beyond a picture's border, and changes what needs no change by a level or two. So the picture is
-mirrored beyond its border first (`mirrored`, `inner`), its flat areas keep what they were (`calmed`), and colours that
-hardly show are changed less (`veiled`): integers, the same on every board. Whether there is anything to restore at all
-is estimated afterwards (`judge`), for single pictures. The thresholds, and how often they are wrong, are measured by
-`python -m tests.edge.alarms`.
+mirrored beyond its border first (`mirrored`, `inner`), flat areas and the edges between them keep what they were
+(`calmed`, `drawn`), and colours that hardly show are changed less (`veiled`): integers, the same on every board.
+Whether there is anything to restore at all is estimated afterwards (`judge`), for single pictures. The thresholds, and
+how often they are wrong, are measured by `python -m tests.edge.alarms`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ WHITE = 0.83  # of the standard deviation of white noise is what the calmest ten
 LEAST_NOISE = 1.2  # grey levels; what `denoise` does pays from about 2.5 on
 LEAST_RAIN = 3.0  # grey levels by which a picture with rain is changed
 LEAST_HAZE = 40  # grey levels of the darkest channel, of a quarter of all neighbourhoods
+MOST_HAZELESS = 12.0  # grey levels; a picture that would change by more has haze, dark places or not
 LEAST_BLUR = 0.22  # of the steps between pixels is left when a picture is blurred again
 
 
@@ -161,6 +162,7 @@ def judge(task: str, meta: Mapping[str, str], came: Pixels, restored: Pixels) ->
     came, restored = came[..., :3], restored[..., :3]
     if min(came.shape[:2]) < LEAST_SIDE:
         return None
+    change = math.sqrt(float(np.mean((restored.astype(np.int32) - came) ** 2)))
     if task == "denoise" and '"camera": true' not in meta.get("training.settings", ""):
         level = noise(came)
         if level is not None and level < LEAST_NOISE:
@@ -170,12 +172,11 @@ def judge(task: str, meta: Mapping[str, str], came: Pixels, restored: Pixels) ->
                 keep=False,
             )
     elif task == "derain":
-        change = math.sqrt(float(np.mean((restored.astype(np.int32) - came) ** 2)))
         if change < LEAST_RAIN:
             return Judgement(f"shows no rain (what would change are {change:.1f} grey levels)", keep=True)
     elif task == "dehaze":
         dark = darkness(came)
-        if dark < LEAST_HAZE:
+        if dark < LEAST_HAZE and change < MOST_HAZELESS:
             return Judgement(f"shows no haze (a quarter of it is darker than {dark:.0f} in some channel)", keep=True)
     elif task == "deblur":
         blur = blurredness(came)

@@ -1,8 +1,8 @@
 """`python -m tests.edge.alarms FOLDER`: how often `edge-restore` says of pictures that they need no restoring.
 
 FOLDER holds clean photographs. Of each task with a judgement: the share of the photographs of which it is said, as they
-are (right, more or less) and with each degradation that the task is for (false alarms). Only rain is judged by what the
-network would change, so for that both networks of the task are asked, those for images and for videos.
+are (right, more or less) and with each degradation that the task is for (false alarms). Rain and haze are judged by
+what the network would change, too, so for these the task's networks are asked, that for images and that for videos.
 """
 
 from __future__ import annotations
@@ -51,12 +51,11 @@ def main() -> None:
     for task in args.task:
         for name, degrade in degradations(task).items():
             pictures = [degrade(clean, number) for number, clean in enumerate(images)]
-            if task != "derain":
+            if task in ("denoise", "deblur"):
                 said = sum(careful.judge(task, {}, came, came) is not None for came in pictures)
                 print(f"{task}, {name}: {said} of {len(images)}", flush=True)
                 continue
-            for quality in shipped.QUALITIES:
-                path = shipped.of_task(task, quality)
+            for path in dict.fromkeys(shipped.of_task(task, quality) for quality in shipped.QUALITIES):
                 loaded = simulator.load(path)
                 said = sum(
                     careful.judge(task, loaded.meta, came, careful.restore(task, came, loaded.run).image) is not None

@@ -212,6 +212,7 @@ def test_a_clean_picture_is_none_for_these_networks(clean: np.ndarray) -> None:
     found = judged("dehaze", clean)
     assert found is not None and found.keep
     assert judged("dehaze", haze) is None
+    assert judged("dehaze", clean, clean // 2) is None  # whose dark places are in front of the haze
     soft = clean.copy()
     for _ in range(4):
         soft[1:-1, 1:-1] = (soft[1:-1, 1:-1].astype(int) + soft[:-2, 1:-1] + soft[2:, 1:-1] + soft[1:-1, 2:]) // 4

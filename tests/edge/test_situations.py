@@ -254,10 +254,6 @@ SECRETS = [
     "ftp://admin:hunter2@127.0.0.1/video",
     "srt://127.0.0.1:9?passphrase=hunter2&user=admin",
     "http:/admin:hunter2@127.0.0.1/video",
-    "http:admin:hunter2@127.0.0.1/video",
-    "//admin:hunter2@127.0.0.1/video",
-    "admin:hunter2@127.0.0.1:9/admin",
-    "http:\\\\admin:hunter2@127.0.0.1\\video",
 ]
 
 
@@ -285,6 +281,21 @@ def test_no_user_password_or_token_of_an_address_is_printed(work, restore, monke
     for secret in ("hunter2", "ter2", "admin"):
         assert secret not in run.out + run.err
     assert names(work) == []
+
+
+LOGINS = [  # addresses without a scheme, or with a misspelt one, which could be names of files
+    "http:admin:hunter2@127.0.0.1/video",
+    "//admin:hunter2@127.0.0.1/video",
+    "admin:hunter2@127.0.0.1:9/admin",
+    "http:\\\\admin:hunter2@127.0.0.1\\video",
+]
+
+
+@pytest.mark.parametrize("address", LOGINS)
+@pytest.mark.parametrize("arguments", [["{}"], ["sample", "--board", "{}"], ["sample", "--tile", "{}"]], ids=" ".join)
+def test_nor_is_what_stands_before_a_host_without_a_scheme(work, restore, address, arguments):
+    run = restore(*(argument.format(address) for argument in arguments))
+    assert run.code == 2 and "hunter2" not in run.err and "admin" not in run.err
 
 
 def test_a_file_s_own_name_is_no_login(work, restore):
