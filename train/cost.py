@@ -56,12 +56,11 @@ def cost_table(reports: Sequence[dict[str, Any]]) -> Table:
     return Table(f"What it takes: {reports[0]['dataset']}", caption, columns, rows)
 
 
-def quality(report: dict[str, Any]) -> float:
-    """PSNR in dB by the first protocol, the mean over noise levels where there are several."""
+def quality(report: dict[str, Any], row: str = "restored") -> float:
+    """PSNR in dB by the first protocol, the mean over noise levels where there are several. row: or "input"."""
     results = next(iter(report["results"].values()))
-    if "restored" in results:
-        return float(results["restored"]["psnr"])
-    return mean(float(entry["restored"]["psnr"]) for entry in results.values())
+    entries = [results] if row in results else results.values()
+    return mean(float(entry[row]["psnr"]) for entry in entries)
 
 
 def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
@@ -69,7 +68,10 @@ def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
 
     sets: of each set the reports of all networks. FigureError without matplotlib, or where the file cannot be written.
     """
-    figure, panels = pyplot().subplots(
+    plt = pyplot()
+    from matplotlib import ticker
+
+    figure, panels = plt.subplots(
         1, len(sets), figsize=(2.5 + 4.5 * len(sets), 4.8), squeeze=False, layout="constrained"
     )
     names = list(dict.fromkeys(report["network"] for reports in sets for report in reports))
@@ -78,7 +80,12 @@ def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
             i = names.index(report["network"])
             axes.plot(report["cost"]["ms"], quality(report), MARKS[i % len(MARKS)], color=f"C{i % 10}", ms=8)
         cost = reports[0]["cost"]
-        axes.set(xscale="log", xlabel=f"milliseconds, {cost['width']}x{cost['height']}", title=reports[0]["dataset"])
+        axes.set(xscale="log", xlabel=f"milliseconds, {cost['width']}x{cost['height']}")
+        axes.set_title(f"{reports[0]['dataset']}, untouched {quality(reports[0], 'input'):.2f} dB", fontsize=11)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.margins(0.15)
         axes.grid(alpha=0.3, which="both")
     panels[0][0].set_ylabel("PSNR [dB]")
     for i, name in enumerate(names):

@@ -225,6 +225,11 @@ def _report(
     """One set's report: dataset, images, backend, and results by protocol."""
     samples = samples[: options.limit]
     backend = contender.backend
+    print(
+        f"{contender.name} ({backend}), {data_set.name}, {len(samples)} image{'s' * (len(samples) != 1)}",
+        file=sys.stderr,
+        flush=True,
+    )
     report = {"dataset": data_set.name, "images": len(samples), "backend": backend, "network": contender.name}
     report |= contender.about
     if not data_set.protocols:
