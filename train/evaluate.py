@@ -183,10 +183,10 @@ def _wanted(
 
     Raises DataError if one set alone is asked for and not usable.
     """
+    alone = len(names) == 1 and names != ["all"]
     if names == ["all"]:
         tests = [name for name, row in DATASETS.items() if row.role == "test" and row.task in parts_of(task)]
         names = [*tests, "synthetic"]
-    alone = len(names) == 1
     found: list[tuple[DataSet, list[Sample]]] = []
     missing: dict[str, str] = {}
     for name in names:
