@@ -313,9 +313,7 @@ def parse_arguments(
         if value is not None and not value > 0:
             parser.error(f"--{name.replace('_', '-')} must be above zero, not {value}")
     if options.minutes and (options.equal_seconds or options.clock == "processor"):
-        parser.error(
-            "--minutes gives every run the same time by the wall's clock; take --steps, or leave the other out"
-        )
+        parser.error("--minutes gives every run the same time by the wall's clock; take --steps instead")
     if options.equal_seconds and not {"none"} < set(options.stages):
         parser.error("--equal-seconds compares runs with hints and without; --stages must name none and another")
     chosen = {"--teacher": "--teachers", "--seed": "--seeds", "--resume": "the same command", "--init": "--out"}
