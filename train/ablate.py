@@ -207,13 +207,12 @@ def density(bundle: Bundle, image: np.ndarray) -> float:
 def measure(
     runs: Mapping[tuple[Group, int], Path],
     logs: Mapping[tuple[Group, int], Rows],
+    crops: Mapping[str, Pairs],
     pairs: Mapping[str, Pairs],
-    crop: np.ndarray,
 ) -> Rows:
-    """One row per run: its length, PSNR on the held-out crops (best at equal steps, last), and on `pairs` frozen.
-
-    crop: uint8 [H, W, 3], a degraded picture, on which membrane potentials are looked at.
-    """
+    """One row per run: its length, best PSNR of its log at equal steps, and frozen: PSNR on the held-out crops and on
+    `pairs`, spike rate on these, membranes on the first crop."""
+    first = next(iter(crops.values()))[0][0]
     shortest = min(rows[-1]["step"] for rows in logs.values())
     result: Rows = []
     for (group, seed), folder in runs.items():
@@ -222,14 +221,15 @@ def measure(
         equal = [row["mean"] for row in rows if row["step"] <= shortest]
         row: dict[str, Any] = {"teacher": group[0], "stages": group[1], "seed": seed, "steps": step}
         row |= {"seconds": round(seconds, 1), "ms_per_step": round(1e3 * seconds / step, 1)}
-        row |= {"equal_steps": max(equal) if equal else None, "end": rows[-1]["mean"]}
+        row |= {"equal_steps": max(equal) if equal else None}
         bundle = freeze_run(folder)
         network = Network(bundle, threads=1)
         scores = {column: score(network, some) for column, some in pairs.items()}
         row |= {column: round(quality, 3) for column, (quality, _) in scores.items()}
         row |= {"psnr": round(mean(quality for quality, _ in scores.values()), 3)}
+        row |= {"end": round(mean(score(network, some)[0] for some in crops.values()), 3)}
         row |= {"spike_rate": round(mean(rate for _, rate in scores.values()), 4)}
-        row |= {"dense": round(density(bundle, crop), 4)}
+        row |= {"dense": round(density(bundle, first), 4)}
         result.append(row)
         print(f"{folder.name}: {step} steps, {row['psnr']:.2f} dB frozen", file=sys.stderr)
     return result
@@ -372,8 +372,7 @@ def ablate(options: argparse.Namespace, passed: list[str], settings: argparse.Na
         for (group, seed), rows in logs.items()
         for row in rows
     ]
-    first = next(iter(crops.values()))[0][0]
-    rows, reached = measure(runs, logs, pairs, first), targets(logs, untouched)
+    rows, reached = measure(runs, logs, crops, pairs), targets(logs, untouched)
     best = max(row["end"] for row in rows)
     story = Story(
         settings.task,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from train.figures.canvas import pyplot
 from train.teachers import TEACHERS
 
@@ -107,19 +105,21 @@ def _spread(values: Sequence[float | None], digits: int = 2) -> str:
     return " ± ".join(f"{number:.{digits}f}" for number in numbers)
 
 
-def table6(rows: Rows, sigmas: Sequence[int]) -> str:
+def table6(rows: Rows, sigmas: Sequence[int], equal_time: bool) -> str:
     """Table 6 as Markdown, ours beside the paper's."""
     noises = len(sigmas) > 1
     head = [f"PSNR {sigma} [dB]" for sigma in sigmas] + ["mean [dB]"] if noises else ["PSNR [dB]"]
     head = ["teacher", "hints", "steps", "seconds", "ms per step", *head]
-    head += ["best at equal steps [dB]", "end of budget [dB]", "spike rate", "membranes above half"]
+    head += ["best at equal steps [dB]"] if equal_time else []
+    head += ["held-out crops [dB]", "spike rate", "membranes above half"]
     head += ["paper 15 / 25 / 50 [dB]"] if noises else []
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for group, some in groups_of(rows).items():
         cells = ["-" if group[0] == "none" else group[0], "none, as long" if group == LONGER else group[1]]
         cells += [_range([row[name] for row in some]) for name in ("steps", "seconds", "ms_per_step")]
         columns = [f"psnr_{sigma}" for sigma in sigmas] if noises else []
-        cells += [_spread([row[name] for row in some]) for name in (*columns, "psnr", "equal_steps", "end")]
+        columns += ["psnr", *(["equal_steps"] if equal_time else []), "end"]
+        cells += [_spread([row[name] for row in some]) for name in columns]
         cells += [_spread([row[name] for row in some], 3) for name in ("spike_rate", "dense")]
         if noises:
             printed = PAPER.get(group)
@@ -172,13 +172,14 @@ def document(rows: Rows, reached: Rows, story: Story) -> str:
 
 Teachers: {"; ".join(story.taught) or "none"}.
 
-PSNR columns: {story.tested}, as the device computes it. "Best at equal steps" (up to the last step of the shortest \
-run) and "end of budget": the held-out crops, whose untouched input has {story.untouched:.2f} dB\
-{", mean over the noise levels" if noises else ""}. Spike rate: SyOps by SyOps if every neuron fired. "Membranes above \
-half": share of the neurons with |v| above half a threshold, mean over all layers and steps, first held-out crop.\
+PSNR columns: {story.tested}, as the device computes it. Held-out crops: {story.untouched:.2f} dB as they come\
+{", mean over the noise levels" if noises else ""}.\
+{' "Best at equal steps": up to the last step of the shortest run, on these crops.' if story.equal_time else ""} \
+Spike rate: SyOps by SyOps if every neuron fired. "Membranes above half": share of the neurons with |v| above half a \
+threshold, mean over all layers and steps, first held-out crop.\
 {" The paper's figures are for its own student, whole CBSD68, much longer training." if noises else ""}
 
-{table6(rows, story.sigmas)}
+{table6(rows, story.sigmas, story.equal_time)}
 """
     if not reached:
         return text
@@ -194,42 +195,47 @@ untouched input. Between validations by linear interpolation. The paper claims: 
 
 
 def plot(logs: Mapping[tuple[Group, int], Rows], title: str, clock: str) -> bytes:
-    """PNG: PSNR over steps and over seconds; colour: stages, line: teacher; mean over seeds, in a band of them all."""
+    """PNG: PSNR over steps and over seconds, a row of panels for each seed; colour: stages, line: teacher."""
     plt = pyplot()
     from matplotlib.lines import Line2D
 
     colours = {"none": "black", "longer": "tab:red", "1-7": "tab:blue", "3-5": "tab:orange", "4-7": "tab:green"}
     words = {"none": "no hints", "longer": "no hints, as many seconds as with them"}
     styles: dict[str, Any] = {"none": "-", "restormer": "-", "promptir": "--", "adair": ":"}
-    figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
-    groups = list(dict.fromkeys(group for group, _ in logs))
-    lowest = []
-    for group in groups:
-        runs = [rows for (other, _), rows in logs.items() if other == group]
-        turns = list(zip(*runs, strict=False))  # the same validation of every seed
-        quality = np.array([[row["mean"] for row in turn] for turn in turns])
-        lowest += quality[len(quality) // 4 :].min(axis=1, initial=np.inf).tolist()
-        look = {"color": colours[group[1]], "linestyle": styles[group[0]]}
-        for panel, column in zip(panels, ("step", "seconds"), strict=True):
-            x = [mean(row[column] for row in turn) for turn in turns]
-            panel.plot(x, quality.mean(1), lw=2 if group == NO_HINTS else 1.4, zorder=3, **look)
-            if len(runs) > 1:
-                panel.fill_between(x, quality.min(1), quality.max(1), color=colours[group[1]], alpha=0.12, lw=0)
-    highest = max(row["mean"] for rows in logs.values() for row in rows)
-    labels = ("step", f"seconds of training, the teacher's forward pass included,\n{clock}")
-    for panel, label in zip(panels, labels, strict=True):
-        panel.set(xlabel=label, xlim=(0, None))
-        panel.grid(alpha=0.3)
-    # The first quarter would flatten everything else.
-    panels[0].set(ylim=(min(lowest) - 0.1, highest + 0.1), ylabel="PSNR on held-out images [dB]")
-    stages = [stage for stage in colours if any(group[1] == stage for group in groups)]
-    taught = [name for name in TEACHERS if any(group[0] == name for group in groups)]
+    seeds = sorted({seed for _, seed in logs})
+    size = (13, 1.5 + 3.5 * len(seeds))
+    figure, panels = plt.subplots(len(seeds), 2, figsize=size, sharey="row", squeeze=False, layout="constrained")
+    labels = {"step": "step", "seconds": f"seconds of training, the teacher's forward pass included,\n{clock}"}
+    for seed, row in zip(seeds, panels, strict=True):
+        runs = {group: rows for (group, other), rows in logs.items() if other == seed}
+        for panel, column in zip(row, labels, strict=True):
+            for group, rows in runs.items():
+                look = {
+                    "color": colours[group[1]],
+                    "linestyle": styles[group[0]],
+                    "lw": 2 if group == NO_HINTS else 1.4,
+                }
+                panel.plot([one[column] for one in rows], [one["mean"] for one in rows], **look)
+            panel.set(xlim=(0, None))
+            panel.grid(alpha=0.3)
+        late = [one["mean"] for rows in runs.values() for one in rows[len(rows) // 4 :]]
+        highest = max(one["mean"] for rows in runs.values() for one in rows)
+        # The first quarter would flatten everything else.
+        row[0].set(ylim=(min(late) - 0.1, highest + 0.1), ylabel=f"PSNR on held-out crops [dB], seed {seed}")
+    for panel, label in zip(panels[-1], labels.values(), strict=True):
+        panel.set_xlabel(label)
+    groups = {group for group, _ in logs}
     keys = [
         Line2D([], [], color=colours[stage], lw=2, label=words.get(stage, f"hints at stages {stage}"))
-        for stage in stages
+        for stage in colours
+        if any(group[1] == stage for group in groups)
     ]
-    keys += [Line2D([], [], color="grey", linestyle=styles[name], label=f"teacher: {name}") for name in taught]
-    panels[1].legend(handles=keys, loc="lower right")
+    keys += [
+        Line2D([], [], color="grey", linestyle=styles[name], label=f"teacher: {name}")
+        for name in TEACHERS
+        if any(group[0] == name for group in groups)
+    ]
+    panels[0][1].legend(handles=keys, loc="lower right")
     figure.suptitle(title)
     content = io.BytesIO()
     figure.savefig(content, dpi=110, format="png")

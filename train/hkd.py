@@ -251,7 +251,7 @@ def train(
     epoch = max(1, patches // settings.batch)  # steps
     if epochs is not None:
         budget = Budget(epochs * epoch, budget.seconds)
-    pairs = validation_sets(settings.task, held_out, settings.seed)
+    pairs = validation_sets(settings.task, held_out, 0)  # of every seed the same, so that they can be compared
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     sample = torch.cat([sampler.batch(step)[0] for step in CALIBRATION_STEPS]) if settings.calibrate else None

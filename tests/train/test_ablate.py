@@ -197,9 +197,10 @@ def test_best_at_equal_steps_looks_no_further_than_the_shortest_run(photos, tmp_
         (hint_tables.NO_HINTS, 1): rows((2, 1, 21.0), (4, 2, 25.0)),
     }
     clean = np.full((16, 16, 3), 100, np.uint8)
-    measured = ablate.measure(runs, logs, {25: [(clean + np.uint8(1), clean)]}, clean)
+    crops = {"psnr_25": [(clean + np.uint8(1), clean)]}
+    measured = ablate.measure(runs, logs, crops, crops)
     assert [row["equal_steps"] for row in measured] == [20.0, 21.0]
-    assert [row["end"] for row in measured] == [20.0, 25.0]
+    assert all(row["end"] == row["psnr"] == row["psnr_25"] for row in measured)
 
 
 def test_a_run_without_validations_is_said(tmp_path):
