@@ -235,7 +235,7 @@ def plot(logs: Mapping[tuple[Group, int], Rows], title: str, clock: str) -> byte
         for name in TEACHERS
         if any(group[0] == name for group in groups)
     ]
-    panels[0][1].legend(handles=keys, loc="lower right")
+    panels[0][0].legend(handles=keys, loc="lower right")
     figure.suptitle(title)
     content = io.BytesIO()
     figure.savefig(content, dpi=110, format="png")
