@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import pipeline
 from edge.archive import work as kinds
-from edge.archive.places import place_of
+from edge.archive.places import Place, place_of
 from edge.archive.work import Done, Recipe, Work, digest, failed, skipped
 from edge.errors import UserError
 from edge.images import LARGEST_FILE, UnfitError, decoded_image, encode_image, too_large
@@ -57,9 +57,10 @@ class Restorer:
 
     def make(self, work: Work) -> Made | Done:
         """The first half of `run`: it may be broken off anywhere."""
-        label = place_of(work.source).label(work.source)
+        place = place_of(work.source)
+        label = place.label(work.source)
         try:
-            content = self._read(work, label)
+            content = _read(place, work, label)
         except UserError as error:
             return failed(work, kinds.READ, str(error))
         found = digest(content, self.network.bundle_hash, self._options)
@@ -101,13 +102,14 @@ class Restorer:
                 return failed(work, kinds.STORED, text, fatal=error.errno in _NO_ROOM)
         return told(made)
 
-    def _read(self, work: Work, label: str) -> bytes:
-        if work.size > LARGEST_FILE:
-            raise too_large(label, work.size)
-        try:
-            return place_of(work.source).read(work.source)
-        except OSError as error:
-            raise UserError(f"{label} cannot be read: {reason(error)}.") from error
+
+def _read(place: Place, work: Work, label: str) -> bytes:
+    if work.size > LARGEST_FILE:
+        raise too_large(label, work.size)
+    try:
+        return place.read(work.source)
+    except OSError as error:
+        raise UserError(f"{label} cannot be read: {reason(error)}.") from error
 
 
 def told(made: Made) -> Done:
@@ -121,7 +123,8 @@ def told(made: Made) -> Done:
     }
     if made.content is not None:
         record["bytes"] = len(made.content)
-    return Done(work, record | _figures(made.statistics), made.statistics, made.notes)
+    record |= _figures(made.statistics)
+    return Done(work, record, made.statistics, made.notes)
 
 
 def _figures(statistics: Statistics) -> dict[str, Any]:

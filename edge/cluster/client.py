@@ -17,13 +17,14 @@ from typing import Any
 
 from edge import terminal
 from edge.archive.places import place_of
-from edge.archive.work import CRASHED, Done, Recipe, Work, failed
+from edge.archive.work import CRASHED, RESTORED, Done, Recipe, Work, failed
 from edge.cluster import note
 from edge.cluster.local import Local
 from edge.cluster.task import Answer, Batch, restore
 from edge.cluster.where import Where, quieten
 from edge.errors import UserError
 from edge.sinks.sink import cannot_write
+from simulator.statistics import Tally
 
 BATCH_S = 1.0  # that a batch should take: long against what handing it out costs, short against losing it
 BATCHES_A_SECOND = 30.0  # that a scheduler has to do at most; of many workers batches take longer
@@ -263,14 +264,17 @@ class Cluster:
         del self._under_way[part]
         self.batches += 1
         self.cpu_s += answer.cpu_s
+        together: Tally | None = answer.statistics
         for (place, work), done in zip(part.works, answer.done, strict=False):
             done = dataclasses.replace(done, work=work, record=done.record | {"target": work.target})
+            if done.status == RESTORED:  # the first of them brings the statistics of all
+                done, together = dataclasses.replace(done, statistics=together), None
             self._results[place] = done
             arrived(done)
         self._through_with(part)
         self._workers[answer.worker] += len(answer.done)
-        if len(answer.done) > answer.again:
-            seconds = answer.seconds / (len(answer.done) - answer.again)
+        if answer.done:
+            seconds = answer.seconds / len(answer.done)
             self._seconds = seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * seconds
 
     def _once_more(self, part: _Part, why: str, arrived: Callable[[Done], None]) -> None:
