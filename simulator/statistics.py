@@ -21,6 +21,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,11 +91,11 @@ class Statistics:
 
     @cached_property
     def synops(self) -> int:
-        return sum(layer.synops for layer in self.layers)
+        return sum(map(attrgetter("synops"), self.layers))
 
     @cached_property
     def synops_max(self) -> int:
-        return sum(layer.synops_max for layer in self.layers)
+        return sum(map(attrgetter("synops_max"), self.layers))
 
     @property
     def spike_rate(self) -> float:
@@ -103,7 +104,7 @@ class Statistics:
 
     @cached_property
     def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
+        return sum(map(attrgetter("macs"), self.layers))
 
     @property
     def ann_macs(self) -> int:
