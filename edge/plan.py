@@ -91,9 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
-    many = "s" * (args.clients != 1)
-    print(f"{args.megapixels:g} megapixels, {args.cores} cores a machine, {args.clients} client{many}\n")
-    print("| pictures | machines | hours | narrowest | simulated | off |\n|---|---|---|---|---|---|")
+    jobs = []
     for pictures in args.pictures:
         for machines in args.machines:
             job = Job(
@@ -105,15 +103,21 @@ def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
                 store_bytes_s=args.store * 1e6,
                 failures_h=args.failures,
             )
+            jobs.append(job)
             if job.in_all > MOST_WORKERS * job.clients:
                 raise UserError(f"{job.in_all} workers: of each client at most {MOST_WORKERS} are simulated.")
             if size_of_batch(costs, job) * costs.worker_s(job.megapixels) > args.failures * 3600:
                 raise UserError(f"a worker that fails every {args.failures:g} hours does not get a batch done.")
-            predicted, simulated = predict(costs, job), simulate(costs, job)
-            print(
-                f"| {pictures:,} | {machines:,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
-                f"| {_hours(simulated)} | {_off(predicted.seconds, simulated)} |"
-            )
+    many = "s" * (args.clients != 1)
+    print(f"{args.megapixels:g} megapixels, {args.cores} cores a machine, {args.clients} client{many}\n")
+    print("| pictures | machines | hours | narrowest | simulated | off |\n|---|---|---|---|---|---|")
+    for job in jobs:
+        predicted, simulated = predict(costs, job), simulate(costs, job)
+        print(
+            f"| {job.pictures:,} | {job.machines:,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
+            f"| {_hours(simulated)} | {_off(predicted.seconds, simulated)} |",
+            flush=True,
+        )
 
 
 def _measure(args: argparse.Namespace) -> int:
