@@ -21,18 +21,20 @@ from edge.archive.work import CRASHED, RESTORED, Done, Recipe, Work, failed
 from edge.cluster import note
 from edge.cluster.local import Local
 from edge.cluster.task import Answer, Batch, restore
-from edge.cluster.where import Where, quieten
+from edge.cluster.where import Where, quieten, spare
 from edge.errors import UserError
 from edge.sinks.sink import cannot_write
 from simulator.statistics import Tally
 
-BATCH_S = 1.0  # that a batch should take: long against what handing it out costs, short against losing it
+# That a batch should take: long against what handing it out costs, short against losing it, and against the end of a
+# run, when some workers have nothing to do any more.
+BATCH_S = 0.3
 BATCHES_A_SECOND = 30.0  # that a scheduler has to do at most; of many workers batches take longer
 MOST_IN_BATCH = 256
 EACH = 2  # batches under way for each worker: one that it does, one that it has next
 UNTOLD = 8  # batches for each worker that wait for one before them
 ATTEMPTS = 2  # at a picture with which workers go down, or fail in an unknown way
-ASK_S = 1.0  # between questions to the scheduler how many workers there are
+ASK_S, ASK_AGAIN_S = 1.0, 5.0  # between questions to the scheduler how many workers there are; once there are some
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before a scheduler that is gone is tried again
 CONNECT_S = 10.0
 END_S = 5.0  # for batches under way, when the run is ended
@@ -65,6 +67,7 @@ class Cluster:
                 "--cluster needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'."
             ) from error
         quieten()
+        spare()
         self._where, self._bundle, self._say = where, bundle, say
         self._recipe = dataclasses.replace(recipe, bundle=recipe.bundle.resolve())
         self._out = None if out is None or terminal.is_url(out) else os.path.abspath(os.path.expanduser(out))
@@ -189,7 +192,7 @@ class Cluster:
 
     def _threads(self) -> int:
         """Pictures that the workers can restore at once."""
-        if time.monotonic() - self._asked > ASK_S:
+        if time.monotonic() - self._asked > (ASK_AGAIN_S if self._known else ASK_S):
             self._asked = time.monotonic()
             with contextlib.suppress(OSError, TimeoutError):  # what is lost shows in the client's status
                 self._known = int(self._client.scheduler_info(n_workers=0).get("total_threads", 0))
