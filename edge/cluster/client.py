@@ -20,7 +20,7 @@ from edge.archive.places import place_of
 from edge.archive.work import CRASHED, RESTORED, Done, Recipe, Work, failed
 from edge.cluster import note
 from edge.cluster.local import Local
-from edge.cluster.task import Answer, Batch, restore
+from edge.cluster.task import WIRE, Answer, Batch, restore
 from edge.cluster.where import Where, quieten, spare
 from edge.errors import UserError
 from edge.sinks.sink import cannot_write
@@ -208,7 +208,7 @@ class Cluster:
         works = tuple(_everywhere(work) for _, work in part.works)
         batch = Batch(self._recipe, self._bundle, self._recipe.options, works, part.path)
         key = f"restore-{self._run}-{part.number}-{secrets.token_hex(4)}"
-        future = self._client.submit(restore, batch, key=key, pure=False)
+        future = self._client.submit(restore, batch, WIRE, key=key, pure=False)
         self._under_way[part] = future
         future.add_done_callback(lambda done, part=part: self._arrivals.put((part, done)))
 
@@ -251,7 +251,7 @@ class Cluster:
         except UserError:
             del self._under_way[part]
             raise
-        except (ImportError, AttributeError) as error:  # the batch cannot be read there
+        except (ImportError, AttributeError, TypeError) as error:  # the batch cannot be read there, or was never known
             del self._under_way[part]
             raise UserError(
                 f"the workers have another version of spikerir-edge ({error}); install the same."

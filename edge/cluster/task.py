@@ -18,6 +18,7 @@ from edge.errors import UserError
 from simulator.files import reason
 from simulator.statistics import Tally
 
+WIRE = 2  # to be raised when a Batch or an Answer gets another form
 THREADS = "EDGE_RESTORE_THREADS"  # the environment's: of each of a machine's workers
 
 
@@ -48,8 +49,11 @@ class Answer:
     worker: str
 
 
-def restore(batch: Batch) -> Answer:
-    """Restores and stores the pictures. Raises UserError where this worker cannot do any."""
+def restore(batch: Batch, wire: int) -> Answer:
+    """Restores and stores the pictures. wire: the WIRE of whoever asks. Raises UserError where this worker cannot do
+    any."""
+    if wire != WIRE:
+        raise UserError(f"the worker on {socket.gethostname()} has another version of spikerir-edge; install the same.")
     begin, before = time.perf_counter(), time.process_time()
     restorer = _restorer(batch)
     done: list[Done] = []
