@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ class Restorer:
         """network: of the recipe's bundle, on a board; None: loads it here. Raises UserError."""
         if network is None:
             network = load_network(recipe.bundle, recipe.task, recipe.threads, recipe.tile)
+            gc.freeze()  # what is loaded stays: looking through it for garbage again and again costs up to a tenth
         self.recipe, self.network = recipe, network
         self._run = functools.partial(network.run, tile=recipe.tile)
         self._options = recipe.options

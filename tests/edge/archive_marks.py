@@ -2,7 +2,7 @@
 
     python -m tests.edge.archive_marks [--pictures 100000] [--folder /tmp/marks] [--bundle denoise-large]
 
-Makes a tree of pictures of 32x32 pixels, half of them JPEG, half PNG, and prints: the CPU time of a picture in a bare
+Makes a tree of pictures, half of them JPEG, half PNG, and prints: the CPU time of a picture in a bare
 loop and in `edge-restore --recursive --stats -`, the start of both subtracted; memory at its highest, above that of a
 run with one picture; seconds until the first line of JSON; seconds and CPU seconds of a rerun that finds nothing to do.
 
@@ -45,9 +45,9 @@ class Cost:
     peak_mb: float
 
 
-def make(folder: Path, count: int) -> None:
+def make(folder: Path, count: int, side: int) -> None:
     """Noise over a ramp, as much as `denoise` expects, under names that say nothing of the order."""
-    ramp = np.linspace(40, 200, 32)[None, :, None] * np.ones((32, 1, 3))
+    ramp = np.linspace(40, 200, side)[None, :, None] * np.ones((side, 1, 3))
     random = np.random.RandomState(0)
     for number in range(count):
         below = folder / f"{number // A_FOLDER:04d}"
@@ -99,13 +99,14 @@ def run(folder: Path, *arguments: str, bundle: Path) -> Cost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=32, help="of a picture's side, pixels; default: 32")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/marks"))
     parser.add_argument("--bundle", default="denoise-large")
     args = parser.parse_args()
     bundle = shipped.named(args.bundle)
     pictures, one = args.folder / "in", args.folder / "one"
-    make(pictures, args.pictures)
-    make(one, 1)
+    make(pictures, args.pictures, args.size)
+    make(one, 1, args.size)
     subprocess.run(["rm", "-rf", str(args.folder / "out"), str(args.folder / "bare")], check=True)
     single = run(one, "--out", str(args.folder / "out/one"), bundle=bundle)
     before = bare(pictures, args.folder / "bare", bundle, min(args.pictures, 2000))
@@ -114,7 +115,7 @@ def main() -> None:
     again = run(pictures, "--out", str(args.folder / "out/all"), "--skip-existing", bundle=bundle)
     each_s = (whole.cpu_s - single.cpu_s) / (args.pictures - 1)
     loop_s, network_s = ((one + other) / 2 for one, other in zip(before, after, strict=True))
-    print(f"{args.pictures} pictures, {args.bundle}")
+    print(f"{args.pictures} pictures of {args.size}x{args.size}, {args.bundle}")
     print(
         f"CPU time of a picture: {loop_s * 1e3:.3f} ms bare ({before[0] * 1e3:.3f} before, {after[0] * 1e3:.3f} after, "
         f"{network_s * 1e3:.3f} of it in the network), {each_s * 1e3:.3f} ms in the archive, {each_s / loop_s - 1:+.1%}"
