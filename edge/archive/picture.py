@@ -131,11 +131,12 @@ def told(made: Made) -> Done:
 
 def _figures(statistics: Statistics) -> dict[str, Any]:
     """One picture in numbers, named as `edge.live.line` names them."""
+    counted = bool(statistics.layers)
     return {
         "size": [statistics.width, statistics.height],
         "latency_ms": round(statistics.latency_s * 1e3, 3),
-        "spike_rate": round(statistics.spike_rate, 5),
-        "synops": statistics.synops,
-        "macs": statistics.macs,
-        "estimated_uj": round(statistics.estimated_uj(BITS_32), 2),
+        "spike_rate": round(statistics.spike_rate, 5) if counted else None,
+        "synops": statistics.synops if counted else None,
+        "macs": statistics.macs if counted else None,
+        "estimated_uj": round(statistics.estimated_uj(BITS_32), 2) if counted else None,
     }
