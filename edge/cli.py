@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -153,8 +152,10 @@ def main(argv: list[str] | None = None) -> int:
         stop.no_more()
         if argv is not None:
             stop.restore()
-    if argv is None and threading.active_count() > 1:
-        terminal.leave(code)  # a thread that hangs in a driver or a server's answer would hold the process up
+    if argv is None:
+        # A thread that hangs in a driver or a server's answer would hold the process up, and nobody need wait until
+        # Python has taken everything apart.
+        terminal.leave(code)
     return code
 
 
@@ -216,7 +217,8 @@ def _restore(
     with stop.leaving(source.close):
         if args.still is not None and args.board != [SIMULATOR]:
             raise loading.other_way("--still", args.board)
-        network = loading.open_network(args, bundle, alone=count == 1)
+        follow = elsewhere is None and not isinstance(source, sources.Images)
+        network = loading.open_network(args, bundle, alone=count == 1, follow=follow)
     progress = pipeline.Progress(count, quiet=args.quiet)
     if not isinstance(network, Network):
         network.hear(progress.say)
@@ -277,18 +279,18 @@ def _restore(
 def _warm_up(args: argparse.Namespace) -> int:
     """Compile the kernels and load the bundle, if one is named; say how long it took and where kernels are kept."""
     begin = time.perf_counter()
+    from edge import loading
     from simulator.engine import cache_folder
 
     try:
         folder = cache_folder()
+        loading.compile_for_video()
     except ValueError as error:
         raise UserError(sentence(error)) from error
     loaded = ""
     if args.bundle is not None or args.task is not None:
-        from edge.loading import load_network
-
         bundle = args.bundle or shipped.of_task(args.task, args.quality or shipped.BEST)
-        load_network(bundle, args.task, args.threads, args.tile)
+        loading.load_network(bundle, args.task, args.threads, args.tile)
         loaded = f", {bundle} is loaded"
     seconds = time.perf_counter() - begin
     compiled = f"kernels are compiled{loaded}: {seconds:.1f} s"

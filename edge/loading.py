@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from firmware_bridge.power.recording import Recording
 
 
-def open_network(args: argparse.Namespace, bundle: Path, *, alone: bool) -> Network | BoardNetwork:
-    """What computes, as the options say, ready to run. alone: there is one picture only. Raises UserError."""
+def open_network(args: argparse.Namespace, bundle: Path, *, alone: bool, follow: bool) -> Network | BoardNetwork:
+    """What computes, as the options say, ready to run: nothing is compiled after this. Raises UserError.
+
+    alone: there is one picture only. follow: frames come that follow one another.
+    """
     if args.board == [SIMULATOR]:
-        return load_network(bundle, args.task, args.threads, args.tile)
+        network = load_network(bundle, args.task, args.threads, args.tile)
+        if follow:
+            compile_for_video()
+        return network
     return open_boards(args, bundle, alone=alone)
 
 
@@ -62,6 +68,11 @@ def load_network(bundle: Path, task: str | None, threads: int | None, tile: int 
     if tile is not None and tile < network.min_tile:
         raise UserError(f"--tile {tile} is too small for this network; give at least {network.min_tile} or none.")
     return network
+
+
+def compile_for_video() -> None:
+    """Compiles or loads the kernels that only frames need which follow one another."""
+    import simulator.engine.changes  # noqa: F401  it is done with the import
 
 
 def check_task(bundle: Path, found: str, wanted: str | None) -> None:

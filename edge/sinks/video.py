@@ -132,8 +132,12 @@ class Segments(Sink):
 
 def segments(path: Path) -> list[Path]:
     """The whole segments beside `path`, the oldest first."""
-    named = re.compile(rf"{re.escape(path.stem)}_\d{{8}}T\d{{6}}Z(-\d{{3,}})?{re.escape(path.suffix)}")
-    return sorted(entry for entry in Path(os.path.realpath(path)).parent.iterdir() if named.fullmatch(entry.name))
+    named = re.compile(rf"{re.escape(path.stem)}_(\d{{8}}T\d{{6}})Z(?:-(\d{{3,}}))?{re.escape(path.suffix)}")
+    found = []
+    for entry in Path(os.path.realpath(path)).parent.iterdir():
+        if match := named.fullmatch(entry.name):
+            found.append(((match[1], int(match[2] or 1)), entry))
+    return [entry for _, entry in sorted(found)]
 
 
 def _frames(count: int) -> str:

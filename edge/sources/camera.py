@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from edge.sources.capture import Video
 from edge.sources.record import Facts, LostError, Reader, Settings, Taken
 from simulator.files import reason
 
+_GIVES_UP_S = 5.0  # an answer that took longer says that no picture came, not that none will
 _LETTERS = {"mjpeg": "MJPG"}  # what drivers call a format, where that is not its name in capitals
 
 
@@ -67,13 +69,21 @@ class _Camera:
         if not self._capture.isOpened():
             self._capture.release()
             raise LostError("gives no pictures")
+        self._patience_s = settings.patience_s
         notes = tuple(self._set(settings))
         self.facts = Facts(_rate(self._capture.get(cv2.CAP_PROP_FPS)), notes=notes, live=True)
 
     def read(self) -> Taken | None:
-        more, bgr = self._capture.read()
-        if not more:
-            raise LostError("stopped giving pictures")
+        until = time.monotonic() + self._patience_s
+        while True:
+            begin = time.monotonic()
+            more, bgr = self._capture.read()
+            if more:
+                break
+            # OpenCV gives up after ten seconds; what fails at once is gone.
+            now = time.monotonic()
+            if now - begin < _GIVES_UP_S or now >= until:
+                raise LostError("stopped giving pictures")
         return Taken(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
 
     def rest(self) -> tuple[()]:

@@ -4,6 +4,7 @@
     /live           its WebSocket         /snapshot.png   the newest picture, before and after, without loss
     /stats          numbers as JSON       /metrics        the same for Prometheus
     /networks       those that ship       /network        POST {"name": ...}: restore with that one from now on
+    /health         whether pictures come: 200 and running, else 503; for everybody
 
 stream.mjpg and snapshot.png take ?what=both|before|after. A viewer gets the newest picture when it asks for one, so a
 slow one slows nobody. Who comes from elsewhere than this machine needs the token, in the address once (?token=...) and
@@ -40,6 +41,7 @@ _PAGE = Path(__file__).with_name("page.html")
 _COOKIE = "edge_restore"
 _STARTS_S = 10.0
 _ENDS_S = 1.0
+_BETWEEN_S = 1 / 30  # at least, between two pictures of a viewer: more would only take the network's time
 _IDLE_S = 1.0  # after which a viewer gets numbers without a new picture: a source may have stalled
 _BOUNDARY = "picture"
 _LOG = logging.getLogger(__name__)
@@ -113,6 +115,7 @@ class View:
                 web.get("/snapshot.png", self._snapshot),
                 web.get("/stats", self._stats),
                 web.get("/metrics", self._metrics),
+                web.get("/health", self._health),
                 web.get("/networks", self._choices),
                 web.post("/network", self._choose),
             ]
@@ -133,6 +136,8 @@ class View:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Lets in who has the token, or who sits at this machine; and no page of somebody else's."""
+        if request.path == "/health":  # whoever watches over containers has neither
+            return await handler(request)
         origin = request.headers.get("Origin")
         if origin is not None and origin.partition("://")[2] != request.host:
             raise web.HTTPForbidden(text="this comes from another page\n")
@@ -165,11 +170,12 @@ class View:
         """For each "ok" of the page: numbers, then the newest picture if it is another than the last."""
         socket = web.WebSocketResponse(heartbeat=20)
         await socket.prepare(request)
-        number = 0
+        number, pace = 0, _Pace()
         with self._watching():
             async for message in socket:
                 if message.type is not WSMsgType.TEXT:
                     break
+                await pace.wait()
                 number, jpeg = await self._next(number)
                 await socket.send_str(json.dumps(self.report()))
                 await socket.send_bytes(jpeg)
@@ -179,9 +185,10 @@ class View:
         what = _what(request, "after")
         answer = web.StreamResponse(headers={"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"})
         await answer.prepare(request)
-        number = 0
+        number, pace = 0, _Pace()
         with self._watching(), contextlib.suppress(ConnectionError):
             while not self._ending.is_set():
+                await pace.wait()
                 number, jpeg = await self._next(number, what)
                 if jpeg:
                     head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
@@ -202,6 +209,10 @@ class View:
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text=metrics.text(self.report()), content_type="text/plain", charset="utf-8")
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        status = self._figures.status
+        return web.Response(text=f"{status}\n", status=200 if status == "running" else 503)
 
     async def _choices(self, request: web.Request) -> web.StreamResponse:
         return web.json_response([{"name": name, "task": task} for name, task in self._networks.items()])
@@ -234,6 +245,18 @@ class View:
         if self._shown.number == number:
             return number, b""
         return await self._loop.run_in_executor(None, self._shown.jpeg, what)
+
+
+class _Pace:
+    """That of one viewer."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        now = time.monotonic()
+        await asyncio.sleep(self._next - now)
+        self._next = max(self._next, now) + _BETWEEN_S
 
 
 class _Watts:

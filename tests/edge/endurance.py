@@ -23,6 +23,7 @@ from pathlib import Path
 
 from edge.sinks.video import segments
 from tests.edge.files import load_video
+from tests.edge.processes import spent
 from tests.edge.servers import free_port, http_camera, number_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,20 +34,27 @@ NUMBERS = 256  # after which the pictures' own begin again
 
 @dataclass(frozen=True)
 class Sample:
-    """frames restored so far, seconds, resident memory in KiB, file descriptors, threads."""
+    """frames restored so far, seconds, those of the processor, resident memory in KiB, file descriptors, threads."""
 
     frames: int
     seconds: float
+    cpu: float
     memory: int
     descriptors: int
     threads: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.frames} frames, {self.seconds:.0f} s, {self.cpu:.0f} s of CPU: {self.memory} KiB,"
+            f" {self.descriptors} descriptors, {self.threads} threads"
+        )
 
 
 def sample(process: int, frames: int, seconds: float) -> Sample:
     folder = Path("/proc") / str(process)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     memory, threads = (int(status[name].split()[0]) for name in ("VmRSS", "Threads"))
-    return Sample(frames, seconds, memory, len(list((folder / "fd").iterdir())), threads)
+    return Sample(frames, seconds, spent(process), memory, len(list((folder / "fd").iterdir())), threads)
 
 
 def look_on(address: str, seen: list[int]) -> None:
@@ -84,8 +92,7 @@ def main() -> int:
                     viewer.start()
                 if restored % max(args.frames // SAMPLES, 1) == 0:
                     samples.append(sample(run.pid, restored, time.monotonic() - begin))
-                    print("{0.frames} frames, {0.seconds:.0f} s: {0.memory} KiB, {0.descriptors} descriptors, "
-                          "{0.threads} threads".format(samples[-1]), flush=True)  # fmt: skip
+                    print(samples[-1], flush=True)
                 if restored >= args.frames:
                     run.kill()
         subprocess.run([*command, "--max-frames", "1"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -1,9 +1,9 @@
 """`python -m tests.edge.mistreated`: cameras killed, frozen, restarted, slowed and garbled while they are recorded.
 
 Prints a table: for each kind of camera and what is done to it the exit code of the command, the seconds from then, or
-from the last picture that was restored, until the command ended, and how many of the restored pictures are in the
-recording. Ends with 1 where an exit code is another than is documented, where a run that has lost its camera takes
-longer than --timeout and three seconds to end, and where a picture is missing.
+from the last picture that was restored, until the command ended, those of the processor in this time, and how many of
+the restored pictures are in the recording. Ends with 1 where an exit code is another than is documented, where a run
+that has lost its camera takes longer than --timeout and three seconds to end, and where a picture is missing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import av
 
 from edge.sources import v4l2
 from tests.edge.files import store_network
+from tests.edge.processes import spent
 from tests.edge.servers import FPS, RtspCamera, free_port, garbling, has_rtsp_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,10 +212,11 @@ CAMERAS = (Rtsp, Http, Command)
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one run. seconds: until it ended, see above. kept: pictures in the recording."""
+    """What became of one run. seconds: until it ended, see above; cpu: of the processor. kept: pictures recorded."""
 
     code: int
     seconds: float
+    cpu: float
     restored: int
     kept: int
     said: str
@@ -235,7 +237,7 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
             ) as running:
                 assert running.stdout is not None and running.stderr is not None
                 restored = len(list(itertools.islice(running.stdout, BEFORE)))
-                begin = time.monotonic()
+                begin, cpu = time.monotonic(), spent(running.pid)
                 if restored == BEFORE and what != "garbled":
                     {
                         "killed": camera.kill,
@@ -244,8 +246,9 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
                         "slowed": camera.slow,
                     }[what]()
                 for _ in running.stdout:
-                    restored, begin = restored + 1, time.monotonic()
+                    restored, begin, cpu = restored + 1, time.monotonic(), spent(running.pid)
                 said = running.stderr.read().splitlines()
+                cpu = spent(running.pid) - cpu
             seconds = time.monotonic() - begin
         finally:
             camera.close()
@@ -253,7 +256,7 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
         if (folder / "b.mkv").exists():
             with av.open(str(folder / "b.mkv")) as recording:
                 kept = sum(1 for _ in recording.decode(video=0))
-        return Row(running.returncode, seconds, restored, kept, " | ".join(said))
+        return Row(running.returncode, seconds, cpu, restored, kept, " | ".join(said))
 
 
 def wrong(what: str, row: Row) -> bool:
@@ -269,7 +272,7 @@ def main() -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="print what was said, too")
     args = parser.parse_args()
     kinds = [Vivid] if args.vivid else [kind for kind in CAMERAS if kind is not Rtsp or has_rtsp_server()]
-    print(f"| exit code, seconds, kept of restored | {' | '.join(DONE)} |\n|{'---|' * (len(DONE) + 1)}")
+    print(f"| exit code, seconds (of CPU), kept of restored | {' | '.join(DONE)} |\n|{'---|' * (len(DONE) + 1)}")
     failed = False
     for kind in kinds:
         cells = []
@@ -280,7 +283,7 @@ def main() -> int:
             row = run(kind, what, args.board)
             mark = " WRONG" * wrong(what, row)
             failed |= bool(mark)
-            seconds = "" if what == "garbled" else f"{row.seconds:.1f} s, "  # it is from the beginning
+            seconds = "" if what == "garbled" else f"{row.seconds:.1f} s ({row.cpu:.1f}), "  # it is from the beginning
             cells.append(f"{row.code}, {seconds}{row.kept} of {row.restored}{mark}")
             if args.verbose:
                 print(f"{kind.name}, {what}: {row.said}", file=sys.stderr)

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from edge.errors import UserError
+from edge.sinks.video import segments
 from edge.sources import Settings, v4l2
+from edge.sources.camera import open_camera
 from edge.sources.capture import Video
 from edge.sources.record import BrokenFrameError, Facts, Frame, LostError, Remark, Taken, Unreadable
 from tests.edge.files import assert_refused, frame_times, load, load_video, names, picture, store
@@ -451,6 +453,14 @@ def test_an_endless_recording_is_cut_into_files_of_which_the_newest_stay(work, r
     assert all(abs(frame_times(work / name)[0]) < 1e-3 and len(sound_of(work / name)) > 30 for name in kept)
 
 
+def test_files_of_one_second_are_in_order_too(work):
+    later = "c_20261125T230101Z.mp4"
+    in_order = [*(f"c_20261125T230100Z{number}.mp4" for number in ("", "-002", "-010", "-1000")), later]
+    for name in (*in_order, "c.mp4", "c_20261125T230100Z.mkv", "d_20261125T230100Z.mp4"):
+        (work / name).touch()
+    assert [path.name for path in segments(work / "c.mp4")] == in_order
+
+
 # --- cameras --------------------------------------------------------------------------------------------------------
 
 
@@ -481,6 +491,40 @@ def test_cameras_are_listed_with_what_can_be_set(work, monkeypatch, capsys):
     assert camera.name == "A Camera" and camera.by_id.name == "usb-A_Camera-index0"
     assert camera.formats == (("MJPG", ("640x480", "1280x720")),)
     assert v4l2.controls(devices / "video0") == [v4l2.Control(9963795, "gain_analog", 0, 100, 10)]
+
+
+def test_a_camera_that_takes_long_is_waited_for_and_one_that_fails_at_once_is_lost(work, monkeypatch):
+    class Capture:
+        """Nothing twice, after what OpenCV waits for; then a picture; then it is gone."""
+
+        def __init__(self, *_) -> None:
+            self.calls = 0
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, *_) -> float:
+            return 0.0
+
+        set = get
+
+        def read(self):
+            self.calls += 1
+            if self.calls < 3:
+                time.sleep(0.1)
+            return (True, numbered(7)) if self.calls == 3 else (False, None)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr("cv2.VideoCapture", Capture)
+    monkeypatch.setattr("edge.sources.camera._GIVES_UP_S", 0.05)
+    (work / "video0").touch()
+    video = open_camera(work / "video0", Settings(timeout_s=20))
+    found = list(video.frames())
+    video.close()
+    assert [number_of(item.pixels) for item in found if isinstance(item, Frame)] == [7]
+    assert isinstance(found[-1], Unreadable) and "stopped giving pictures after 1 frames" in found[-1].reason
 
 
 # --- nothing of this is imported when a picture is restored ---------------------------------------------------------

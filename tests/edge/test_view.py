@@ -51,11 +51,11 @@ class Run:
         self.view.seen(step)
 
     @contextlib.contextmanager
-    def going_on(self) -> Iterator[None]:
+    def going_on(self, between_s: float = 0.03) -> Iterator[None]:
         ending = threading.Event()
 
         def show() -> None:
-            while not ending.wait(0.03):
+            while not ending.wait(between_s):
                 self.show()
 
         thread = threading.Thread(target=show)
@@ -110,6 +110,16 @@ def test_prometheus_can_read_the_metrics(run):
     assert 'edge_restore_up{task="denoise",bundle="denoise"} 0\n' in run.get("/metrics").decode()
 
 
+def test_a_source_that_has_stalled_is_not_healthy_and_whoever_watches_needs_no_token(network):
+    run = Run(network, "0.0.0.0", "secret-token")
+    try:
+        assert run.status("/health") == 200
+        run.source.status = "stalled"
+        assert run.status("/health", Host="elsewhere.example") == 503
+    finally:
+        run.view.close()
+
+
 def test_before_the_first_picture_there_is_none(run):
     assert run.status("/snapshot.png") == 503
     assert json.loads(run.get("/stats"))["frames"] == 0
@@ -157,6 +167,20 @@ def test_motion_jpeg_for_other_programs(run):
             jpeg = answer.read(int(line.split(b":")[1]))
             numbers.append(number_of(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)))
     assert numbers == sorted(set(numbers))
+
+
+def test_a_viewer_gets_no_more_than_it_can_see(run):
+    async def look() -> float:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{run.address}/live") as socket:
+            begin = time.monotonic()
+            for _ in range(31):
+                await socket.send_str("ok")
+                assert (await socket.receive()).type is aiohttp.WSMsgType.TEXT
+                assert (await socket.receive()).type is aiohttp.WSMsgType.BINARY
+            return time.monotonic() - begin
+
+    with run.going_on(0.001):
+        assert asyncio.run(look()) > 0.95
 
 
 def test_viewers_who_do_not_read_slow_nobody_and_others_see_what_is_new(run):
