@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.containers.exif import orientation
-from edge.containers.record import Decoded, Metadata, NotReadError, Samples, opencv, with_alpha
+from edge.containers.record import DAMAGED, Decoded, Metadata, NotReadError, Samples, opencv, with_alpha
 
 _SIGNATURE = 8
 _XMP = b"XML:com.adobe.xmp\0"
@@ -85,6 +85,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"IEND":
             return
+        if length > len(data) - at - 12:
+            raise NotReadError(DAMAGED)  # OpenCV would make room for all that is claimed, up to 4 GB
         if kind != b"IDAT" and kind != b"fdAT":
             yield kind, data[at + 8 : at + 8 + length]
         at += 12 + length

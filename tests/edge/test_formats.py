@@ -277,6 +277,14 @@ def test_an_app_s_png_for_iphones_is_refused_by_its_name(tmp_path):
         read_image(path)
 
 
+def test_a_png_that_claims_more_than_it_holds_is_refused_before_room_is_made(tmp_path, monkeypatch):
+    png, path = pillow(smooth(3), "PNG"), tmp_path / "a.png"
+    path.write_bytes(png[:33] + b"\x7f\xff\xff\x00tEXt" + png[33:])
+    monkeypatch.setattr("edge.containers.png.opencv", None)  # is not asked
+    with pytest.raises(UserError, match="damaged"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_a_profile_that_is_not_whole_is_left_out_with_a_word(tmp_path, missing):
     """In JPEG it comes in pieces, of which one can get lost."""

@@ -292,9 +292,8 @@ LOGINS = [  # addresses without a scheme, or with a misspelt one, which could be
 
 
 @pytest.mark.parametrize("address", LOGINS)
-@pytest.mark.parametrize("arguments", [["{}"], ["sample", "--board", "{}"], ["sample", "--tile", "{}"]], ids=" ".join)
-def test_nor_is_what_stands_before_a_host_without_a_scheme(work, restore, address, arguments):
-    run = restore(*(argument.format(address) for argument in arguments))
+def test_nor_is_what_stands_before_a_host_without_a_scheme(work, restore, address):
+    run = restore(address)
     assert run.code == 2 and "hunter2" not in run.err and "admin" not in run.err
 
 
