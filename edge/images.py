@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.containers import kinds
+from edge.containers.colour import is_profile
 from edge.containers.record import NO_METADATA, Decoded, Metadata, NotReadError, Samples, opencv
 from edge.containers.turning import turned
 from edge.errors import UserError
@@ -120,6 +121,9 @@ def decoded_image(data: bytes, path: Path | str) -> Picture:
         notes.append(f"{path} is a damaged JPEG; it is restored as far as it could be decoded.")
     samples = turned(decoded.pixels, decoded.orientation)
     metadata = decoded.metadata
+    if metadata.profile is not None and not is_profile(metadata.profile):
+        metadata = replace(metadata, profile=None)
+        notes.append(f"{path} has a damaged colour profile, which is left out.")
     if metadata.exif is not None:
         from edge.containers import exif
 
@@ -224,6 +228,10 @@ def _decode(data: bytes) -> Decoded:
         from edge.containers import netpbm
 
         return netpbm.read(data)
+    if kind == "bmp":
+        from edge.containers import bmp
+
+        return bmp.read(data)
     if kind == "jp2":
         from edge.containers import jp2
 

@@ -91,9 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
-    many = "s" * (args.clients != 1)
-    print(f"{args.megapixels:g} megapixels, {args.cores} cores a machine, {args.clients} client{many}\n")
-    print("| pictures | machines | hours | narrowest | simulated | off |\n|---|---|---|---|---|---|")
+    jobs = []
     for pictures in args.pictures:
         for machines in args.machines:
             job = Job(
@@ -105,15 +103,21 @@ def _print_plan(args: argparse.Namespace, costs: Costs) -> None:
                 store_bytes_s=args.store * 1e6,
                 failures_h=args.failures,
             )
+            jobs.append(job)
             if job.in_all > MOST_WORKERS * job.clients:
                 raise UserError(f"{job.in_all} workers: of each client at most {MOST_WORKERS} are simulated.")
             if size_of_batch(costs, job) * costs.worker_s(job.megapixels) > args.failures * 3600:
                 raise UserError(f"a worker that fails every {args.failures:g} hours does not get a batch done.")
-            predicted, simulated = predict(costs, job), simulate(costs, job)
-            print(
-                f"| {pictures:,} | {machines:,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
-                f"| {_hours(simulated)} | {_off(predicted.seconds, simulated)} |"
-            )
+    many = "s" * (args.clients != 1)
+    print(f"{args.megapixels:g} megapixels, {args.cores} cores a machine, {args.clients} client{many}\n")
+    print("| pictures | machines | hours | narrowest | simulated | off |\n|---|---|---|---|---|---|")
+    for job in jobs:
+        predicted, simulated = predict(costs, job), simulate(costs, job)
+        print(
+            f"| {job.pictures:,} | {job.machines:,} | {_hours(predicted.seconds)} | {predicted.narrowest} "
+            f"| {_hours(simulated)} | {_off(predicted.seconds, simulated)} |",
+            flush=True,
+        )
 
 
 def _measure(args: argparse.Namespace) -> int:
@@ -159,7 +163,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
-    """A run over pictures of noise with so many workers of this machine. Raises UserError."""
+    """A run over pictures of noise with so many workers of this machine, of one thread each. Raises UserError."""
     import cv2
     import numpy as np
 
@@ -180,7 +184,8 @@ def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
         for number in range(pictures):
             pixels = random.integers(0, 256, (size, size, 3), dtype=np.uint8)
             cv2.imwrite(str(source / f"{number:06d}.png"), pixels)
-        cluster = Cluster(Where(local=workers, dashboard=""), Recipe(bundle), content_hash, str(out), terminal.say)
+        recipe = Recipe(bundle, threads=1)  # one worker alone would take all cores otherwise
+        cluster = Cluster(Where(local=workers, dashboard=""), recipe, content_hash, str(out), terminal.say)
         clocks: list[_Clocks] = []
         count = 0
 

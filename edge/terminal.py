@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -15,6 +16,7 @@ from edge.containers import MOST_PIXELS
 
 _SCHEME = r"\b(?!serial:)([a-z][a-z0-9+.-]+):/+"  # a serial port's address is the name of a device
 _URL = _SCHEME + r"(?:[^\s/?#]*@)?([^\s/?#'\",;]*)([^\s'\",;]*)"
+_LOGIN = r"[^\s/=]*:\S*@([^\s/?#\\]*)(\S*)"  # of an address that lacks its scheme, or has it misspelt
 _URL_AT_END = _SCHEME + r"(.*)"  # patterns are compiled when there is an address, which is seldom: starting is quick
 _hidden: dict[str, str] = {}  # what stands in arguments, and what is shown for it
 
@@ -40,9 +42,17 @@ def silence_libraries() -> None:
     """OpenCV and FFmpeg would comment on standard error; what matters is said here in sentences. Imports OpenCV."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by the first video
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # read by the first image
+    warnings.showwarning = _say_warning
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _say_warning(
+    message: Warning | str, category: object, filename: str, lineno: int, file: object = None, line: str | None = None
+) -> None:
+    """Says a Python warning's first line, without the place in a library's source where it was made."""
+    say(str(message).strip().partition("\n")[0])
 
 
 def wait_for_end_of_input() -> None:
@@ -96,6 +106,9 @@ def hide_urls(arguments: Iterable[str]) -> None:
             _hidden[whole] = _hidden[str(Path(whole))] = host
             if "@" in url[2]:
                 _hidden[url[2]] = "..."
+        elif ":" in argument and "@" in argument and (login := re.search(_LOGIN, argument)):
+            if not os.path.lexists(argument):  # a name with a time and a place in it may well be a file's
+                _hidden[login[0]] = f"...@{login[1]}{'/...' if login[2] else ''}"
 
 
 def without_secrets(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,5 +35,5 @@ def statistics(
         {name: int(row[what]) for name, row in counted.items()} for what in ("spikes", "synops", "macs")
     )
     layers = Population(analysis, height, width).layers(spikes, synops)
-    own = tuple(replace(layer, macs=macs[layer.name]) for layer in layers)
+    own = tuple(layer._replace(macs=macs[layer.name]) for layer in layers)
     return Statistics(seconds, height, width, analysis.graph.time_steps, analysis.parameters, own)

@@ -123,8 +123,8 @@ class Pool:
         for thread in self._threads:
             thread.start()
         with self._changed:
-            while not self._fatal and (untried := sum(not (m.opened or m.in_a_row) for m in self.members)):
-                if untried < len(self.members) and time.monotonic() - self._begun > OPENING_S:
+            while not self._fatal and not all(member.opened or member.in_a_row for member in self.members):
+                if any(member.opened for member in self.members) and time.monotonic() - self._begun > OPENING_S:
                     break
                 self._changed.wait(1.0)
             nobody = not any(member.opened for member in self.members)

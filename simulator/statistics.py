@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +54,8 @@ BITS_32 = EnergyModel("45 nm, 32 bit", 4.6, 0.9)
 BITS_16 = EnergyModel("45 nm, 16 bit", 1.5, 0.4)
 
 
-@dataclass(frozen=True)
-class LayerStatistics:
-    """Counts of one layer for one frame, over all T steps.
+class LayerStatistics(NamedTuple):
+    """Counts of one layer for one frame, over all T steps. (A tuple: of small pictures, making them is what counts.)
 
     Layers of neurons have neurons, spikes and a rate; layers with synapses have SyOps; others have MACs.
     `macs_printed` counts what is computed once per frame T times, as Eq. (1) is printed.
@@ -88,22 +89,22 @@ class Statistics:
     layers: tuple[LayerStatistics, ...]
     recomputed: float = 1.0
 
-    @property
+    @cached_property
     def synops(self) -> int:
-        return sum(layer.synops for layer in self.layers)
+        return sum(map(attrgetter("synops"), self.layers))
 
-    @property
+    @cached_property
     def synops_max(self) -> int:
-        return sum(layer.synops_max for layer in self.layers)
+        return sum(map(attrgetter("synops_max"), self.layers))
 
     @property
     def spike_rate(self) -> float:
         """SyOps / SyOps if every neuron fired at every step; 0 for a network without spiking convolutions."""
         return self.synops / self.synops_max if self.synops_max else 0.0
 
-    @property
+    @cached_property
     def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
+        return sum(map(attrgetter("macs"), self.layers))
 
     @property
     def ann_macs(self) -> int:
@@ -219,7 +220,7 @@ class Population:
                 count = spikes[most.name]
                 layers.append(LayerStatistics(most.name, most.kind, most.neurons, count, count / most.spikes))
             elif most.name in synops:
-                layers.append(replace(most, synops=synops[most.name]))
+                layers.append(most._replace(synops=synops[most.name]))
             else:
                 layers.append(most)
         return tuple(layers)
@@ -282,24 +283,44 @@ def macs(analysis: Analysis, node: Node, height: int, width: int) -> tuple[int, 
 class Tally:
     """Statistics of a run, frame by frame: memory grows by the latency alone, eight bytes a frame."""
 
+    _AT_ONCE = 16  # frames whose layers are added up together, which is several times as quick as one by one
+
     def __init__(self) -> None:
         self.latencies_ms = array("d")
-        self.layers: list[LayerStatistics] = []  # counts of all frames together
+        self._layers: tuple[LayerStatistics, ...] = ()  # counts of all frames together, but for those in _more
+        self._more: list[tuple[LayerStatistics, ...]] = []
         self.T = self.params = 0
         self.recomputed = 0.0  # sum over the frames
 
     def __len__(self) -> int:
         return len(self.latencies_ms)
 
-    def add(self, frame: Statistics) -> None:
-        """Count one more frame of the same network."""
-        self.latencies_ms.append(frame.latency_s * 1e3)
+    def add(self, frame: Statistics | Tally) -> None:
+        """Count one more frame of the same network, or those that were counted elsewhere."""
+        if isinstance(frame, Tally):
+            self.latencies_ms.extend(frame.latencies_ms)
+        else:
+            self.latencies_ms.append(frame.latency_s * 1e3)
         self.T, self.params = frame.T, frame.params
         self.recomputed += frame.recomputed
-        if self.layers:
-            self.layers = [_together(a, b) for a, b in zip(self.layers, frame.layers, strict=True)]
-        else:
-            self.layers = list(frame.layers)
+        self._more.append(frame.layers)
+        if len(self._more) == self._AT_ONCE:
+            self._add_up()
+
+    @property
+    def layers(self) -> tuple[LayerStatistics, ...]:
+        """Counts of all frames together; their rates are left to who knows T."""
+        self._add_up()
+        return self._layers
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._add_up()  # what goes to another process is small
+        return self.__dict__
+
+    def _add_up(self) -> None:
+        frames = [self._layers, *self._more] if self._layers else self._more
+        self._layers = tuple(_together(*same) for same in zip(*frames, strict=True))
+        self._more = []
 
     def report(self, *, task: str, bundle_hash: str, backend: str, model: EnergyModel = BITS_32) -> dict[str, Any]:
         """The `--stats` JSON (at least one frame): counts are means per frame, rates are over all frames.
@@ -308,9 +329,9 @@ class Tally:
         """
         if not self:
             raise ValueError("no frame was processed, so there are no statistics to report")
-        frames = len(self)
-        whole = Statistics(0.0, 0, 0, self.T, self.params, tuple(self.layers))
-        counted = bool(self.layers)
+        frames, layers = len(self), self.layers
+        whole = Statistics(0.0, 0, 0, self.T, self.params, layers)
+        counted = bool(layers)
         return {
             "task": task,
             "bundle": bundle_hash,
@@ -330,7 +351,7 @@ class Tally:
                     "synops": _mean(layer.synops, frames),
                     "macs": _mean(layer.macs, frames),
                 }
-                for layer in self.layers
+                for layer in layers
             ],
             "totals": {
                 "spike_rate": whole.spike_rate if counted else None,
@@ -359,19 +380,10 @@ def report(
     return tally.report(task=task, bundle_hash=bundle_hash, backend=backend, model=model)
 
 
-def _together(a: LayerStatistics, b: LayerStatistics) -> LayerStatistics:
-    """Counts of the same layer added up; the rate is left to who knows T."""
-    return LayerStatistics(
-        a.name,
-        a.kind,
-        a.neurons + b.neurons,
-        a.spikes + b.spikes,
-        None,
-        a.synops + b.synops,
-        a.synops_max + b.synops_max,
-        a.macs + b.macs,
-        a.macs_printed + b.macs_printed,
-    )
+def _together(*frames: LayerStatistics) -> LayerStatistics:
+    """Counts of the same layer in several frames added up."""
+    names, kinds, neurons, spikes, _, *operations = zip(*frames, strict=False)
+    return LayerStatistics(names[0], kinds[0], sum(neurons), sum(spikes), None, *map(sum, operations))
 
 
 def _mean(total: int, count: int) -> float:

@@ -2,6 +2,7 @@
 
 The same training (settings, seed, batches) with hints at stages 1-7, 3-5, 4-7 of each teacher, and without hints once
 per seed. Every run ends after --steps or --minutes; what `train.hkd` takes (--task, --data, --rate, ...) is passed on.
+With --steps, --equal-seconds adds one more run without hints per seed, as long in seconds as the hinted ones are.
 A teacher is the file given by --teacher-weights NAME=FILE (an official checkpoint works), else the newest that
 `python -m train.teacher` left for the task, else a narrow one (NARROW) that is trained here first. Then every student
 is frozen and scored as the device computes it: on --test-data, or on the held-out crops.
@@ -30,14 +31,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from simulator.bundle import BundleError
+from simulator.bundle import Bundle, BundleError
 from simulator.files import write_atomically
 from simulator.network import Network
 from train import hkd
 from train import teacher as training
-from train.checkpoint import Settings, read_checkpoint
+from train.checkpoint import Settings, build_student, read_checkpoint
 from train.data import DataError, image_paths, load_image, load_images
+from train.figures.membrane import SIDE, layers_of, membranes
 from train.frozen import freeze_run, score
+from train.hint_tables import LONGER, NO_HINTS, Group, Rows, Story, document, plot, targets
 from train.metrics import psnr
 from train.processes import World
 from train.run import WHOLE, Pairs, TrainingError, hold_out, validation_sets
@@ -51,20 +54,7 @@ NARROW = {
     "adair": "--width 16 --blocks 1 1 1 1 --heads 1 2 4 8 --refinement 0 --expansion 2",
 }
 NARROW_TRAINING = "--batch 4 --rate 1.5e-3"
-# Table 6 (Restormer teacher) as printed, its second "3->5" read as 4->7; for the other teachers 4->7 is in Table 1.
-PAPER = {
-    ("none", "none"): (30.46, 27.91, 22.35),
-    ("restormer", "1-7"): (32.45, 29.65, 25.68),
-    ("restormer", "3-5"): (31.36, 29.00, 25.07),
-    ("restormer", "4-7"): (32.35, 29.72, 26.13),
-    ("promptir", "4-7"): (32.48, 29.70, 25.59),
-    ("adair", "4-7"): (32.29, 29.53, 25.34),
-}
-PAPER_SPEEDUP = "more than 5 times faster"
-SHARES = (0.8, 0.9, 0.95, 1.0)  # targets: parts of what the run without hints gains over its input
-NO_HINTS = ("none", "none")
-Rows = list[dict[str, Any]]
-Group = tuple[str, str]  # teacher and stages
+CLOCKS = {"wall": "by the wall's clock", "processor": "of the processor, all threads of the run together"}
 
 
 @dataclass(frozen=True)
@@ -147,6 +137,34 @@ def settle_teachers(
     return {name: known[name] for name in names}
 
 
+def train_students(
+    runs: Mapping[tuple[Group, int], Path], teachers: Mapping[str, Teacher], options: argparse.Namespace,
+    passed: list[str],
+) -> int:  # fmt: skip
+    """Train what is not trained yet, in the order of `runs`; the exit code of the first that stops.
+
+    Raises TrainingError where a folder holds a run of another length.
+    """
+    for (group, seed), folder in runs.items():
+        name, stages = group
+        steps = options.steps
+        if group == LONGER:
+            others = {other: path for (other, i), path in runs.items() if i == seed and other != LONGER}
+            own = {other: read_log(path, options.clock)[-1] for other, path in others.items()}
+            plain = own.pop(NO_HINTS)["seconds"]
+            steps = round(steps * mean(row["seconds"] for row in own.values()) / plain)
+        print(f"--- {folder.name}", file=sys.stderr)
+        command = [*passed, "--stages", "none" if group == LONGER else stages, "--seed", str(seed)]
+        command += ["--out", str(folder), "--resume"]
+        command += ["--teacher", name, "--teacher-weights", teachers[name].weights] if name in teachers else []
+        command += ["--steps", str(steps)] if steps else []
+        if code := hkd.main(command):
+            return code
+        if steps and (found := read_checkpoint(folder).step) != steps:
+            raise TrainingError(f"{folder} already holds {found} steps, not {steps}; pass another --out.")
+    return 0
+
+
 # What the runs did
 
 
@@ -158,234 +176,82 @@ def compile_kernels(settings: Settings) -> None:
         run.train_step(pixels[0], pixels[1], {}, progress)
 
 
-def read_log(folder: Path) -> Rows:
+def read_log(folder: Path, clock: str = "wall") -> Rows:
     """The validations of a run: step, seconds, rounded, psnr_* or psnr (floats), and their mean as `mean`."""
     path = folder / "log.csv"
     rows: Rows = []
     with open(path, newline="") as file:
         for line in csv.DictReader(file):
             row = {k: float(v) for k, v in line.items() if v and k.startswith(("step", "seconds", "rounded", "psnr"))}
+            if clock == "processor":
+                if not line.get("processor_seconds"):
+                    raise TrainingError(f"{path} does not say the processor's seconds; leave --clock processor out.")
+                row["seconds"] = float(line["processor_seconds"])
             rows.append({**row, "mean": mean(value for key, value in row.items() if key.startswith("psnr"))})
     if not rows:
         raise TrainingError(f"{path} holds no validation yet.")
     return rows
 
 
-def when(rows: Rows, target: float, column: str) -> float | None:
-    """`column` (step or seconds) where the run first reaches `target` dB, between validations by interpolation.
+def density(bundle: Bundle, image: np.ndarray) -> float:
+    """Share of the neurons with |v| above half a threshold: mean over the steps and layers, all of one weight.
 
-    None if it never does. What the first validation has reached already is given that validation's value.
+    image: uint8 [H, W, 3]; its upper left part is looked at, of about SIDE pixels per side, because that is slow.
     """
-    for before, row in zip([None, *rows], rows, strict=False):
-        if row["mean"] >= target - 1e-9:
-            if before is None:
-                return float(row[column])
-            part = (target - before["mean"]) / (row["mean"] - before["mean"])
-            return float(before[column] + min(1.0, part) * (row[column] - before[column]))
-    return None
-
-
-def targets(logs: Mapping[tuple[Group, int], Rows], untouched: float) -> Rows:
-    """Steps and seconds to reach given PSNR, each hinted run beside the one of its seed without hints."""
-    result: Rows = []
-    for (group, seed), hinted in logs.items():
-        plain = logs.get((NO_HINTS, seed))
-        if group == NO_HINTS or plain is None:
-            continue
-        best = max(row["mean"] for row in plain)
-        wanted = {"weaker run's best": min(best, max(row["mean"] for row in hinted))}
-        wanted |= {f"{share:.0%} of the gain": untouched + share * (best - untouched) for share in SHARES}
-        for label, target in wanted.items():
-            row: dict[str, Any] = {"teacher": group[0], "stages": group[1], "seed": seed}
-            row |= {"target": label, "target_db": round(target, 3)}
-            for column in ("step", "seconds"):
-                without, with_hints = when(plain, target, column), when(hinted, target, column)
-                row[f"{column}_without"], row[f"{column}_with"] = without, with_hints
-                row[f"{column}_ratio"] = without / with_hints if without and with_hints else None
-            result.append(row)
-    return result
+    stride = bundle.analysis.stride
+    height, width = (max(min(SIDE, side) // stride, 1) * stride for side in image.shape[:2])
+    pixels = np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1))
+    return mean(float(one.density(0.5).mean()) for one in membranes("", bundle, layers_of(bundle), pixels).values())
 
 
 def measure(
     runs: Mapping[tuple[Group, int], Path],
     logs: Mapping[tuple[Group, int], Rows],
+    crops: Mapping[str, Pairs],
     pairs: Mapping[str, Pairs],
 ) -> Rows:
-    """One row per run: its length, PSNR on the held-out crops (best at equal steps, last), and on `pairs` frozen."""
+    """One row per run: its length, best PSNR of its log at equal steps, and frozen: PSNR on the held-out crops and on
+    `pairs`, spike rate on these, membranes on the first crop."""
+    first = next(iter(crops.values()))[0][0]
     shortest = min(rows[-1]["step"] for rows in logs.values())
     result: Rows = []
     for (group, seed), folder in runs.items():
-        checkpoint = read_checkpoint(folder)
-        step, seconds = checkpoint.step, checkpoint.seconds
         rows = logs[group, seed]
+        step, seconds = int(rows[-1]["step"]), rows[-1]["seconds"]
         equal = [row["mean"] for row in rows if row["step"] <= shortest]
         row: dict[str, Any] = {"teacher": group[0], "stages": group[1], "seed": seed, "steps": step}
         row |= {"seconds": round(seconds, 1), "ms_per_step": round(1e3 * seconds / step, 1)}
-        row |= {"equal_steps": max(equal) if equal else None, "end": rows[-1]["mean"]}
-        network = Network(freeze_run(folder), threads=1)
+        row |= {"equal_steps": max(equal) if equal else None}
+        bundle = freeze_run(folder)
+        network = Network(bundle, threads=1)
         scores = {column: score(network, some) for column, some in pairs.items()}
         row |= {column: round(quality, 3) for column, (quality, _) in scores.items()}
         row |= {"psnr": round(mean(quality for quality, _ in scores.values()), 3)}
+        row |= {"end": round(mean(score(network, some)[0] for some in crops.values()), 3)}
         row |= {"spike_rate": round(mean(rate for _, rate in scores.values()), 4)}
+        row |= {"dense": round(density(bundle, first), 4)}
         result.append(row)
         print(f"{folder.name}: {step} steps, {row['psnr']:.2f} dB frozen", file=sys.stderr)
     return result
 
 
-# Tables and plot
+def student_words(settings: argparse.Namespace) -> str:
+    """The student that train.hkd's options describe, and its size."""
+    student = build_student(hkd.settings_of(settings))
+    recipe = "Muon" if settings.optimizer == "muon" else "AdamW"
+    return f"{settings.student} student of {student.deployed_parameters:,} parameters, {recipe}"
 
 
-def groups_of(rows: Rows) -> dict[Group, Rows]:
-    """Rows by teacher and stages, in their order."""
-    groups: dict[Group, Rows] = {}
-    for row in rows:
-        groups.setdefault((row["teacher"], row["stages"]), []).append(row)
-    return groups
-
-
-def _range(values: Sequence[float], digits: int = 0) -> str:
-    low, high = (f"{end:,.{digits}f}" for end in (min(values), max(values)))
-    return low if low == high else f"{low}-{high}"
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    present = [value for value in values if value is not None]
-    if len(present) < len(values):
-        return "-"
-    return f"{mean(present):.2f} ± {max(present) - min(present):.2f}" if len(present) > 1 else f"{present[0]:.2f}"
-
-
-def table6(rows: Rows, sigmas: Sequence[int], task: str) -> str:
-    """Table 6 as Markdown, ours beside the paper's."""
-    noises = len(sigmas) > 1
-    head = [f"PSNR {sigma} [dB]" for sigma in sigmas] + ["mean [dB]"] if noises else ["PSNR [dB]"]
-    head = ["teacher", "hints", "steps", "seconds", "ms per step", *head]
-    head += ["best at equal steps [dB]", "end of budget [dB]"] + (["paper 15 / 25 / 50 [dB]"] if noises else [])
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for group, some in groups_of(rows).items():
-        cells = ["-" if group == NO_HINTS else group[0], group[1]]
-        cells += [_range([row[name] for row in some]) for name in ("steps", "seconds", "ms_per_step")]
-        columns = [f"psnr_{sigma}" for sigma in sigmas] if noises else []
-        cells += [_spread([row[name] for row in some]) for name in (*columns, "psnr", "equal_steps", "end")]
-        if noises:
-            printed = PAPER.get(group)
-            cells.append(" / ".join(f"{value:.2f}" for value in printed) if printed else "-")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def convergence_table(rows: Rows) -> str:
-    """Ratios of steps and of seconds to the targets, without hints by with hints, mean over seeds, as Markdown."""
-    labels = list(dict.fromkeys(row["target"] for row in rows))
-    lines = ["| teacher | hints | " + " | ".join(labels) + " |", "|---" * (len(labels) + 2) + "|"]
-    for group, some in groups_of(rows).items():
-        cells = []
-        for label in labels:
-            reached = [row for row in some if row["target"] == label]
-            ratios = [[row[f"{column}_ratio"] for row in reached] for column in ("step", "seconds")]
-            missed = sum(ratio is None for ratio in ratios[0])
-            cells.append(
-                f"not reached by {missed} of {len(reached)}"
-                if missed
-                else " / ".join(
-                    "-" if None in values else f"{mean(values):.2f}" for values in ratios
-                )  # 0.0 seconds: no ratio
-            )
-        lines.append("| " + " | ".join([*group, *cells]) + " |")
-    return "\n".join(lines)
-
-
-def teacher_words(name: str, teacher: Teacher) -> str:
+def teacher_words(name: str, teacher: Teacher, best: float) -> str:
+    """A teacher, its training, and how far it is ahead of the best student (`best`, dB on the held-out crops)."""
     trained = "its training is not stated in the file"
     if teacher.steps is not None and teacher.seconds is not None:
         trained = f"trained for {teacher.steps:,} steps in {teacher.seconds / 60:.1f} minutes"
-    return f"{name} ({teacher.parameters:,} parameters, {trained}, {teacher.psnr:.2f} dB on the held-out crops)"
-
-
-def document(
-    rows: Rows, reached: Rows, teachers: Mapping[str, Teacher], settings: argparse.Namespace, sigmas: Sequence[int],
-    tested: str, untouched: float,
-) -> str:  # fmt: skip
-    """table6.md: both tables and how they came about."""
-    seeds = sorted({row["seed"] for row in rows})
-    budget = f"{settings.steps:,} steps" if settings.steps else f"{settings.minutes:g} minutes"
-    schedule = (
-        "Every run has the same number of steps, so the teacher's forward pass makes hinted runs longer in seconds."
-        if settings.steps
-        else "Every run has the same time, so hinted runs take fewer steps; the learning rate follows the time, and at "
-        "equal steps that of the faster runs is still higher, which puts them at a disadvantage there."
+    ahead = teacher.psnr - best
+    return (
+        f"{name} ({teacher.parameters:,} parameters, {trained}, {teacher.psnr:.2f} dB on the held-out crops, "
+        f"{abs(ahead):.2f} dB {'above' if ahead > 0 else 'below'} the best student)"
     )
-    taught = "; ".join(teacher_words(*item) for item in teachers.items())
-    return f"""# Table 6: where the hints are
-
-{settings.task}, {settings.student} student, {budget} per run, batch {settings.batch} of {settings.patch}x\
-{settings.patch} pixels, peak rate {settings.rate:g}, hint weight {settings.hint_weight:g}; \
-{len(seeds)} seed{"s" if len(seeds) > 1 else ""}: {", ".join(map(str, seeds))}. \
-{"Mean ± spread, which is largest less smallest. " if len(seeds) > 1 else ""}{schedule}
-
-Teachers: {taught or "none"}.
-
-PSNR columns: {tested}, as the device computes it. "Best at equal steps" (up to the last step of the shortest run) and \
-"end of budget": the held-out crops, whose untouched input has {untouched:.2f} dB{
-        ", mean over the noise levels" if len(sigmas) > 1 else ""
-    }.\
-{" The paper's figures are for its own student, whole CBSD68, much longer training." if len(sigmas) > 1 else ""}
-
-{table6(rows, sigmas, settings.task)}
-""" + (f"""
-# Convergence
-
-How many times fewer steps / seconds a hinted run needs to a PSNR on the held-out crops: (run without hints) / (hinted \
-run of the same seed), mean over seeds; below 1 the hints are slower. "Gain": of the run without hints over the \
-untouched input. Between validations by linear interpolation. The paper claims: {PAPER_SPEEDUP}.
-
-{convergence_table(reached)}
-""" if reached else "")  # fmt: skip
-
-
-def plot(logs: Mapping[tuple[Group, int], Rows], title: str) -> bytes:
-    """PNG: PSNR over steps and over seconds; colour: stages, line: teacher; mean over seeds, in a band of them all."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.lines import Line2D
-
-    colours = {"none": "black", "1-7": "tab:blue", "3-5": "tab:orange", "4-7": "tab:green"}
-    styles: dict[str, Any] = {"none": "-", "restormer": "-", "promptir": "--", "adair": ":"}
-    figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
-    groups = list(dict.fromkeys(group for group, _ in logs))
-    lowest = []
-    for group in groups:
-        runs = [rows for (other, _), rows in logs.items() if other == group]
-        turns = list(zip(*runs, strict=False))  # the same validation of every seed
-        quality = np.array([[row["mean"] for row in turn] for turn in turns])
-        lowest += quality[len(quality) // 4 :].min(axis=1, initial=np.inf).tolist()
-        look = {"color": colours[group[1]], "linestyle": styles[group[0]]}
-        for panel, column in zip(panels, ("step", "seconds"), strict=True):
-            x = [mean(row[column] for row in turn) for turn in turns]
-            panel.plot(x, quality.mean(1), lw=2 if group == NO_HINTS else 1.4, zorder=3, **look)
-            if len(runs) > 1:
-                panel.fill_between(x, quality.min(1), quality.max(1), color=colours[group[1]], alpha=0.12, lw=0)
-    highest = max(row["mean"] for rows in logs.values() for row in rows)
-    for panel, label in zip(panels, ("step", "seconds of training, the teacher's forward pass included"), strict=True):
-        panel.set(xlabel=label, xlim=(0, None))
-        panel.grid(alpha=0.3)
-    # The first quarter would flatten everything else.
-    panels[0].set(ylim=(min(lowest) - 0.1, highest + 0.1), ylabel="PSNR on held-out images [dB]")
-    stages = [stage for stage in colours if any(group[1] == stage for group in groups)]
-    taught = [name for name in TEACHERS if any(group[0] == name for group in groups)]
-    keys = [
-        Line2D([], [], color=colours[s], lw=2, label="no hints" if s == "none" else f"hints at stages {s}")
-        for s in stages
-    ]
-    keys += [Line2D([], [], color="grey", linestyle=styles[name], label=f"teacher: {name}") for name in taught]
-    panels[1].legend(handles=keys, loc="lower right")
-    figure.suptitle(title)
-    content = io.BytesIO()
-    figure.savefig(content, dpi=110, format="png")
-    plt.close(figure)
-    return content.getvalue()
 
 
 def write_csv(path: Path, rows: Rows) -> None:
@@ -428,6 +294,11 @@ def parse_arguments(
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=int, help="of every run")
     length.add_argument("--minutes", type=float, help="of every run")
+    add("--equal-seconds", action="store_true", help="per seed one more run without hints, as long as the hinted ones")
+    add(
+        "--clock", choices=CLOCKS, default="wall",
+        help="whose seconds: the wall's, or this process's on the processor, where others use the machine as well",
+    )  # fmt: skip
     add("--teacher-weights", nargs="+", type=_weights, default=[], metavar="NAME=FILE")
     own = parser.add_mutually_exclusive_group()
     own.add_argument("--teacher-minutes", type=float, default=8.0, help="of a teacher trained here (default: 8)")
@@ -441,6 +312,10 @@ def parse_arguments(
         value = getattr(options, name)
         if value is not None and not value > 0:
             parser.error(f"--{name.replace('_', '-')} must be above zero, not {value}")
+    if options.minutes and (options.equal_seconds or options.clock == "processor"):
+        parser.error("--minutes gives every run the same time by the wall's clock; take --steps instead")
+    if options.equal_seconds and not {"none"} < set(options.stages):
+        parser.error("--equal-seconds compares runs with hints and without; --stages must name none and another")
     chosen = {"--teacher": "--teachers", "--seed": "--seeds", "--resume": "the same command", "--init": "--out"}
     for argument in passed:
         if argument.partition("=")[0] in chosen:
@@ -484,34 +359,42 @@ def ablate(options: argparse.Namespace, passed: list[str], settings: argparse.Na
     teachers = settle_teachers(names, found, crops, options.out)
     groups = [NO_HINTS] if "none" in options.stages else []
     groups += [(name, stage) for name in names for stage in hinted]
-    runs = {(group, seed): run_folder(options.out, group, seed) for group in groups for seed in options.seeds}
+    groups += [LONGER] if options.equal_seconds else []
+    # Seed by seed, so that a stop leaves a whole comparison.
+    runs = {(group, seed): run_folder(options.out, group, seed) for seed in options.seeds for group in groups}
     compile_kernels(hkd.settings_of(settings))
-    for seed in options.seeds:  # seed by seed, so that a stop leaves a whole comparison
-        for group in groups:
-            name, stage = group
-            folder = runs[group, seed]
-            print(f"--- {folder.name}", file=sys.stderr)
-            teacher = [] if group == NO_HINTS else ["--teacher", name, "--teacher-weights", teachers[name].weights]
-            command = [*passed, *teacher, "--stages", stage, "--seed", str(seed), "--out", str(folder), "--resume"]
-            if code := hkd.main(command):
-                return code
-            if settings.steps and (steps := read_checkpoint(folder).step) != settings.steps:
-                raise TrainingError(f"{folder} already holds {steps} steps, not {settings.steps}; pass another --out.")
-    logs = {key: read_log(folder) for key, folder in runs.items()}
+    if code := train_students(runs, teachers, options, passed):
+        return code
+    runs = {(group, seed): runs[group, seed] for group in groups for seed in options.seeds}
+    logs = {key: read_log(folder, options.clock) for key, folder in runs.items()}
     validations = [
         {"teacher": group[0], "stages": group[1], "seed": seed, **row}
         for (group, seed), rows in logs.items()
         for row in rows
     ]
-    rows, reached = measure(runs, logs, pairs), targets(logs, untouched)
-    text = document(rows, reached, teachers, settings, sigmas, tested, untouched)
-    title = f"{settings.task}, {settings.student} student, batch {settings.batch} of {settings.patch}x{settings.patch}"
+    rows, reached = measure(runs, logs, crops, pairs), targets(logs, untouched)
+    best = max(row["end"] for row in rows)
+    story = Story(
+        settings.task,
+        student_words(settings),
+        f"batch {settings.batch} of {settings.patch}x{settings.patch} pixels, peak rate {settings.rate:g}, hint weight "
+        f"{settings.hint_weight:g}",
+        [teacher_words(*item, best) for item in teachers.items()],
+        f"{settings.steps:,} steps" if settings.steps else f"{settings.minutes:g} minutes",
+        not settings.steps,
+        CLOCKS[options.clock],
+        tested,
+        sigmas,
+        untouched,
+    )
+    text = document(rows, reached, story)
+    title = f"{settings.task}, {student_words(settings)}, batch {settings.batch} of {settings.patch}x{settings.patch}"
     write_csv(options.out / "convergence.csv", validations)
     write_csv(options.out / "table6.csv", rows)
     if reached:
         write_csv(options.out / "targets.csv", reached)
     write_atomically(options.out / "table6.md", text.encode())
-    write_atomically(options.out / "convergence.png", plot(logs, title))
+    write_atomically(options.out / "convergence.png", plot(logs, title, CLOCKS[options.clock]))
     print(text, end="")
     return 0
 

@@ -63,8 +63,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What checkpoint.pt holds. step: optimiser steps; seconds: of training; student: its state, on the CPU, or that
-    of the average of its weights if the run kept one."""
+    """What checkpoint.pt holds. step: optimiser steps; seconds, processor_seconds: of training; student: its state, on
+    the CPU, or that of the average of its weights if the run kept one."""
 
     path: Path
     settings: Settings
@@ -72,6 +72,7 @@ class Checkpoint:
     seconds: float
     finished: bool
     student: Mapping[str, Tensor]
+    processor_seconds: float = 0.0
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -84,7 +85,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         numbers = int(content["step"]), float(content["seconds"]), bool(content["finished"])
         weights = dict(content.get("average", content["student"]))
-        checkpoint = Checkpoint(file, Settings(**content["settings"]), *numbers, weights)
+        processor_seconds = float(content.get("processor_seconds", 0.0))
+        checkpoint = Checkpoint(file, Settings(**content["settings"]), *numbers, weights, processor_seconds)
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(
             f"{file} is not a checkpoint of train.hkd as this version writes it; use the version that it is of."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from train.tables import Table
 ROUNDS = 7
 SECONDS = 10.0  # a call that took longer in all sits out the remaining rounds
 MARKS = "osDv^P*X"
+COLUMNS = 4  # panels side by side
 
 
 def in_turn(calls: Sequence[Callable[[], Any]]) -> list[float]:
@@ -56,12 +58,11 @@ def cost_table(reports: Sequence[dict[str, Any]]) -> Table:
     return Table(f"What it takes: {reports[0]['dataset']}", caption, columns, rows)
 
 
-def quality(report: dict[str, Any]) -> float:
-    """PSNR in dB by the first protocol, the mean over noise levels where there are several."""
+def quality(report: dict[str, Any], row: str = "restored") -> float:
+    """PSNR in dB by the first protocol, the mean over noise levels where there are several. row: or "input"."""
     results = next(iter(report["results"].values()))
-    if "restored" in results:
-        return float(results["restored"]["psnr"])
-    return mean(float(entry["restored"]["psnr"]) for entry in results.values())
+    entries = [results] if row in results else results.values()
+    return mean(float(entry[row]["psnr"]) for entry in entries)
 
 
 def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
@@ -69,18 +70,32 @@ def plot(sets: Sequence[Sequence[dict[str, Any]]], path: Path) -> Path:
 
     sets: of each set the reports of all networks. FigureError without matplotlib, or where the file cannot be written.
     """
-    figure, panels = pyplot().subplots(
-        1, len(sets), figsize=(2.5 + 4.5 * len(sets), 4.8), squeeze=False, layout="constrained"
+    plt = pyplot()
+    from matplotlib import ticker
+
+    rows, columns = math.ceil(len(sets) / COLUMNS), min(len(sets), COLUMNS)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(2.5 + 4.5 * columns, 4.8 * rows), squeeze=False, layout="constrained"
     )
+    for axes in panels.ravel()[len(sets) :]:
+        axes.remove()
     names = list(dict.fromkeys(report["network"] for reports in sets for report in reports))
-    for axes, reports in zip(panels[0], sets, strict=True):
+    for axes, reports in zip(panels.ravel(), sets, strict=False):
         for report in reports:
             i = names.index(report["network"])
             axes.plot(report["cost"]["ms"], quality(report), MARKS[i % len(MARKS)], color=f"C{i % 10}", ms=8)
         cost = reports[0]["cost"]
-        axes.set(xscale="log", xlabel=f"milliseconds, {cost['width']}x{cost['height']}", title=reports[0]["dataset"])
+        axes.set(xscale="log", xlabel=f"milliseconds, {cost['width']}x{cost['height']}")
+        axes.set_title(f"{reports[0]['dataset']}, untouched {quality(reports[0], 'input'):.2f} dB", fontsize=11)
+        times = [report["cost"]["ms"] for report in reports]
+        wide = max(times) > 8 * min(times)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.margins(0.15)
         axes.grid(alpha=0.3, which="both")
-    panels[0][0].set_ylabel("PSNR [dB]")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("PSNR [dB]")
     for i, name in enumerate(names):
         panels[0][-1].plot([], [], MARKS[i % len(MARKS)], color=f"C{i % 10}", label=name)
     panels[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -19,6 +19,7 @@ from train.data import DataError
 from train.folders import DataSet, Protocol, Sample, below, paired
 from train.tasks import SINGLE, TASKS
 
+NOTE = "set.json"  # what `train.degradations` leaves with a set
 DATASETS: dict[str, DataSet] = {row.name: row for task in TASKS.values() for row in task.datasets}
 
 
@@ -50,12 +51,12 @@ def find_synthetic(root: str | Path) -> list[tuple[DataSet, list[Sample]]]:
     Raises DataError if one is there and damaged.
     """
     root = _root(root)
-    folders = [place for place in (root, *below(root, "*")) if (place / "set.json").is_file()]
+    folders = [place for place in (root, *below(root, "*")) if (place / NOTE).is_file()]
     return [_synthetic(folder) for folder in folders]
 
 
 def _synthetic(folder: Path) -> tuple[DataSet, list[Sample]]:
-    file = folder / "set.json"
+    file = folder / NOTE
     wanted = {"task": str, "variant": str, "seed": int, "images": int, "sha256_of_pixels": str}
     try:
         about = json.loads(file.read_text())
@@ -98,7 +99,9 @@ def _root(root: str | Path) -> Path:
 
 
 def _places(root: Path, path: str) -> list[Path]:
-    return [root] if path == "." else [place for place in below(root, path) if place.is_dir()]
+    """Where a published set may be: not where `train.degradations` has left one of its own."""
+    folders = [root] if path == "." else [place for place in below(root, path) if place.is_dir()]
+    return [place for place in folders if not (place / NOTE).is_file()]
 
 
 # The command

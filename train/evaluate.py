@@ -183,10 +183,10 @@ def _wanted(
 
     Raises DataError if one set alone is asked for and not usable.
     """
+    alone = len(names) == 1 and names != ["all"]
     if names == ["all"]:
         tests = [name for name, row in DATASETS.items() if row.role == "test" and row.task in parts_of(task)]
         names = [*tests, "synthetic"]
-    alone = len(names) == 1
     found: list[tuple[DataSet, list[Sample]]] = []
     missing: dict[str, str] = {}
     for name in names:
@@ -225,6 +225,11 @@ def _report(
     """One set's report: dataset, images, backend, and results by protocol."""
     samples = samples[: options.limit]
     backend = contender.backend
+    print(
+        f"{contender.name} ({backend}), {data_set.name}, {len(samples)} image{'s' * (len(samples) != 1)}",
+        file=sys.stderr,
+        flush=True,
+    )
     report = {"dataset": data_set.name, "images": len(samples), "backend": backend, "network": contender.name}
     report |= contender.about
     if not data_set.protocols:

@@ -99,7 +99,7 @@ def averaged(student: Student, decay: float) -> AveragedModel:
 
 
 class Run:
-    """One training run: student, optimiser, and where it stands (step, seconds spent)."""
+    """One training run: student, optimiser, and where it stands (step, seconds spent, those of processors)."""
 
     def __init__(self, settings: Settings, world: World, sample: Tensor | None = None):
         """sample: degraded patches, uint8 [B, 3, P, P], that starting values are calibrated by if the settings ask."""
@@ -118,6 +118,7 @@ class Run:
         self.optimizers = optimizers(self.student, settings)
         self.step = 0
         self.seconds = 0.0
+        self.processor_seconds = 0.0  # of this process, all threads: what others do on the machine leaves it alone
 
     def phase(self, progress: float) -> None:
         """Switch the contract's roundings on for the last part of the run; bfloat16 currents only before that."""
@@ -186,6 +187,7 @@ class Run:
             "settings": asdict(self.settings),
             "step": self.step,
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "finished": finished,
             "student": self.student.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
@@ -205,6 +207,7 @@ class Run:
             self.trained.load_state_dict(content["average"])
             self.average.n_averaged.fill_(content["step"])
         self.step, self.seconds = content["step"], content["seconds"]
+        self.processor_seconds = content.get("processor_seconds", 0.0)  # older ones did not count them
 
 
 def train(
@@ -248,7 +251,7 @@ def train(
     epoch = max(1, patches // settings.batch)  # steps
     if epochs is not None:
         budget = Budget(epochs * epoch, budget.seconds)
-    pairs = validation_sets(settings.task, held_out, settings.seed)
+    pairs = validation_sets(settings.task, held_out, 0)  # of every seed the same, so that they can be compared
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     sample = torch.cat([sampler.batch(step)[0] for step in CALIBRATION_STEPS]) if settings.calibrate else None
@@ -259,8 +262,9 @@ def train(
         run.load(checkpoint)
     batches = Batches(sampler, teacher if run.stages else None, run.stages, world)
     batches.bfloat16 = settings.bfloat16
-    columns = ["step", "epoch", "seconds", "seconds_per_epoch", "learning_rate", "rounded", "loss", "l1", "fft", "hint"]
-    columns += ["rate", *pairs, *(f"rate:{n.name}" for n in run.student.graph.nodes if kind_of(n).neurons)]
+    columns = ["step", "epoch", "seconds", "processor_seconds", "seconds_per_epoch", "learning_rate", "rounded"]
+    columns += ["loss", "l1", "fft", "hint", "rate", *pairs]
+    columns += [f"rate:{node.name}" for node in run.student.graph.nodes if kind_of(node).neurons]
     log = Log(out / "log.csv", run.step, columns) if world.first else None
     bar = tqdm(total=budget.steps, initial=run.step, unit="step", disable=not (world.first and sys.stderr.isatty()))
     untouched = [mean_psnr(some) for some in pairs.values()]
@@ -287,6 +291,7 @@ def train(
             step=run.step,
             epoch=round(run.step / epoch, 3),
             seconds=round(run.seconds, 1),
+            processor_seconds=round(run.processor_seconds, 1),
             seconds_per_epoch=round(per_epoch, 1),
             learning_rate=float(f"{rate:.4g}"),
             rounded=int(run.student.rounded),
@@ -302,7 +307,7 @@ def train(
 
     last_saved = run.seconds
     with stop_on_signals() as signals, bar:
-        clock = time.monotonic()
+        clock, processor_clock = time.monotonic(), time.process_time()
         while True:
             progress, stop = world.agree(budget.progress(run.step, run.seconds), bool(signals))
             if progress >= 1 or stop:
@@ -310,8 +315,8 @@ def train(
             for name, value in run.train_step(*batches[run.step], progress).items():
                 sums[name] = sums.get(name, 0.0) + value
             counted += 1
-            now = time.monotonic()
-            run.seconds += now - clock
+            run.seconds += time.monotonic() - clock
+            run.processor_seconds += time.process_time() - processor_clock
             bar.update()
             if run.step % validate_every == 0:
                 validate()
@@ -319,7 +324,7 @@ def train(
             if world.first and run.seconds - last_saved >= save_every:
                 run.save(checkpoint, False)
                 last_saved = run.seconds
-            clock = time.monotonic()
+            clock, processor_clock = time.monotonic(), time.process_time()
         finished = progress >= 1
         run.phase(progress)
         if counted:

@@ -15,11 +15,13 @@ import torch
 
 from train.data import DataError
 from train.degradations.camera import varied_camera_noise
-from train.degradations.pictures import Picture
+from train.degradations.pictures import Picture, log_uniform
 from train.tasks import TASKS, foreign_to, parts_of
 
 FOREIGN_NOISE = (0.0, 30.0)  # of white Gaussian noise that a network is to leave alone, 8-bit levels
-SOFT = 0.5  # share of the patches that are softened first where the noise is a camera's
+SOFT = 0.75  # share of the patches that are softened first where the noise is a camera's
+SOFTENED = (0.5, 3.0)  # standard deviation of their blur, pixels
+ENLARGED = (1.2, 3.0)  # or how many times as large they are made
 EXTENT = 400  # rows that a photograph is taken to have when depth is drawn for a patch of it
 
 
@@ -200,15 +202,15 @@ def recoloured(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def softened(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [H, W, 3] as cameras often deliver: out of focus a little, or enlarged up to twice.
+    """uint8 [H, W, 3] as cameras often deliver: out of focus a little, or enlarged.
 
     Photographs for training were made small and are sharp from pixel to pixel; a network that knows no others takes
     a camera's fine noise for detail and leaves it.
     """
     height, width = picture.shape[:2]
     if rng.integers(2):
-        return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.8)), np.uint8)
-    scale = rng.uniform(1, 2)
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), log_uniform(rng, SOFTENED)), np.uint8)
+    scale = rng.uniform(*ENLARGED)
     part = picture[: max(1, round(height / scale)), : max(1, round(width / scale))]
     return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 

@@ -75,7 +75,7 @@ class Row:
 def count(graph: Graph) -> tuple[Statistics, Statistics]:
     """Statistics of a graph without weights on SIDE x SIDE pixels: (no neuron fires, every neuron fires always)."""
     silent = Counter(Population(analyse(graph), SIDE, SIDE)).finish(0.0)
-    loud = replace(silent, layers=tuple(replace(layer, synops=layer.synops_max) for layer in silent.layers))
+    loud = replace(silent, layers=tuple(layer._replace(synops=layer.synops_max) for layer in silent.layers))
     return silent, loud
 
 

@@ -7,6 +7,7 @@ import functools
 import glob
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,7 +98,11 @@ class Folders:
 
     def _entry(self, path: str, left_out: LeftOut) -> Iterator[Entry | Unlisted]:
         """One, or none where `path` is no image; only those are looked into whose name says nothing."""
-        if os.path.splitext(path)[1].lower() not in READABLE or not os.path.isfile(path):
+        state = None
+        if os.path.splitext(path)[1].lower() in READABLE:
+            with contextlib.suppress(OSError):
+                state = os.stat(path)
+        if state is None or not stat.S_ISREG(state.st_mode):
             try:
                 kind = what_else(Path(path))
             except OSError:
@@ -105,11 +110,11 @@ class Folders:
             if kind is not None:
                 left_out.add(kind, os.path.basename(path))
                 return
-        try:
-            state = os.stat(path)
-        except OSError as error:
-            yield Unlisted(path, f"{path} cannot be looked up: {reason(error)}.")
-            return
+            try:
+                state = os.stat(path)
+            except OSError as error:
+                yield Unlisted(path, f"{path} cannot be looked up: {reason(error)}.")
+                return
         # Neither time alone tells of every change: one may be set back, the other be that of a coarse clock.
         stamp = f"{state.st_mtime_ns}-{state.st_ctime_ns}"
         yield Entry(path, state.st_size, stamp, (state.st_dev, state.st_ino))

@@ -28,6 +28,8 @@ from simulator.files import reason
 
 FOLDER = ".edge-restore"
 
+_line = json.JSONEncoder(separators=(",", ":")).encode
+
 Numbers = npt.NDArray[np.uint64]
 
 
@@ -74,7 +76,7 @@ class Journal:
             "bytes": done.record["bytes"],
         }
         with self._told():
-            self._log.add(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+            self._log.add(_line(entry).encode() + b"\n")
 
     def close(self) -> None:
         """Raises UserError."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import pipeline
 from edge.archive import work as kinds
-from edge.archive.places import place_of
+from edge.archive.places import Place, place_of
 from edge.archive.work import Done, Recipe, Work, digest, failed, skipped
 from edge.errors import UserError
 from edge.images import LARGEST_FILE, UnfitError, decoded_image, encode_image, too_large
@@ -46,6 +47,7 @@ class Restorer:
         """network: of the recipe's bundle, on a board; None: loads it here. Raises UserError."""
         if network is None:
             network = load_network(recipe.bundle, recipe.task, recipe.threads, recipe.tile)
+            gc.freeze()  # what is loaded stays: looking through it for garbage again and again costs up to a tenth
         self.recipe, self.network = recipe, network
         self._run = functools.partial(network.run, tile=recipe.tile)
         self._options = recipe.options
@@ -57,9 +59,10 @@ class Restorer:
 
     def make(self, work: Work) -> Made | Done:
         """The first half of `run`: it may be broken off anywhere."""
-        label = place_of(work.source).label(work.source)
+        place = place_of(work.source)
+        label = place.label(work.source)
         try:
-            content = self._read(work, label)
+            content = _read(place, work, label)
         except UserError as error:
             return failed(work, kinds.READ, str(error))
         found = digest(content, self.network.bundle_hash, self._options)
@@ -101,13 +104,14 @@ class Restorer:
                 return failed(work, kinds.STORED, text, fatal=error.errno in _NO_ROOM)
         return told(made)
 
-    def _read(self, work: Work, label: str) -> bytes:
-        if work.size > LARGEST_FILE:
-            raise too_large(label, work.size)
-        try:
-            return place_of(work.source).read(work.source)
-        except OSError as error:
-            raise UserError(f"{label} cannot be read: {reason(error)}.") from error
+
+def _read(place: Place, work: Work, label: str) -> bytes:
+    if work.size > LARGEST_FILE:
+        raise too_large(label, work.size)
+    try:
+        return place.read(work.source)
+    except OSError as error:
+        raise UserError(f"{label} cannot be read: {reason(error)}.") from error
 
 
 def told(made: Made) -> Done:
@@ -121,16 +125,18 @@ def told(made: Made) -> Done:
     }
     if made.content is not None:
         record["bytes"] = len(made.content)
-    return Done(work, record | _figures(made.statistics), made.statistics, made.notes)
+    record |= _figures(made.statistics)
+    return Done(work, record, made.statistics, made.notes)
 
 
 def _figures(statistics: Statistics) -> dict[str, Any]:
     """One picture in numbers, named as `edge.live.line` names them."""
+    counted = bool(statistics.layers)
     return {
         "size": [statistics.width, statistics.height],
         "latency_ms": round(statistics.latency_s * 1e3, 3),
-        "spike_rate": round(statistics.spike_rate, 5),
-        "synops": statistics.synops,
-        "macs": statistics.macs,
-        "estimated_uj": round(statistics.estimated_uj(BITS_32), 2),
+        "spike_rate": round(statistics.spike_rate, 5) if counted else None,
+        "synops": statistics.synops if counted else None,
+        "macs": statistics.macs if counted else None,
+        "estimated_uj": round(statistics.estimated_uj(BITS_32), 2) if counted else None,
     }

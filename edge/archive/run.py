@@ -135,7 +135,8 @@ def undone(items: Iterable[Work | Done], journal: Journal | None, limit: int | N
                 if journal.unchanged(item):
                     yield skipped(item)
                     continue
-                item = dataclasses.replace(item, known=journal.known(item))
+                if known := journal.known(item):
+                    item = dataclasses.replace(item, known=known)
             if given == limit:
                 return
             given += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import logging
 import posixpath
 import secrets
 import time
@@ -27,7 +28,8 @@ from simulator.files import reason
 INSTALL = "pip install 'spikerir-edge[cloud]'"
 # Where an object is visible only when it is whole. Elsewhere it is written under another name first.
 _WHOLE = frozenset("s3 s3a gs gcs az abfs abfss memory".split())
-_S3 = ("s3", "s3a")
+_S3, _GOOGLE = ("s3", "s3a"), ("gs", "gcs")
+_PART = 8 << 20  # bytes of a larger object that are sent at once, so that a bad network costs a part and not the whole
 _WAITS_S = (0.1, 0.5, 2.0, 8.0)  # before another attempt, on top of what a store's own library tries
 _FOLDERS_KEPT = 4  # of output folders, what is in them
 _LOG_LINES, _LOG_S = 1000, 10.0  # of a journal, kept back at most
@@ -69,6 +71,8 @@ class Store:
         except ValueError as error:
             raise UserError(f"{scheme}:// is no place where pictures are: {sentence(error)}") from error
         self._scheme = scheme
+        if scheme in _GOOGLE:  # its library comments on standard error what is said here in sentences
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         self._web = scheme in ("http", "https")
 
     def read(self, address: str) -> bytes:
@@ -79,7 +83,9 @@ class Store:
     def write(self, address: str, content: bytes) -> None:
         path = self._path(address)
         if self._scheme in _WHOLE:
-            self._tried(self._fs.pipe_file, path, content)
+            # What is sent in parts is not there before the last of them; when one fails, the others are given up.
+            options = {"chunksize": _PART} if self._scheme in _S3 + _GOOGLE else {}
+            self._tried(self._fs.pipe_file, path, content, **options)
             return
         folder, name = posixpath.split(path)
         stem, suffix = posixpath.splitext(name)

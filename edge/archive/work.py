@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.statistics import Statistics
+from simulator.statistics import Statistics, Tally
 
 # To be raised when what goes around the network, or the way that files are written, makes other pictures.
 _MEANING = 1
@@ -77,13 +77,13 @@ class Done:
     """What came of one picture.
 
     record: fit for a line of JSON; "source", "target" and "status" are in every one, "kind" and "reason" in those of
-    failures. statistics: of those that were restored. notes: sentences for the person. fatal: the others would fare no
-    better, as with a full disk.
+    failures. statistics: of those that were restored; with --cluster the first of a batch has those of all. notes:
+    sentences for the person. fatal: the others would fare no better, as with a full disk.
     """
 
     work: Work
     record: dict[str, Any]
-    statistics: Statistics | None = None
+    statistics: Statistics | Tally | None = None
     notes: tuple[str, ...] = ()
     fatal: bool = False
 

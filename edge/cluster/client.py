@@ -17,21 +17,24 @@ from typing import Any
 
 from edge import terminal
 from edge.archive.places import place_of
-from edge.archive.work import CRASHED, Done, Recipe, Work, failed
+from edge.archive.work import CRASHED, RESTORED, Done, Recipe, Work, failed
 from edge.cluster import note
 from edge.cluster.local import Local
-from edge.cluster.task import Answer, Batch, restore
-from edge.cluster.where import Where, quieten
+from edge.cluster.task import WIRE, Answer, Batch, restore
+from edge.cluster.where import Where, quieten, spare
 from edge.errors import UserError
 from edge.sinks.sink import cannot_write
+from simulator.statistics import Tally
 
-BATCH_S = 1.0  # that a batch should take: long against what handing it out costs, short against losing it
+# That a batch should take: long against what handing it out costs, short against losing it, and against the end of a
+# run, when some workers have nothing to do any more.
+BATCH_S = 0.3
 BATCHES_A_SECOND = 30.0  # that a scheduler has to do at most; of many workers batches take longer
 MOST_IN_BATCH = 256
 EACH = 2  # batches under way for each worker: one that it does, one that it has next
 UNTOLD = 8  # batches for each worker that wait for one before them
 ATTEMPTS = 2  # at a picture with which workers go down, or fail in an unknown way
-ASK_S = 1.0  # between questions to the scheduler how many workers there are
+ASK_S, ASK_AGAIN_S = 1.0, 5.0  # between questions to the scheduler how many workers there are; once there are some
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before a scheduler that is gone is tried again
 CONNECT_S = 10.0
 END_S = 5.0  # for batches under way, when the run is ended
@@ -64,6 +67,7 @@ class Cluster:
                 "--cluster needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'."
             ) from error
         quieten()
+        spare()
         self._where, self._bundle, self._say = where, bundle, say
         self._recipe = dataclasses.replace(recipe, bundle=recipe.bundle.resolve())
         self._out = None if out is None or terminal.is_url(out) else os.path.abspath(os.path.expanduser(out))
@@ -188,7 +192,7 @@ class Cluster:
 
     def _threads(self) -> int:
         """Pictures that the workers can restore at once."""
-        if time.monotonic() - self._asked > ASK_S:
+        if time.monotonic() - self._asked > (ASK_AGAIN_S if self._known else ASK_S):
             self._asked = time.monotonic()
             with contextlib.suppress(OSError, TimeoutError):  # what is lost shows in the client's status
                 self._known = int(self._client.scheduler_info(n_workers=0).get("total_threads", 0))
@@ -204,7 +208,7 @@ class Cluster:
         works = tuple(_everywhere(work) for _, work in part.works)
         batch = Batch(self._recipe, self._bundle, self._recipe.options, works, part.path)
         key = f"restore-{self._run}-{part.number}-{secrets.token_hex(4)}"
-        future = self._client.submit(restore, batch, key=key, pure=False)
+        future = self._client.submit(restore, batch, WIRE, key=key, pure=False)
         self._under_way[part] = future
         future.add_done_callback(lambda done, part=part: self._arrivals.put((part, done)))
 
@@ -247,7 +251,7 @@ class Cluster:
         except UserError:
             del self._under_way[part]
             raise
-        except (ImportError, AttributeError) as error:  # the batch cannot be read there
+        except (ImportError, AttributeError, TypeError) as error:  # the batch cannot be read there, or was never known
             del self._under_way[part]
             raise UserError(
                 f"the workers have another version of spikerir-edge ({error}); install the same."
@@ -263,14 +267,17 @@ class Cluster:
         del self._under_way[part]
         self.batches += 1
         self.cpu_s += answer.cpu_s
+        together: Tally | None = answer.statistics
         for (place, work), done in zip(part.works, answer.done, strict=False):
             done = dataclasses.replace(done, work=work, record=done.record | {"target": work.target})
+            if done.status == RESTORED:  # the first of them brings the statistics of all
+                done, together = dataclasses.replace(done, statistics=together), None
             self._results[place] = done
             arrived(done)
         self._through_with(part)
         self._workers[answer.worker] += len(answer.done)
-        if len(answer.done) > answer.again:
-            seconds = answer.seconds / (len(answer.done) - answer.again)
+        if answer.done:
+            seconds = answer.seconds / len(answer.done)
             self._seconds = seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * seconds
 
     def _once_more(self, part: _Part, why: str, arrived: Callable[[Done], None]) -> None:

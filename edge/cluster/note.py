@@ -1,31 +1,26 @@
-"""A batch's note: which of its pictures are stored, for whoever does the batch again after a worker was lost.
+"""A batch's note: whether somebody has begun it, and who is at it.
 
 It lies in the folder `.edge-restore/underway` of the output from when its batch is given out until it is answered, so
-that a worker that comes to the batch too late finds none and does nothing. It has one line of JSON a picture, written
-before the output gets its name: the output's hash and what is to be said of the picture. Whoever does the batch again
-takes a picture for done whose output has that hash. The note is locked meanwhile, so that a worker that was given up,
-and is still at it, and the one that has its batch now do not both write; a lock ends with the process that has it.
+that a worker that comes to the batch too late finds none and does nothing. Whoever begins the batch writes a line into
+it. Whoever finds that line does the batch again, after a worker was lost: pictures whose outputs stand there, with the
+bytes that they would have, are left as they are. The note is locked meanwhile, so that a worker that was given up, and
+is still at it, and the one that has its batch now do not both write; a lock ends with the process that has it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
-import hashlib
-import json
 import os
+import socket
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from edge.archive.journal import FOLDER
 from edge.archive.picture import Made
 from edge.archive.places import place_of
-from edge.archive.work import Work
-from simulator.statistics import LayerStatistics, Statistics
 
 UNDERWAY = "underway"
 OLD_S = 7 * 86400.0  # after which a note is nobody's
@@ -38,15 +33,15 @@ class Unwanted(RuntimeError):
 
 
 class Note:
-    """The note of one batch; a context manager, which holds its lock.
+    """The note of one batch; a context manager, which holds its lock. again: whether the batch was begun before.
 
     Raises `Unwanted` where there is none any more, OSError where it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file, self._empty = -1, True
-        self._lines: dict[str, dict[str, Any]] = {}
+        self._file = -1
+        self.again = False
 
     def __enter__(self) -> Note:
         try:
@@ -55,15 +50,11 @@ class Note:
             raise Unwanted(f"{self._path} is gone: the batch was done by somebody else") from error
         try:
             _lock(self._file)
-            content = os.pread(self._file, os.fstat(self._file).st_size, 0)
+            self.again = os.fstat(self._file).st_size > 0
+            os.write(self._file, f"{socket.gethostname()}:{os.getpid()}\n".encode())
         except BaseException:
             os.close(self._file)
             raise
-        self._empty = not content
-        for line in content.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may have broken off
-                entry = json.loads(line)
-                self._lines[entry["name"]] = entry
         return self
 
     def __exit__(
@@ -71,34 +62,16 @@ class Note:
     ) -> None:
         os.close(self._file)
 
-    def stored(self, work: Work) -> Made | None:
-        """The picture, if it was restored by an earlier attempt and its output stands there, whole."""
-        entry = self._lines.get(work.name)
-        if entry is None or work.target is None:
-            return None
-        place = place_of(work.target)
-        place.clear(work.target)  # nobody else is at it
+    def stands(self, made: Made) -> bool:
+        """Whether the picture's output stands there, whole, from an earlier attempt."""
+        if not self.again or made.work.target is None or made.content is None:
+            return False
+        place = place_of(made.work.target)
+        place.clear(made.work.target)  # nobody else is at it
         try:
-            content = place.read(work.target)
+            return place.read(made.work.target) == made.content
         except OSError:
-            return None
-        if _hash(content) != entry["output"]:
-            return None
-        return Made(work, entry["input"], content, _statistics(entry["statistics"]), tuple(entry["notes"]))
-
-    def begins(self, made: Made) -> None:
-        """To be called before a picture is stored."""
-        if made.content is None:
-            return
-        entry = {
-            "name": made.work.name,
-            "output": _hash(made.content),
-            "input": made.input,
-            "statistics": dataclasses.asdict(made.statistics),
-            "notes": made.notes,
-        }
-        os.write(self._file, b"\n"[self._empty :] + json.dumps(entry).encode() + b"\n")  # ends what broke off before
-        self._empty = False
+            return False
 
 
 def path_of(out: str, run: str, batch: int) -> str:
@@ -145,12 +118,3 @@ def _lock(file: int) -> None:
             if error.errno in _NO_LOCKS:
                 return
             raise
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _statistics(figures: dict[str, Any]) -> Statistics:
-    layers = tuple(LayerStatistics(**layer) for layer in figures["layers"])
-    return Statistics(**figures | {"layers": layers})

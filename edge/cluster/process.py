@@ -15,7 +15,7 @@ from distributed import Worker
 
 from edge import terminal
 from edge.cluster.task import warm_up
-from edge.cluster.where import Where, parse_where
+from edge.cluster.where import Where, parse_where, spare
 from firmware_bridge.server import is_loopback, parse_address
 
 CONNECT_S = 10.0
@@ -34,6 +34,7 @@ def main(where: Where, folder: str) -> int:
 
 async def _serve(where: Where, folder: str) -> None:
     host = parse_address(where.scheduler)[0]
+    spare()
     logging.disable(logging.CRITICAL)  # what matters is said in sentences
     async with Worker(
         where.address,

@@ -16,7 +16,7 @@ import sys
 import threading
 
 from edge import terminal
-from edge.cluster.where import Where, address, parse_where, refuse_exposed
+from edge.cluster.where import Where, address, parse_where, refuse_exposed, spare
 from edge.errors import UserError
 from firmware_bridge.server import parse_address
 
@@ -62,6 +62,7 @@ async def _serve(where: Where, listen: str, dashboard: str, with_input: bool) ->
     import dask
     from distributed import Scheduler
 
+    spare()
     logging.disable(logging.CRITICAL)  # what matters is said in sentences
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
     host, port = parse_address(listen)

@@ -99,8 +99,9 @@ def simulate(costs: Costs, job: Job, *, most_batches: int = 20_000, seed: int = 
     workers = max(1, job.in_all // job.clients)
     most_batches = max(most_batches, 8 * (EACH * workers + 1))
     size = size_of_batch(costs, job)
-    batches = -(-job.pictures // (size * job.clients))
-    run = _Run(costs, job, workers, size, seed)
+    share = -(-job.pictures // job.clients)
+    batches = -(-share // size)
+    run = _Run(costs, job, workers, size, share, seed)
     ended = run.until(min(batches, most_batches))
     if batches <= most_batches:
         return ended[-1]
@@ -134,8 +135,8 @@ class _Machine:
 
 
 class _Run:
-    def __init__(self, costs: Costs, job: Job, workers: int, size: int, seed: int) -> None:
-        self._costs, self._job, self._size = costs, job, size
+    def __init__(self, costs: Costs, job: Job, workers: int, size: int, pictures: int, seed: int) -> None:
+        self._costs, self._job, self._most, self._pictures = costs, job, size, pictures
         self._random = random.Random(seed)
         machines = max(1, job.machines // job.clients)
         self._machines = [_Machine(job.cores) for _ in range(machines)]
@@ -166,9 +167,8 @@ class _Run:
                 self._idle.append(worker)
                 self._push(self._serve(self._scheduler, now, self._costs.batch_s / 2), "told", batch, worker)
             elif what == "told":
-                self._push(
-                    self._serve(self._client, now, self._costs.client_s * self._size / 2), "in the books", batch, worker
-                )
+                own = self._costs.client_s * self._size(batch) / 2
+                self._push(self._serve(self._client, now, own), "in the books", batch, worker)
             else:
                 ended.append(now)
                 if given < batches:
@@ -178,20 +178,24 @@ class _Run:
                 self._work(now, self._waiting.popleft(), self._idle.popleft())
         return ended
 
+    def _size(self, batch: int) -> int:
+        """Pictures; the last batch has what is left."""
+        return min(self._most, self._pictures - batch * self._most)
+
     def _give(self, now: float, batch: int) -> None:
-        listed = self._serve(self._client, now, self._costs.client_s * self._size / 2)
+        listed = self._serve(self._client, now, self._costs.client_s * self._size(batch) / 2)
         self._push(self._serve(self._scheduler, listed, self._costs.batch_s / 2), "at scheduler", batch, 0)
 
     def _work(self, now: float, batch: int, worker: int) -> None:
-        costs, job = self._costs, self._job
-        mean = costs.worker_s(job.megapixels) * self._size
-        varying = self._random.gauss(mean, costs.spread * mean / self._size**0.5)
+        costs, job, size = self._costs, self._job, self._size(batch)
+        mean = costs.worker_s(job.megapixels) * size
+        varying = self._random.gauss(mean, costs.spread * mean / size**0.5)
         seconds = max(0.1 * mean, varying) + costs.handed_s
         until_failure = self._random.expovariate(1 / (job.failures_h * 3600))
         if until_failure < seconds:
             self._push(self._machines[self._place[worker]].serve(now, until_failure), "lost", batch, worker)
             return
-        share = job.megapixels * 1e6 * costs.bytes_a_pixel * self._size * job.clients / job.store_bytes_s
+        share = job.megapixels * 1e6 * costs.bytes_a_pixel * size * job.clients / job.store_bytes_s
         read = self._store.serve(now, share)  # its writing, which waits for nobody, is counted in
         self._push(self._machines[self._place[worker]].serve(read, seconds), "worked", batch, worker)
 

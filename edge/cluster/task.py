@@ -16,7 +16,9 @@ from edge.archive.work import STORED, Done, Recipe, Work, failed
 from edge.cluster.note import Note
 from edge.errors import UserError
 from simulator.files import reason
+from simulator.statistics import Tally
 
+WIRE = 2  # to be raised when a Batch or an Answer gets another form
 THREADS = "EDGE_RESTORE_THREADS"  # the environment's: of each of a machine's workers
 
 
@@ -36,45 +38,47 @@ class Batch:
 class Answer:
     """What came of the pictures, in their order; fewer than were given where the rest would fare no better.
 
-    seconds: that it took; cpu_s: of a core, in that time. worker: HOST:PID. again: pictures of which an earlier attempt
-    had stored the output.
+    statistics: of all of them together, for each would be larger than all else that is said of it. seconds: that it
+    took; cpu_s: of a core, in that time. worker: HOST:PID.
     """
 
     done: tuple[Done, ...]
+    statistics: Tally
     seconds: float
     cpu_s: float
     worker: str
-    again: int
 
 
-def restore(batch: Batch) -> Answer:
-    """Restores and stores the pictures. Raises UserError where this worker cannot do any."""
+def restore(batch: Batch, wire: int) -> Answer:
+    """Restores and stores the pictures. wire: the WIRE of whoever asks. Raises UserError where this worker cannot do
+    any."""
+    if wire != WIRE:
+        raise UserError(f"the worker on {socket.gethostname()} has another version of spikerir-edge; install the same.")
     begin, before = time.perf_counter(), time.process_time()
     restorer = _restorer(batch)
     done: list[Done] = []
-    again = 0
+    statistics = Tally()
     try:
         with Note(batch.note) if batch.note is not None else contextlib.nullcontext() as note:
             for work in batch.works:
-                made = note.stored(work) if note is not None else None
-                again += made is not None
-                done.append(told(made) if made is not None else _restored(restorer, note, work))
-                if done[-1].fatal:
+                one = _restored(restorer, note, work)
+                if one.statistics is not None:
+                    statistics.add(one.statistics)
+                done.append(dataclasses.replace(one, statistics=None))
+                if one.fatal:
                     break
     except OSError as error:  # of the note: there will be no room for the output either
         text = f"{batch.note} cannot be written: {reason(error)}."
         done.append(failed(batch.works[len(done)], STORED, text, fatal=True))
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    return Answer(tuple(done), time.perf_counter() - begin, time.process_time() - before, worker, again)
+    return Answer(tuple(done), statistics, time.perf_counter() - begin, time.process_time() - before, worker)
 
 
 def _restored(restorer: Restorer, note: Note | None, work: Work) -> Done:
     made = restorer.make(work)
     if isinstance(made, Done):
         return made
-    if note is not None:
-        note.begins(made)
-    return restorer.keep(made)
+    return told(made) if note is not None and note.stands(made) else restorer.keep(made)
 
 
 def warm_up() -> None:

@@ -1,4 +1,4 @@
-"""Colours that are not RGB, into sRGB, by Pillow and Little CMS: CMYK and CIELAB."""
+"""What colours mean: ICC profiles, and CMYK and CIELAB, which become sRGB by Pillow and Little CMS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from edge.containers.record import BROKEN, NotReadError, Samples
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
     from PIL.ImageCms import ImageCmsProfile
+
+
+def is_profile(content: bytes) -> bool:
+    """Whether it is a whole ICC profile: with its signature, and as long as it says."""
+    return content[36:40] == b"acsp" and 128 <= int.from_bytes(content[:4], "big") <= len(content)
 
 
 def cmyk_to_rgb(data: bytes, naive: Samples, profile: bytes | None) -> tuple[Samples, str]:

@@ -18,6 +18,8 @@ _XMP = b"XML:com.adobe.xmp\0"
 _MOST_CHUNKS = 1 << 20  # beside those of pixels
 _LARGEST = 1 << 24  # bytes of a profile or of XMP
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of H.273
+# White, red, green and blue on the CIE 1931 diagram, in 100,000ths, and what encoders round away.
+_SRGB, _NEAR = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000), 500
 _SRGB_GAMMA = range(45000, 46000)  # of 100,000: what encoders write for 1 / 2.2
 
 
@@ -28,6 +30,8 @@ def read(data: bytes) -> Decoded:
         if kind == b"iTXt" and content.startswith(_XMP):
             xmp = _text(content)
         chunks.setdefault(kind, content)
+    if b"CgBI" in chunks:
+        raise NotReadError("is a PNG of an app for iPhones (CgBI), which is no PNG to others; convert it to PNG")
     notes = []
     code = chunks.get(b"cICP", b"")[:2]
     if len(code) == 2 and code[1] in _HDR:
@@ -40,6 +44,10 @@ def read(data: bytes) -> Decoded:
     gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big")
     if gamma and profile is None and b"sRGB" not in chunks and not code and gamma not in _SRGB_GAMMA:
         notes.append(f"is to be shown with a gamma of {gamma / 100_000:g} (gAMA), which is left out")
+    primaries = chunks.get(b"cHRM", b"")
+    if len(primaries) == 32 and profile is None and b"sRGB" not in chunks and not code:
+        if any(abs(found - srgb) > _NEAR for found, srgb in zip(struct.unpack(">8I", primaries), _SRGB, strict=True)):
+            notes.append("says by numbers (cHRM) what its colours mean, which are left out")
     pixels = opencv(data)
     header, transparent = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
     if header[9:10] == b"\0" and len(transparent) == 2 and pixels.ndim == 2:  # OpenCV does this for colours only

@@ -80,7 +80,9 @@ def _ask(address: str, patience_s: float) -> Any:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 401:
-            raise LostError("asks for a user and a password: http://USER:PASSWORD@...") from error
+            raise LostError(
+                "asks for a user and a password, which stand before the host: USER:PASSWORD@HOST"
+            ) from error
         raise LostError(f"answers {error.code} ({error.reason})") from error
     except urllib.error.URLError as error:
         why = error.reason

@@ -148,8 +148,12 @@ def trusted(facts: os.stat_result) -> bool:
     """Whether nobody could have written a file but who can change this program anyway."""
     if not hasattr(os, "geteuid"):  # no owners and modes of this sort
         return True
-    owners = {os.geteuid(), 0, PACKAGE.stat().st_uid}
-    return facts.st_uid in owners and not facts.st_mode & stat.S_IWOTH
+    package = PACKAGE.stat()
+    owners = {os.geteuid(), 0, package.st_uid}
+    others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if facts.st_gid == package.st_gid:  # as in images whose files are the group's to change
+        others &= ~(package.st_mode & stat.S_IWGRP)
+    return facts.st_uid in owners and not others
 
 
 def writable(folder: Path) -> bool:

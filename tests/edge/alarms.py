@@ -1,7 +1,8 @@
 """`python -m tests.edge.alarms FOLDER`: how often `edge-restore` says of pictures that they need no restoring.
 
-FOLDER holds clean photographs. Of each network that ships for a task with a judgement: the share of the photographs of
-which it is said, as they are (right, more or less) and with each degradation that the network is for (false alarms).
+FOLDER holds clean photographs. Of each task with a judgement: the share of the photographs of which it is said, as they
+are (right, more or less) and with each degradation that the task is for (false alarms). Rain and haze are judged by
+what the network would change, too, so for these the task's networks are asked, that for images and that for videos.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 import simulator
-from edge import careful
+from edge import careful, shipped
 from edge.images import Pixels
 from train.data import add_noise, load_images
 from train.tasks import TASKS
 
-BUNDLES = Path(__file__).resolve().parents[2] / "edge/bundles"
+JUDGED = ("denoise", "derain", "dehaze", "deblur")
 NOISE = (2, 3, 5, 15, 50)
 
 
@@ -44,16 +45,23 @@ def _degraded(degrade: Callable[..., Pixels], clean: Pixels, number: int) -> Pix
 def main() -> None:
     parser = argparse.ArgumentParser(description="How often edge-restore says that a picture needs no restoring.")
     parser.add_argument("folder", type=Path, help="clean photographs")
-    images = load_images(parser.parse_args().folder)
-    for task in ("denoise", "derain", "dehaze", "deblur"):
-        network = simulator.load(BUNDLES / f"{task}.safetensors")
+    parser.add_argument("--task", nargs="*", choices=JUDGED, default=JUDGED, help="default: all")
+    args = parser.parse_args()
+    images = load_images(args.folder)
+    for task in args.task:
         for name, degrade in degradations(task).items():
-            said = 0
-            for number, clean in enumerate(images):
-                came = degrade(clean, number)
-                restored = careful.restore(task, came, network.run).image if task == "derain" else came
-                said += careful.judge(task, network.meta, came, restored) is not None
-            print(f"{task}, {name}: {said} of {len(images)}", flush=True)
+            pictures = [degrade(clean, number) for number, clean in enumerate(images)]
+            if task in ("denoise", "deblur"):
+                said = sum(careful.judge(task, {}, came, came) is not None for came in pictures)
+                print(f"{task}, {name}: {said} of {len(images)}", flush=True)
+                continue
+            for path in dict.fromkeys(shipped.of_task(task, quality) for quality in shipped.QUALITIES):
+                loaded = simulator.load(path)
+                said = sum(
+                    careful.judge(task, loaded.meta, came, careful.restore(task, came, loaded.run).image) is not None
+                    for came in pictures
+                )
+                print(f"{path.stem}, {name}: {said} of {len(images)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
     python -m tests.edge.archive_marks [--pictures 100000] [--folder /tmp/marks] [--bundle denoise-large]
 
-Makes a tree of pictures of 32x32 pixels, half of them JPEG, half PNG, and prints: the CPU time of a picture in a bare
-loop (read, decode, restore, encode, store, with a warm network) and in `edge-restore --recursive`, the start of both
-subtracted; memory at its highest, above that of a run with one picture; seconds until the first line of JSON; seconds
-and CPU seconds of a rerun that finds nothing to do. One core is enough; CPU times stand it when others use it as well.
+Makes a tree of pictures, half of them JPEG, half PNG, and prints: the CPU time of a picture in a bare
+loop and in `edge-restore --recursive --stats -`, the start of both subtracted; memory at its highest, above that of a
+run with one picture; seconds until the first line of JSON; seconds and CPU seconds of a rerun that finds nothing to do.
+
+The bare loop is what one would write by hand for the same files: read, decode, restore with the command's care through
+a warm network, encode, store under a temporary name and rename; it lists, counts and remembers nothing. It is timed
+before the run and after it, for other programs on the core make caches, and with them all CPU times, worse. One core
+is enough.
 """
 
 from __future__ import annotations
@@ -41,9 +45,9 @@ class Cost:
     peak_mb: float
 
 
-def make(folder: Path, count: int) -> None:
+def make(folder: Path, count: int, side: int) -> None:
     """Noise over a ramp, as much as `denoise` expects, under names that say nothing of the order."""
-    ramp = np.linspace(40, 200, 32)[None, :, None] * np.ones((32, 1, 3))
+    ramp = np.linspace(40, 200, side)[None, :, None] * np.ones((side, 1, 3))
     random = np.random.RandomState(0)
     for number in range(count):
         below = folder / f"{number // A_FOLDER:04d}"
@@ -55,21 +59,24 @@ def make(folder: Path, count: int) -> None:
             store(path, pixels)
 
 
-def bare(folder: Path, out: Path, bundle: Path, count: int) -> float:
-    """CPU seconds of a picture in a loop: the median over parts of it."""
+def bare(folder: Path, out: Path, bundle: Path, count: int) -> tuple[float, float]:
+    """CPU seconds of a picture in a loop, and of those in the network: the medians over parts of it."""
     network = load_network(bundle, None, 1, None)
     paths = sorted(folder.rglob("*.*g"))[:count]
     out.mkdir(parents=True, exist_ok=True)
-    times = []
+    times, networks = [], []
     for first in range(0, len(paths) - IN_TURN + 1, IN_TURN):
-        begin = time.process_time()
+        begin, network_s = time.process_time(), 0.0
         for path in paths[first : first + IN_TURN]:
             picture = read_image(path)
+            before = time.process_time()
             result = careful.restore(network.task, picture.pixels, network.run)
+            network_s += time.process_time() - before
             content, _ = encode_image(result.image, out / path.name, picture.metadata)
             write_atomically(out / path.name, content)
         times.append((time.process_time() - begin) / IN_TURN)
-    return float(np.median(times))
+        networks.append(network_s / IN_TURN)
+    return float(np.median(times)), float(np.median(networks))
 
 
 def run(folder: Path, *arguments: str, bundle: Path) -> Cost:
@@ -92,23 +99,26 @@ def run(folder: Path, *arguments: str, bundle: Path) -> Cost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=32, help="of a picture's side, pixels; default: 32")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/marks"))
     parser.add_argument("--bundle", default="denoise-large")
     args = parser.parse_args()
     bundle = shipped.named(args.bundle)
     pictures, one = args.folder / "in", args.folder / "one"
-    make(pictures, args.pictures)
-    make(one, 1)
+    make(pictures, args.pictures, args.size)
+    make(one, 1, args.size)
     subprocess.run(["rm", "-rf", str(args.folder / "out"), str(args.folder / "bare")], check=True)
     single = run(one, "--out", str(args.folder / "out/one"), bundle=bundle)
-    loop_s = bare(pictures, args.folder / "bare", bundle, min(args.pictures, 2000))
+    before = bare(pictures, args.folder / "bare", bundle, min(args.pictures, 2000))
     whole = run(pictures, "--out", str(args.folder / "out/all"), bundle=bundle)
+    after = bare(pictures, args.folder / "bare", bundle, min(args.pictures, 2000))
     again = run(pictures, "--out", str(args.folder / "out/all"), "--skip-existing", bundle=bundle)
     each_s = (whole.cpu_s - single.cpu_s) / (args.pictures - 1)
-    print(f"{args.pictures} pictures, {args.bundle}")
+    loop_s, network_s = ((one + other) / 2 for one, other in zip(before, after, strict=True))
+    print(f"{args.pictures} pictures of {args.size}x{args.size}, {args.bundle}")
     print(
-        f"CPU time of a picture: {loop_s * 1e3:.3f} ms bare, {each_s * 1e3:.3f} ms in the archive, "
-        f"{each_s / loop_s - 1:+.1%}"
+        f"CPU time of a picture: {loop_s * 1e3:.3f} ms bare ({before[0] * 1e3:.3f} before, {after[0] * 1e3:.3f} after, "
+        f"{network_s * 1e3:.3f} of it in the network), {each_s * 1e3:.3f} ms in the archive, {each_s / loop_s - 1:+.1%}"
     )
     print(f"memory: {whole.peak_mb:.0f} MB at most, {whole.peak_mb - single.peak_mb:+.0f} MB against one picture")
     print(f"first picture after {whole.first_s:.2f} s, of one picture alone after {single.first_s:.2f} s")

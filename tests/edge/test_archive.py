@@ -6,9 +6,12 @@ import errno
 import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -374,6 +377,44 @@ def test_a_full_disk_ends_the_run_and_a_rerun_goes_on(work, tree, restore, monke
     stored.clear()
     assert "3 left as a run before restored them" in restore(*arguments).out
     assert outputs(work / "out") == sorted(tree)
+
+
+@pytest.fixture
+def small_disk(work) -> Iterator[Path]:
+    """A file system of one megabyte, where such may be mounted."""
+    folder = work / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--jobs", 2), ("--cluster", "local:1")])
+def test_on_a_disk_that_is_really_full_every_output_is_whole_or_absent(
+    work, bundle, restore, network, small_disk, arguments
+):
+    if "--cluster" in arguments:
+        pytest.importorskip("distributed")
+    (work / "in").mkdir()
+    for number in range(12):
+        store(work / "in" / f"{number}.png", picture(200, 200, seed=number))  # 120 kB as it is stored
+    given = (work / "in", "--skip-existing", "--out", small_disk / "out", *arguments)
+    run = restore(*given)
+    assert run.code == 2 and "no space left on device" in run.err, run
+    stored = outputs(small_disk / "out")
+    assert 0 < len(stored) < 12
+    for name in stored:
+        assert np.array_equal(load(small_disk / "out" / name), network.run(load(work / "in" / name)).image), name
+    assert not [name for name in names(small_disk / "out") if Path(name).suffix == ".png" and name not in stored]
+
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    run = restore(*given)
+    assert run.code == 0, run
+    left = re.search(r"(\d+) left as a run before restored them", run.out)
+    assert left is not None and len(stored) - 1 <= int(left[1]) <= len(stored)  # of one the line may not have fitted
+    assert outputs(small_disk / "out") == sorted(f"{number}.png" for number in range(12))
 
 
 def test_a_rerun_with_nothing_to_do_needs_no_network(work, tree, restore, monkeypatch):

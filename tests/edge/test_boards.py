@@ -1,6 +1,12 @@
 """`edge-restore --board` gives the same pictures on every board, and says which board it was."""
 
 import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +18,8 @@ from firmware_bridge.boards import BOARDS, BoardError
 from firmware_bridge.boards.native import Native
 from simulator.bundle import read_bundle, write_bundle
 from tests.edge.files import assert_refused, load, load_video, names, picture, store, store_video
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("board", list(BOARDS))
@@ -172,3 +180,43 @@ def test_a_wrong_name_among_several_boards_is_refused(work, restore):
 def test_boards_of_the_command_line_win_over_those_of_a_file(work, restore):
     (work / "c.toml").write_text("board = ['atari', 'native']\n")
     assert restore(store(work / "a.png", picture()), "--config", work / "c.toml", "--board", "native").code == 0
+
+
+def test_an_agent_that_is_killed_in_the_middle_of_a_run_costs_no_picture(work, bundle, restore, network):
+    """One of two boards, then the only one: what it restored is kept, and a rerun with another board goes on."""
+    (work / "in").mkdir()
+    for number in range(24):
+        store(work / "in" / f"{number:02d}.png", picture(64, 64, seed=number))
+    for others in (("--board", "native"), ()):
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "firmware_bridge.agent", "--listen", "127.0.0.1:0"],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            address = re.search(r"127\.0\.0\.1:\d+", agent.stdout.readline())[0]
+            given = (work / "in", "--skip-existing", "--out", work / f"out{len(others)}", "--board", f"tcp://{address}")
+            threading.Thread(target=_kill_when_there_are, args=(agent, work / f"out{len(others)}", 6)).start()
+            run = restore(*given, *others)
+        finally:
+            agent.kill()
+            agent.wait()
+            agent.stdout.close()
+        if others:
+            assert run.code == 0, run.err
+            assert f"board tcp://{address} failed" in run.err and "1 of 2 boards go on" in run.err, run.err
+        else:
+            assert run.code == 2 and address in run.err, run.err
+            there = len(list((work / "out0").glob("*.png")))
+            assert 6 <= there < 24
+            again = restore(*given[:-2], "--board", "native")
+            assert again.code == 0 and f"{there} left as a run before restored them" in again.out, again
+        for number in range(24):
+            restored = load(work / f"out{len(others)}" / f"{number:02d}.png")
+            assert np.array_equal(restored, network.run(picture(64, 64, seed=number)).image)
+
+
+def _kill_when_there_are(process: subprocess.Popen, folder: Path, count: int) -> None:
+    end = time.monotonic() + 200
+    while len(list(folder.glob("*.png"))) < count and time.monotonic() < end:
+        time.sleep(0.005)
+    process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_the_livelier_the_surroundings_the_more_of_the_change_is_kept(spread: in
     came = np.full((9, 9, 3), 100, np.uint8)
     came[4, 4, 1] += spread
     restored = came + np.uint8(8)
-    found = careful.calmed("denoise", came, restored).astype(int) - came
+    found = careful.calmed("derain", came, restored).astype(int) - came
     assert (found[2:7, 2:7] == kept).all()
     assert (found[:2] == 0).all() and (found[:, 7:] == 0).all()
 
@@ -102,6 +103,88 @@ def test_noise_is_restored_as_if_nothing_were_flat(clean: np.ndarray) -> None:
     noisy = np.clip(np.rint(clean + np.random.RandomState(0).normal(0, 10, clean.shape)), 0, 255).astype(np.uint8)
     restored = noisy // 2
     assert np.array_equal(careful.calmed("denoise", noisy, restored), restored)
+
+
+def picture_of_two_colours() -> np.ndarray:
+    came = np.full((24, 32, 3), (250, 240, 10), np.uint8)
+    came[5:19, 6:20] = (0, 30, 200)
+    came[11, 2:30] = (0, 30, 200)
+    return came
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_where_two_flat_colours_meet_both_are_kept(channels: int) -> None:
+    came = picture_of_two_colours()
+    came = np.dstack([came, came[..., :1]])[..., :channels]
+    restored = came // 2 + 50
+    restored[..., 3:] = came[..., 3:]
+    for task in ("denoise", "deblur", "defocus"):
+        found = careful.calmed(task, came, restored)
+        assert np.array_equal(found[4:20, 4:20], came[4:20, 4:20])
+    assert not np.array_equal(careful.calmed("derain", came, restored)[4:20, 4:20], came[4:20, 4:20])
+
+
+def test_a_third_colour_a_lone_dot_and_noise_are_restored() -> None:
+    came = picture_of_two_colours()
+    came[3, 20] = came[8, 8] = (90, 90, 90)
+    came[21, 16] = (0, 30, 200)
+    restored = came // 2 + 50
+    found = careful.calmed("denoise", came, restored)
+    for place in ((3, 20), (4, 19), (8, 8), (8, 6), (21, 16)):
+        assert np.array_equal(found[place], restored[place])
+    noise = np.random.RandomState(0).normal(0, 2, came.shape)
+    noisy = np.clip(np.rint(picture_of_two_colours() + noise), 0, 255).astype(np.uint8)
+    lowest, highest = cv2.erode(noisy, careful.AROUND), cv2.dilate(noisy, careful.AROUND)
+    spread = careful.largest(cv2.subtract(highest, lowest))
+    assert len(careful.drawn(noisy, lowest, highest, spread)) == 0
+
+
+def test_what_is_drawn_is_told_as_the_definition_says() -> None:
+    random = np.random.RandomState(0)
+    came = random.choice(np.uint8([0, 1, 100, 101]), (40, 40, 3), p=[0.9, 0.07, 0.02, 0.01])
+    lowest, highest = cv2.erode(came, careful.AROUND), cv2.dilate(came, careful.AROUND)
+    found = careful.drawn(came, lowest, highest, careful.largest(cv2.subtract(highest, lowest)))
+    wide, expected = np.pad(came, ((2, 2), (2, 2), (0, 0)), mode="edge").astype(int), []
+    for y, x in np.ndindex(40, 40):
+        window = wide[y : y + 5, x : x + 5]
+        low, high = window.min((0, 1)), window.max((0, 1))
+        two = (np.minimum(window - low, high - window) <= 1).all()
+        beside = np.array([window[1, 2], window[3, 2], window[2, 1], window[2, 3]])
+        alike = (np.abs(beside - window[2, 2]) <= 1).all(1).sum()
+        if two and alike >= 2 and (high - low).max() >= careful.LIVELY:
+            expected.append(y * 40 + x)
+    assert sorted(found) == expected and len(expected) > 50
+
+
+# --- transparency ---------------------------------------------------------------------------------------------------
+
+
+def test_of_colours_that_hardly_show_less_is_changed_and_of_hidden_ones_nothing() -> None:
+    came = np.full((256, 2, 4), 100, np.uint8)
+    came[..., 3] = np.arange(256)[:, None]
+    restored = came.copy()
+    restored[:, 0, :3], restored[:, 1, :3] = 130, 98
+    found = careful.veiled(came, restored).astype(int) - came
+    assert not found[..., 3].any() and not found[0].any()
+    assert (found[128:, 0, :3] == 30).all() and (found[128:, 1, :3] == -2).all()
+    assert found[[64, 63, 30, 4], 0, 0].tolist() == [29, 28, 26, 0]
+    assert found[[64, 63, 30, 4], 1, 0].tolist() == [-1, 0, 0, 0]
+    lost = np.abs(found[..., :3] - (restored[..., :3].astype(int) - came[..., :3]))
+    assert (lost * came[..., 3:] < 127.5).all()  # less than half a level over any background
+
+
+@pytest.mark.parametrize("name", ["denoise", "denoise-large"])
+def test_colours_multiplied_by_alpha_are_restored_like_others(name: str) -> None:
+    """At an alpha of 64 a file that multiplies them holds them in steps of 4 levels."""
+    network = simulator.load(shipped.BUNDLES / f"{name}.safetensors")
+    y, x = np.mgrid[:24, :32]
+    colours = np.dstack([40 + 5.6 * x, 20 + 7.5 * y, 90 + 0 * x])
+    alpha = np.full((24, 32), 64, np.uint8)
+    steps = np.rint(colours * 64 / 255)
+    straight = np.dstack([np.rint(colours).astype(np.uint8), alpha])
+    rounded = np.dstack([np.rint(steps * 255 / 64).astype(np.uint8), alpha])
+    found = [careful.restore("denoise", pixels, network.run).image.astype(int) for pixels in (straight, rounded)]
+    assert np.abs(found[0] - found[1]).max() <= 6
 
 
 # --- pictures that need no restoring --------------------------------------------------------------------------------
@@ -129,6 +212,7 @@ def test_a_clean_picture_is_none_for_these_networks(clean: np.ndarray) -> None:
     found = judged("dehaze", clean)
     assert found is not None and found.keep
     assert judged("dehaze", haze) is None
+    assert judged("dehaze", clean, clean // 2) is None  # whose dark places are in front of the haze
     soft = clean.copy()
     for _ in range(4):
         soft[1:-1, 1:-1] = (soft[1:-1, 1:-1].astype(int) + soft[:-2, 1:-1] + soft[2:, 1:-1] + soft[1:-1, 2:]) // 4

@@ -258,6 +258,75 @@ def test_high_dynamic_range_is_refused(tmp_path, code):
         read_image(path)
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_primaries_by_numbers_are_left_out_with_a_word_unless_they_are_those_of_srgb(tmp_path):
+    png, path = pillow(smooth(3), "PNG"), tmp_path / "a.png"
+    srgb, p3 = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000), (31270, 32900, 68000, 32000, 26500, 69000)
+    for primaries, said in ((srgb, 0), ((*p3, 15000, 6000), 1)):
+        path.write_bytes(png[:33] + chunk(b"cHRM", struct.pack(">8I", *primaries)) + png[33:])
+        assert sum("cHRM" in note for note in read_image(path).notes) == said
+
+
+def test_an_app_s_png_for_iphones_is_refused_by_its_name(tmp_path):
+    png, path = pillow(smooth(3), "PNG"), tmp_path / "a.png"
+    path.write_bytes(png[:8] + chunk(b"CgBI", b"P\0 \2") + png[8:])
+    with pytest.raises(UserError, match="CgBI"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_profile_that_is_not_whole_is_left_out_with_a_word(tmp_path, missing):
+    """In JPEG it comes in pieces, of which one can get lost."""
+    jpeg, path = pillow(smooth(3), "JPEG"), tmp_path / "a.jpg"
+    pieces = [SRGB[:200], SRGB[200:400], SRGB[400:]]
+    segments = [b"ICC_PROFILE\0" + bytes((number, 3)) + piece for number, piece in enumerate(pieces, 1)]
+    for kept in (segments[::-1], segments[:missing] + segments[missing + 1 :]):
+        more = b"".join(b"\xff\xe2" + struct.pack(">H", len(segment) + 2) + segment for segment in kept)
+        path.write_bytes(jpeg[:2] + more + jpeg[2:])
+        read = read_image(path)
+        assert read.metadata.profile == (SRGB if len(kept) == 3 else None)
+        assert any("damaged colour profile" in note for note in read.notes) == (len(kept) < 3)
+
+
+@pytest.mark.parametrize(
+    ("space", "kept", "said"),
+    [("embedded", True, 0), ("linked", False, 1), ("calibrated", False, 1), ("sRGB", False, 0)],
+)
+def test_the_profile_of_a_bmp_is_kept_or_its_loss_is_said(tmp_path, space, kept, said):
+    rgb = smooth(3)
+    rows = rgb[::-1, :, ::-1].tobytes()
+    number = {"embedded": b"DEBM", "linked": b"KNIL", "calibrated": bytes(4), "sRGB": b"BGRs"}[space]
+    header = struct.pack("<IiiHHIIiiII", 124, rgb.shape[1], rgb.shape[0], 1, 24, 0, len(rows), 0, 0, 0, 0)
+    header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0) + number
+    header += (b"\1" if space == "calibrated" else b"\0") * 48 + struct.pack("<4I", 4, 124 + len(rows), len(SRGB), 0)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(struct.pack("<2sIHHI", b"BM", 138 + len(rows), 0, 0, 138) + header + rows + SRGB)
+    read = read_image(path)
+    assert np.array_equal(read.pixels, rgb)
+    assert read.metadata.profile == (SRGB if kept else None) and len(read.notes) == said
+
+
+@pytest.mark.parametrize("largest", [1, 100, 255, 1023, 65535])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_netpbm_texts_are_read_whatever_their_lines_and_largest_value(tmp_path, largest, depth):
+    values = np.random.RandomState(0).randint(0, largest + 1, (5, 7, depth))
+    header = b"P%d # %d\n7 5\n# values\n%d\n" % (2 if depth == 1 else 3, depth, largest)
+    text = header + b"\n# more\n".join(b" ".join(b"%d" % value for value in row.ravel()) for row in values)
+    path = tmp_path / "a.pnm"
+    path.write_bytes(text)
+    read = read_image(path)
+    top = 255 if largest < 256 else 65535
+    found = read.pixels if read.deep is None else read.deep
+    assert np.array_equal(found.reshape(values.shape), (values * top + largest // 2) // largest)
+    for broken in (text[:-9], text.replace(b"\n7 5\n", b"\n7 500\n"), header + b"-1 " * 105):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match="damaged"):
+            read_image(path)
+
+
 def test_a_camera_s_raw_file_is_not_taken_for_its_preview(tmp_path):
     path = tmp_path / "a.dng"
     path.write_bytes(tiff(smooth(3), photometric="rgb", subfiletype=1, extratags=[(50706, "B", 4, (1, 4, 0, 0), True)]))

@@ -231,6 +231,14 @@ def test_a_name_that_the_terminal_cannot_show_is_written_all_the_same(work, bund
     assert done.returncode == 0 and b"\\xe4.png" in done.stdout
 
 
+def test_a_library_s_warning_is_one_line(work, bundle):
+    store(work / "a.png", picture())
+    environment = {**os.environ, "NUMBA_OPT": "x", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command(bundle, "a.png"), cwd=work, env=environment, capture_output=True, timeout=300)
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 0 and line.startswith("edge-restore: ") and "NUMBA_OPT" in line
+
+
 # --- addresses ------------------------------------------------------------------------------------------------------
 
 SECRETS = [
@@ -273,6 +281,28 @@ def test_no_user_password_or_token_of_an_address_is_printed(work, restore, monke
     for secret in ("hunter2", "ter2", "admin"):
         assert secret not in run.out + run.err
     assert names(work) == []
+
+
+LOGINS = [  # addresses without a scheme, or with a misspelt one, which could be names of files
+    "http:admin:hunter2@127.0.0.1/video",
+    "//admin:hunter2@127.0.0.1/video",
+    "admin:hunter2@127.0.0.1:9/admin",
+    "http:\\\\admin:hunter2@127.0.0.1\\video",
+]
+
+
+@pytest.mark.parametrize("address", LOGINS)
+@pytest.mark.parametrize("arguments", [["{}"], ["sample", "--board", "{}"], ["sample", "--tile", "{}"]], ids=" ".join)
+def test_nor_is_what_stands_before_a_host_without_a_scheme(work, restore, address, arguments):
+    run = restore(*(argument.format(address) for argument in arguments))
+    assert run.code == 2 and "hunter2" not in run.err and "admin" not in run.err
+
+
+def test_a_file_s_own_name_is_no_login(work, restore):
+    store(work / "a.png", picture()).rename(work / "12:30@home.png")
+    (work / "b:c@home.png").write_bytes(b"no image")
+    assert "12:30@home.png" in restore(work / "12:30@home.png", "--out", work / "12:30@home.png").err
+    assert_refused(restore(work / "b:c@home.png"), "b:c@home.png")
 
 
 def test_the_host_of_an_address_is_shown_and_a_serial_port_whole():

@@ -198,6 +198,21 @@ def test_a_board_that_never_can_be_used_is_refused_at_once_and_one_that_is_away_
         assert pool.report()[1]["reason"] == "away!"
 
 
+def test_a_board_that_takes_its_time_is_waited_for_where_no_other_is_there(bundle, wanted, monkeypatch):
+    """As one that has to be compiled first, on a slow machine."""
+    monkeypatch.setattr(pools, "OPENING_S", 0.05)
+
+    def open_one(name):
+        if name == "away":
+            raise BoardError("away!")
+        time.sleep(1.5)
+        return Native()
+
+    image = picture()
+    with contextlib.closing(Pool(["away", "slow"], bundle, open_one)) as both:
+        assert all_right([both.run(image)], [image], wanted)
+
+
 def test_closing_ends_pictures_that_are_under_way(bundle):
     ever = threading.Event()
 

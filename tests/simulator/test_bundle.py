@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from simulator import bundle as bundle_module
 from simulator.bundle import BundleError, read_bundle, write_bundle
+from tests.simulator.forged import Parts, container
 from tests.simulator.networks import META, random_network, small_network
 
 GRAPH, TENSORS = small_network()
@@ -28,57 +28,6 @@ def content(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("bundle") / "small.safetensors"
     write_bundle(path, GRAPH, TENSORS, META)
     return path.read_bytes()
-
-
-class Parts:
-    """A bundle taken apart as BUNDLE.md describes it, to be put together again with something changed."""
-
-    def __init__(self, content: bytes):
-        length = int.from_bytes(content[:8], "little")
-        self.header = json.loads(content[8 : 8 + length])
-        self.data = bytearray(content[8 + length :])
-
-    @property
-    def meta(self) -> dict:
-        return self.header["__metadata__"]
-
-    def tensor(self, name: str) -> np.ndarray:
-        """The numbers of a tensor, to be changed in place."""
-        entry = self.header[name]
-        begin, end = entry["data_offsets"]
-        kind = {"F16": "<f2", "I32": "<i4"}[entry["dtype"]]
-        return np.frombuffer(memoryview(self.data)[begin:end], kind).reshape(entry["shape"])
-
-    def change_graph(self, change) -> None:
-        graph = json.loads(self.meta["network.graph"])
-        change(graph)
-        self.meta["network.graph"] = json.dumps(graph)
-
-    def hash(self) -> str:
-        """Section 4 of BUNDLE.md."""
-        digest = hashlib.sha256(b"spikerir-edge bundle\n")
-        parts = []
-        for key in sorted(self.meta):
-            if key != "bundle.content_hash":
-                parts += [key.encode(), self.meta[key].encode()]
-        for name in sorted(k for k in self.header if k != "__metadata__"):
-            entry = self.header[name]
-            begin, end = entry["data_offsets"]
-            parts += [name.encode(), " ".join(map(str, [entry["dtype"], *entry["shape"]])).encode()]
-            parts.append(bytes(self.data[begin:end]))
-        for part in parts:
-            digest.update(len(part).to_bytes(8, "little") + part)
-        return digest.hexdigest()
-
-    def join(self, rehash: bool = True) -> bytes:
-        if rehash:  # an attacker can do that
-            self.meta["bundle.content_hash"] = self.hash()
-        return container(json.dumps(self.header), self.data)
-
-
-def container(header: str | bytes, data: bytes = b"") -> bytes:
-    raw = header.encode() if isinstance(header, str) else header
-    return len(raw).to_bytes(8, "little") + raw + bytes(data)
 
 
 def same(bundle: bundle_module.Bundle) -> bool:

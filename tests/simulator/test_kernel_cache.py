@@ -131,6 +131,19 @@ def test_a_file_that_anybody_can_write_to_is_not_used(places: list[Path]) -> Non
     assert not loaded(kernel())
 
 
+def test_a_file_that_a_group_can_write_to_is_used_only_where_that_can_write_to_the_program(
+    places: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path)
+    tmp_path.chmod(0o755)
+    kernel()
+    kept(places[0]).chmod(0o664)
+    assert not loaded(kernel())
+    kept(places[0]).chmod(0o664)
+    tmp_path.chmod(0o775)
+    assert loaded(kernel())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_not_used(places: list[Path]) -> None:
     kernel()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from train import ablate, hkd
+from train import ablate, hint_tables, hkd
 from train.checkpoint import read_checkpoint
 from train.run import TrainingError
 from train.teachers import build_narrow_teacher, save_teacher
@@ -118,6 +118,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_continues(photos, tmp_pa
         (["--steps", "4", "--teacher", "adair"], "--teachers"),
         (["--steps", "4", "--seed", "3"], "--seeds"),
         (["--steps", "4", "--ann"], "cannot be frozen"),
+        (["--minutes", "1", "--clock", "processor"], "take --steps instead"),
+        (["--steps", "4", "--stages", "none", "--equal-seconds"], "must name none and another"),
         (["--steps", "4", "--data", "no/such/folder"], "does not exist"),
         (["--steps", "4", "--test-data", "no/such/folder"], "does not exist"),
     ],
@@ -133,22 +135,46 @@ def test_mistakes_are_one_sentence_and_exit_code_2(photos, tmp_path, capsys, ext
     assert not list(tmp_path.glob("out/*-seed*"))
 
 
-def rows(*curve: tuple[int, float, float]) -> ablate.Rows:
+def test_at_equal_seconds_runs_without_hints_get_the_steps_that_hinted_ones_have_no_time_for(photos, teacher, tmp_path):
+    out = tmp_path / "out"
+    command = [*SHORT, "--data", str(photos), "--steps", "8", "--out", str(out), "--seeds", "0", "--equal-seconds"]
+    command += ["--stages", "none", "1-7", "--clock", "processor", "--teacher-weights", f"restormer={teacher}"]
+    command += ["--architecture", "blocks=1,1,1,1,1,1,1", "--teachers", "restormer"]
+    assert ablate.main(command) == 0
+    plain, hinted, longer = table(out / "table6.csv")
+    assert (plain["stages"], hinted["stages"], longer["stages"]) == ("none", "1-7", "longer")
+    assert int(longer["steps"]) == round(
+        8 * last_seconds(out / "restormer-1-7-seed0") / last_seconds(out / "none-seed0")
+    )
+    assert all(0 < float(row["dense"]) < 1 and 0 < float(row["spike_rate"]) < 1 for row in (plain, hinted, longer))
+    shown = (out / "table6.md").read_text()
+    assert "| - | none, as long |" in shown and "of the processor" in shown and "the best student" in shown
+    assert {row["stages"] for row in table(out / "targets.csv")} == {"1-7"}
+    before = (out / "none-longer-seed0" / "log.csv").read_bytes()
+    assert ablate.main(command) == 0
+    assert (out / "none-longer-seed0" / "log.csv").read_bytes() == before
+
+
+def last_seconds(run: Path) -> float:
+    return float(table(run / "log.csv")[-1]["processor_seconds"])
+
+
+def rows(*curve: tuple[int, float, float]) -> hint_tables.Rows:
     return [{"step": step, "seconds": seconds, "mean": quality} for step, seconds, quality in curve]
 
 
 def test_a_target_is_reached_between_two_validations_or_at_the_first_or_never():
     run = rows((100, 10, 20.0), (200, 30, 24.0), (300, 40, 23.0))
-    assert ablate.when(run, 19.0, "step") == 100
-    assert ablate.when(run, 23.0, "step") == 175 and ablate.when(run, 23.0, "seconds") == 25
-    assert ablate.when(run, 24.0, "step") == 200
-    assert ablate.when(run, 24.1, "step") is None
+    assert hint_tables.when(run, 19.0, "step") == 100
+    assert hint_tables.when(run, 23.0, "step") == 175 and hint_tables.when(run, 23.0, "seconds") == 25
+    assert hint_tables.when(run, 24.0, "step") == 200
+    assert hint_tables.when(run, 24.1, "step") is None
 
 
 def test_the_speed_up_compares_runs_of_one_seed_in_steps_and_in_seconds():
     plain, hinted = rows((100, 10, 20.0), (200, 20, 30.0)), rows((100, 20, 28.0), (200, 40, 29.0))
-    logs = {(ablate.NO_HINTS, 0): plain, (("adair", "4-7"), 0): hinted, (("adair", "4-7"), 1): hinted}
-    reached = {row["target"]: row for row in ablate.targets(logs, 20.0)}
+    logs = {(hint_tables.NO_HINTS, 0): plain, (("adair", "4-7"), 0): hinted, (("adair", "4-7"), 1): hinted}
+    reached = {row["target"]: row for row in hint_tables.targets(logs, 20.0)}
     assert {row["seed"] for row in reached.values()} == {0}
     weaker = reached["weaker run's best"]
     assert weaker["target_db"] == 29.0
@@ -156,7 +182,7 @@ def test_the_speed_up_compares_runs_of_one_seed_in_steps_and_in_seconds():
     assert weaker["step_ratio"] == pytest.approx(0.95) and weaker["seconds_ratio"] == pytest.approx(19 / 40)
     assert reached["80% of the gain"]["step_ratio"] == pytest.approx(1.8)
     assert reached["100% of the gain"]["step_with"] is None
-    assert "not reached by 1 of 1" in ablate.convergence_table(list(reached.values()))
+    assert "not reached by 1 of 1" in hint_tables.convergence_table(list(reached.values()))
 
 
 def test_best_at_equal_steps_looks_no_further_than_the_shortest_run(photos, tmp_path):
@@ -165,18 +191,26 @@ def test_best_at_equal_steps_looks_no_further_than_the_shortest_run(photos, tmp_
         folder = tmp_path / str(seed)
         command = [*SHORT, "--data", str(photos), "--steps", str(steps), "--stages", "none", "--out", str(folder)]
         assert hkd.main(command) == 0
-        runs[ablate.NO_HINTS, seed] = folder
+        runs[hint_tables.NO_HINTS, seed] = folder
     logs = {
-        (ablate.NO_HINTS, 0): rows((2, 1, 20.0)),
-        (ablate.NO_HINTS, 1): rows((2, 1, 21.0), (4, 2, 25.0)),
+        (hint_tables.NO_HINTS, 0): rows((2, 1, 20.0)),
+        (hint_tables.NO_HINTS, 1): rows((2, 1, 21.0), (4, 2, 25.0)),
     }
     clean = np.full((16, 16, 3), 100, np.uint8)
-    measured = ablate.measure(runs, logs, {25: [(clean + np.uint8(1), clean)]})
+    crops = {"psnr_25": [(clean + np.uint8(1), clean)]}
+    measured = ablate.measure(runs, logs, crops, crops)
     assert [row["equal_steps"] for row in measured] == [20.0, 21.0]
-    assert [row["end"] for row in measured] == [20.0, 25.0]
+    assert all(row["end"] == row["psnr"] == row["psnr_25"] for row in measured)
 
 
 def test_a_run_without_validations_is_said(tmp_path):
     (tmp_path / "log.csv").write_text("step,seconds,psnr\n")
     with pytest.raises(TrainingError, match="holds no validation"):
         ablate.read_log(tmp_path)
+
+
+def test_a_log_of_an_older_version_has_no_seconds_of_the_processor_and_that_is_said(tmp_path):
+    (tmp_path / "log.csv").write_text("step,seconds,psnr\n1,2,30\n")
+    assert ablate.read_log(tmp_path)[0]["seconds"] == 2
+    with pytest.raises(TrainingError, match="does not say the processor's seconds"):
+        ablate.read_log(tmp_path, "processor")

@@ -192,12 +192,12 @@ def test_a_share_of_the_patches_can_stay_clean_and_the_others_are_those_of_a_run
     assert torch.equal(some[~alone], noisy[~alone])
 
 
-def test_half_of_what_gets_a_cameras_noise_is_softer_than_the_photographs():
+def test_three_in_four_of_what_gets_a_cameras_noise_are_softer_than_the_photographs():
     checks = np.kron(np.indices((48, 48)).sum(0) % 2, np.ones((2, 2)))[..., None] * np.full(3, 200) + 20
     sampler = PatchSampler([checks.astype(np.uint8)], 32, 64, camera=True)
     _, clean = sampler.batch(0)
     values = [len(torch.unique(patch)) for patch in clean]  # a sharp one has two
-    assert 20 <= sum(count > 2 for count in values) <= 44
+    assert 38 <= sum(count > 2 for count in values) <= 58
     assert all(torch.equal(a, b) for a, b in zip(sampler.batch(0), sampler.batch(0), strict=True))
 
 

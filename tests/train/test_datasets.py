@@ -277,6 +277,13 @@ def test_the_projects_own_sets_are_read_and_labelled_synthetic(synthetic):
         check_pixels(data_set, samples)
 
 
+def test_a_synthetic_set_is_not_taken_for_a_published_one_of_its_folders_name(synthetic):
+    root = synthetic.parent
+    synthetic.rename(root / "dehaze")  # where copies of SOTS lie, with input and target
+    with pytest.raises(DataError, match="sots-outdoor is not in"):
+        find("sots-outdoor", root)
+
+
 def test_a_changed_synthetic_set_is_noticed(synthetic):
     put(synthetic, "input/a.png", size=(48, 64))
     with pytest.raises(DataError, match="not those that its set.json names"):

@@ -260,6 +260,23 @@ def test_synthetic_sets_of_one_name_have_a_table_each(photos, tmp_path, capsys):
     assert out.count("untouched input") == 2 and "(camera, seed 1)" in out and "(camera, seed 2)" in out
 
 
+def test_networks_on_one_synthetic_set_are_timed_together(photos, tmp_path, capsys):
+    twin = ["--task", "denoise", "--variant", "camera", "--data", str(photos), "--out", str(tmp_path / "sets" / "a")]
+    assert degradations.main(twin) == 0
+    bundles = [str(BUNDLE), str(BUNDLE.with_name("kinds.safetensors"))]
+    arguments = ["--bundle", *bundles, "--dataset", "synthetic", "--data", str(tmp_path / "sets")]
+    assert evaluate.main(arguments) == 0
+    found = capsys.readouterr()
+    (cost,) = found.out.split("What it takes: ")[1:]
+    assert "edge (numba)" in cost and "kinds (numba)" in cost
+    assert "kinds (numba), synthetic denoise camera, 2 images" in found.err
+
+
+def test_a_task_without_published_sets_takes_no_other_tasks_synthetic_ones(data):
+    found, missing = evaluate._wanted(["all"], data, "dejpeg", "both")
+    assert not found and list(missing) == ["synthetic dejpeg"]
+
+
 def test_networks_of_one_name_are_told_apart_by_their_paths(tmp_path):
     paths = [tmp_path / "a" / "checkpoint.pt", tmp_path / "b.safetensors", Path("x") / "b.safetensors"]
     assert evaluate._short_names(paths) == ["a", str(paths[1]), "x/b.safetensors"]

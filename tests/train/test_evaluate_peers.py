@@ -176,6 +176,44 @@ def test_macs_and_parameters_of_a_file_are_counted(tmp_path):
     assert peer.energy_uj(30, 41) == pytest.approx(4.6e-6 * macs("x", 32, 48)) and peer.parameters == parameters
 
 
+def test_weights_in_half_precision_or_8_bits_and_sizes_worked_out_by_the_file_itself_are_counted_as_well(tmp_path):
+    weights = {
+        "half": np.zeros((4, 3, 3, 3), np.float16),
+        "bytes": np.zeros((3, 4, 1, 1), np.int8),
+        "scale": np.float32(0.5),
+        "sides": np.array([2, 3]),
+        "eight": np.array([8]),
+        "none": np.zeros(6, np.int64),
+    }
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "sides"], ["hw"]),
+        helper.make_node("Mod", ["hw", "eight"], ["beyond"]),  # made larger by height % 8 and width % 8
+        helper.make_node("Concat", ["none", "beyond"], ["pads"], axis=0),
+        helper.make_node("Pad", ["x", "pads"], ["padded"]),
+        helper.make_node("Cast", ["half"], ["w"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["padded", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("DequantizeLinear", ["bytes", "scale"], ["v"]),
+        helper.make_node("Conv", ["a", "v"], ["y"]),
+    ]
+    ends = {"x": (TensorProto.FLOAT, FREE)}, {"y": (TensorProto.FLOAT, FREE)}
+    parameters, macs = counts(model(tmp_path / "net.onnx", nodes, *ends, weights))
+    assert parameters == 4 * 27 + 3 * 4
+    assert macs("x", 20, 24) == 24 * 24 * (4 * 27 + 3 * 4)
+
+
+def test_convolutions_of_integers_are_counted(tmp_path):
+    weights = {
+        "w": np.ones((3, 3, 3, 3), np.int8), "b": np.zeros(3, np.int32), "s": np.float32(1), "x0": np.uint8(0),
+        "w0": np.int8(0),
+    }  # fmt: skip
+    inputs = ["x", "s", "x0", "w", "s", "w0", "s", "x0", "b"]
+    nodes = [helper.make_node("QLinearConv", inputs, ["y"], pads=[1, 1, 1, 1])]
+    ends = {"x": (TensorProto.UINT8, FREE)}, {"y": (TensorProto.UINT8, FREE)}
+    parameters, macs = counts(model(tmp_path / "net.onnx", nodes, *ends, weights))
+    assert parameters == 84 and macs("x", 16, 32) == 16 * 32 * 3 * 27
+
+
 def test_what_is_not_counted_has_no_energy(tmp_path):
     peer = open_peer(str(halved(tmp_path / "half.onnx", FREE)))
     assert peer.energy_uj(16, 16) is None and peer.parameters is None

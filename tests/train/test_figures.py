@@ -69,6 +69,20 @@ def write_log(folder: Path, seconds: list[float], rounded: list[int]) -> Path:
     return folder
 
 
+def test_learning_curves_say_where_a_run_ended_and_what_its_last_quarter_brought(tmp_path, capsys):
+    run, other = tmp_path / "run", tmp_path / "other.csv"
+    run.mkdir()
+    (run / "log.csv").write_text(
+        "step,seconds,rounded,psnr_15,psnr_25\n1,10,0,29,31\n2,70,0,31,33\n3,90,0,32,34\n4,100,1,31.5,34\n"
+    )
+    other.write_text("seconds,rounded,psnr\n5,1,20\n")
+    assert main(["--what", "curves", "--runs", str(run), str(other), "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "run: 32.75 dB after 100 s, 33.00 dB at best, 1.00 dB of which" in shown
+    assert "other: 20.00 dB after 5 s, 20.00 dB at best, 0.00 dB" in shown
+    assert is_picture(tmp_path / "curves.png")
+
+
 def test_epoch_time_compares_the_whole_run_and_each_phase_within_itself(tmp_path, capsys):
     run = write_log(tmp_path / "run", [10.0] * 10 + [16.0] * 10, [0] * 10 + [1] * 10)
     flat = write_log(tmp_path / "flat", [10.0, 9.0, 10.4], [0, 0, 0])
@@ -209,6 +223,8 @@ def test_figures_without_input_are_named_and_left_out(tmp_path, monkeypatch, cap
         (["--what", "resolution", "--bench", "{}/other.json"], "not a file that `export.bench --json` writes"),
         (["--what", "epoch-time", "--runs", "{}/no"], "give the folder of a run"),
         (["--what", "epoch-time", "--runs", "{}/other.json"], "not the log.csv of a run"),
+        (["--what", "curves", "--runs", "{}/no"], "give the folder of a run"),
+        (["--what", "curves", "--runs", "{}/other.json"], "not the log.csv of a run"),
         (["--what", "membrane", "--with-hints", "{}/no.pt", "--without-hints", str(BUNDLE)], "no.pt does not exist"),
         (["--what", "membrane", "--with-hints", str(KINDS), "--without-hints", str(BUNDLE)], "no layer of one name"),
         (["--what", "strips", "--data", "{}/no"], "does not exist"),

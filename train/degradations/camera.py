@@ -19,9 +19,9 @@ from train.degradations.pictures import Picture, log_uniform
 
 Image = npt.NDArray[np.float32]  # [H, W, 3]
 
-SHOT = (2e-6, 1.2e-2)  # variance per light, of linear light 0..1
+SHOT = (1e-5, 1.2e-2)  # variance per light, of linear light 0..1
 READ = (0.15, 1.6)  # standard deviation of read noise over that of shot noise in a tenth of full light
-SCALE = (0.4, 1.8)  # the sensor's pixels to one of the picture's, along a side
+SCALE = (0.3, 1.5)  # the sensor's pixels to one of the picture's, along a side
 QUALITY = (25, 100)
 
 _LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -98,9 +98,9 @@ def _film(clean: Picture, rng: np.random.Generator) -> Image:
 def _smoothed(noise: Image, clean: Picture, rng: np.random.Generator) -> Image:
     """What a camera's own denoising leaves: coarse grains of colour, finer ones of light, more of them on edges."""
     luma = (noise @ _LUMA)[..., None]
-    chroma = np.float32(rng.uniform(0.3, 1.5)) * cv2.GaussianBlur(noise - luma, (0, 0), log_uniform(rng, (1.2, 7)))
-    smooth = cv2.GaussianBlur(luma, (0, 0), rng.uniform(0.4, 2))[..., None]
-    kept = np.full((1, 1, 1), rng.uniform() ** 2, np.float32)
+    chroma = np.float32(rng.uniform(0.3, 1.5)) * cv2.GaussianBlur(noise - luma, (0, 0), log_uniform(rng, (1.5, 8)))
+    smooth = cv2.GaussianBlur(luma, (0, 0), log_uniform(rng, (0.5, 3)))[..., None]
+    kept = np.full((1, 1, 1), rng.uniform() ** 4, np.float32)
     if rng.integers(2):
         detail = cv2.GaussianBlur(np.abs(cv2.Laplacian(clean @ _LUMA, -1)), (0, 0), 1.5)[..., None]
         kept = kept + (1 - kept) * detail / (detail + np.float32(log_uniform(rng, (2, 30))))
@@ -116,9 +116,9 @@ def _sharpened(noise: Image, rng: np.random.Generator) -> Image:
 
 def varied_camera_noise(clean: Picture, rng: np.random.Generator) -> Picture:
     """A photograph's noise, from hardly any to strong: a sensor's (seven in eight) or film's, as it is after a camera's
-    processing, after resizing (half of them) and as JPEG (three in four)."""
+    processing, after resizing (seven in ten) and as JPEG (three in four)."""
     height, width = clean.shape[:2]
-    scale = log_uniform(rng, SCALE) if rng.integers(2) else 1.0
+    scale = log_uniform(rng, SCALE) if rng.uniform() < 0.7 else 1.0
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
     taken = np.asarray(cv2.resize(clean, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     noise = _film(taken, rng) if rng.integers(8) == 0 else _sensor(taken, rng)

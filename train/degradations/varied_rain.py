@@ -27,9 +27,10 @@ Layer = npt.NDArray[np.float32]  # light 0..1 (or a little more), [H, W]
 
 LENGTH = (8.0, 90.0)  # of a streak, pixels
 WIDTH = (1.0, 7.0)  # across a streak, from where it is dark to where it is dark again, pixels
-GAIN = (0.2, 1.2)  # light of a layer's brightest streaks
+GAIN = (0.25, 1.6)  # light of a layer's brightest streaks
 COVERED = (0.05, 0.5)  # share of the picture that a layer's streaks lie on
-STEEPEST = np.pi / 4  # of rain's main direction, from the vertical, radians
+SOFTNESS = (0.4, 1.5)  # of most streaks' edges: standard deviation, pixels
+SLANT = np.pi / 4  # of rain's main direction, from the vertical, at most, radians
 
 
 @numba.njit(nogil=True)
@@ -37,8 +38,8 @@ def _draw(layer: Layer, drops: npt.NDArray[np.float64], taper: float, tail: floa
     """Add streaks to a layer, in place.
 
     drops: [N, 6], each y and x of the middle, length, width (pixels), angle from the vertical (radians), light.
-    taper: 0 for streaks that end abruptly, 1 for ones that fade towards both ends. tail: part of the light that is
-    lost from the leading end to the other.
+    taper: 0 for streaks that end abruptly, 1 for spindles that fade and narrow towards both ends. tail: part of the
+    light that is lost from the leading end to the other.
     """
     height, width = layer.shape
     for n in range(len(drops)):
@@ -53,9 +54,9 @@ def _draw(layer: Layer, drops: npt.NDArray[np.float64], taper: float, tail: floa
             for x in range(max(0, int(np.ceil(middle - reach))), min(width - 1, int(np.floor(middle + reach))) + 1):
                 along = ((x - x0) * sine + (y - y0) * cosine) / half
                 across = ((x - x0) * cosine - (y - y0) * sine) / radius
-                if abs(along) < 1 and abs(across) < 1:
-                    bright = (1 - across * across) * (1 - taper * along * along) * (1 - tail * (1 - along) / 2)
-                    layer[y, x] += light * bright
+                bright = 1 - across * across - taper * along * along
+                if abs(along) < 1 and bright > 0:
+                    layer[y, x] += light * bright * (1 - tail * (1 - along) / 2)
 
 
 def drawn_streaks(shape: tuple[int, ...], rng: np.random.Generator, angle: float, near: float) -> Layer:
@@ -67,7 +68,7 @@ def drawn_streaks(shape: tuple[int, ...], rng: np.random.Generator, angle: float
     longest, widest = LENGTH[1] ** (0.75 + near / 4), WIDTH[1] ** (0.4 + 0.6 * near)
     length = log_uniform(rng, (LENGTH[0], longest))
     thickness = min(log_uniform(rng, (WIDTH[0], widest)), length / 4)
-    spread, wobble = rng.uniform(0.05, 0.6), rng.exponential(0.03)
+    spread, wobble = rng.uniform(0.1, 0.8), rng.exponential(0.03)
     covered = log_uniform(rng, COVERED) * (1.0 - 0.5 * near)
     border = length / 2 + thickness
     count = rng.poisson(covered / (length * (thickness + 1)) * (height + 2 * border) * (width + 2 * border))
@@ -79,7 +80,9 @@ def drawn_streaks(shape: tuple[int, ...], rng: np.random.Generator, angle: float
     drops[:, 4] = np.clip(angle + wobble * rng.standard_normal(count), -1.2, 1.2)
     drops[:, 5] = rng.uniform(size=count) ** rng.uniform(0.3, 3)  # few bright ones among many faint ones, or all alike
     layer = np.zeros((height, width), np.float32)
-    _draw(layer, drops, rng.uniform(), rng.uniform() * rng.integers(2))
+    _draw(layer, drops, 1 - rng.uniform() ** 2, rng.uniform() * rng.integers(2))
+    if rng.uniform() < 0.7:  # a lens draws no sharp edges
+        layer = np.asarray(cv2.GaussianBlur(layer, (0, 0), log_uniform(rng, SOFTNESS)), np.float32)
     return layer
 
 
@@ -150,7 +153,7 @@ def varied_rain(clean: Picture, rng: np.random.Generator, extent: float | None =
     extent: height of the whole photograph if `clean` is a part of it, pixels.
     """
     shape = clean.shape
-    main = float(np.clip(rng.normal(0, 0.3), -STEEPEST, STEEPEST))
+    main = rng.uniform(-SLANT, SLANT) if rng.integers(2) else float(np.clip(rng.normal(0, 0.3), -SLANT, SLANT))
     plain = rng.uniform() < 0.5
     layers = int(rng.integers(1, 4 if plain else 5))
     crossing = 0.0 if plain or rng.uniform() < 0.5 else rng.uniform(0.05, 0.5)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simulator.bundle import BundleError
 from train.data import DataError
-from train.figures import coxcomb, epochs, membrane, resolution, strips
+from train.figures import coxcomb, curves, epochs, membrane, resolution, strips
 from train.figures.canvas import FigureError
 from train.run import TrainingError
 
@@ -31,6 +31,7 @@ def _figures(options: argparse.Namespace) -> dict[str, tuple[Needs, Callable[[],
     return {
         "coxcomb": (("scores",), lambda: coxcomb.draw(options.scores, out)),
         "epoch-time": (("runs",), lambda: epochs.draw(options.runs, out)),
+        "curves": (("runs",), lambda: curves.draw(options.runs, out)),
         "resolution": (("bench",), lambda: resolution.draw(options.bench, out)),
         "membrane": (
             ("with_hints", "without_hints"),
@@ -42,7 +43,7 @@ def _figures(options: argparse.Namespace) -> dict[str, tuple[Needs, Callable[[],
     }
 
 
-FIGURES = ("coxcomb", "epoch-time", "resolution", "membrane", "strips")
+FIGURES = ("coxcomb", "epoch-time", "curves", "resolution", "membrane", "strips")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--what", nargs="+", choices=FIGURES, metavar="FIGURE", help=f"{', '.join(FIGURES)} (all whose input is given)")
     add("--out", type=Path, default=Path("figures"), metavar="DIR", help="default: %(default)s")
     add("--scores", type=Path, nargs="+", metavar="FILE", help="coxcomb: what train.evaluate --json wrote")
-    add("--runs", type=Path, nargs="+", metavar="RUN", help="epoch-time: folders of runs, or their log.csv")
+    add("--runs", type=Path, nargs="+", metavar="RUN", help="epoch-time, curves: folders of runs, or their log.csv")
     add("--bundle", type=Path, nargs="+", default=[BUNDLE], metavar="FILE", help="strips: of these networks")
     add("--bench", type=Path, metavar="FILE", help="resolution: what export.bench --json wrote")
     add("--with-hints", type=Path, metavar="RUN", help="membrane: run or bundle trained with hints")
