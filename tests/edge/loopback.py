@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from tests.edge.files import load_video, store_network
@@ -31,13 +32,14 @@ def main() -> int:
         with subprocess.Popen(writing, cwd=ROOT, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()  # it is a camera from the first picture on
+            draining = threading.Thread(target=writer.stdout.read)  # a full pipe would hold it up
+            draining.start()
             recording = folder / "back.mkv"
             reading = [*restore, LOOPBACK, "--out", str(recording), "--max-frames", str(PICTURES)]
             subprocess.run([*restore, "--list-cameras"], cwd=ROOT, check=True)
             reader = subprocess.run(reading, cwd=ROOT)
             writer.send_signal(signal.SIGTERM)
-            for _ in writer.stdout:
-                pass
+            draining.join()
         numbers = [number_of(frame) for frame in load_video(recording)[0]] if recording.exists() else []
         print(f"{LOOPBACK}: written with exit code {writer.returncode}, read with {reader.returncode}: {numbers}")
         output = subprocess.run([*restore, camera, "--out", OUTPUT, "--max-frames", "3"], cwd=ROOT)
