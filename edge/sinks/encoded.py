@@ -79,10 +79,10 @@ class Encoder:
         self.lost: list[str] = []  # names of codecs of sound that do not go into this container
         self.frames = 0
         self.fps = facts.fps or ASSUMED_FPS
-        self._rate = Fraction(self.fps).limit_denominator(1001)
-        self._ticks = self._rate.numerator * math.ceil(
-            _TICKS / self._rate.numerator
-        )  # a second; even frames fall on one
+        self._rate = Fraction(self.fps).limit_denominator(1001) or Fraction(1, round(1 / self.fps))
+        # A second; even frames fall on one.
+        self._ticks = self._rate.numerator * math.ceil(_TICKS / self._rate.numerator)
+        self._open = True
         self._last = -1  # time of the last frame, in ticks
         self._heard: dict[Any, int] = {}  # of each track, when its last packet is decoded
         given = {**_WRITING[suffix], "flush_packets": "1", **(options or {})}
@@ -144,11 +144,17 @@ class Encoder:
                 if self.frames:
                     self._container.mux(self._video.encode(None))
             finally:
-                self._container.close()
+                self._close()
 
     def abandon(self) -> None:
         """Closes a file that will be removed, or a connection that is lost."""
         with contextlib.suppress(OSError), pyav.os_errors():
+            self._close()
+
+    def _close(self) -> None:
+        """Once: a container whose closing failed would crash when it is closed again."""
+        if self._open:
+            self._open = False
             self._container.close()
 
     def _tick(self, time: float | None) -> int:

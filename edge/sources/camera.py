@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -14,7 +13,7 @@ import numpy as np
 from edge.errors import UserError
 from edge.sources import v4l2
 from edge.sources.capture import Video
-from edge.sources.record import Facts, LostError, Reader, Settings, Taken
+from edge.sources.record import Facts, LostError, Reader, Settings, Taken, credible
 from simulator.files import reason
 
 _GIVES_UP_S = 5.0  # an answer that took longer says that no picture came, not that none will
@@ -71,7 +70,7 @@ class _Camera:
             raise LostError("gives no pictures")
         self._patience_s = settings.patience_s
         notes = tuple(self._set(settings))
-        self.facts = Facts(_rate(self._capture.get(cv2.CAP_PROP_FPS)), notes=notes, live=True)
+        self.facts = Facts(credible(self._capture.get(cv2.CAP_PROP_FPS)), notes=notes, live=True)
 
     def read(self) -> Taken | None:
         until = time.monotonic() + self._patience_s
@@ -116,15 +115,11 @@ class _Camera:
                 notes.append(f"the camera gives {size[0]}x{size[1]} pixels, not {width}x{height}.")
         if settings.fps is not None:
             capture.set(cv2.CAP_PROP_FPS, settings.fps)
-            fps = _rate(capture.get(cv2.CAP_PROP_FPS))
+            fps = credible(capture.get(cv2.CAP_PROP_FPS))
             if fps is not None and abs(fps - settings.fps) > 0.5:
                 notes.append(f"the camera gives {fps:g} frames a second, not {settings.fps:g}.")
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return notes
-
-
-def _rate(fps: float) -> float | None:
-    return fps if math.isfinite(fps) and 0 < fps <= 1000 else None
 
 
 def _check(label: str, device: Path) -> None:

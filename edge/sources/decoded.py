@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from edge import pyav
-from edge.sources.record import BrokenFrameError, Facts, LostError, Taken
+from edge.sources.record import BrokenFrameError, Facts, LostError, Taken, credible
 
 # What a player would show otherwise, and what comes out instead.
 _HIGH_RANGE = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
@@ -154,7 +154,7 @@ class Decoded:
     def _facts(self, tracks: tuple[Any, ...]) -> Facts:
         stream = self._stream
         rate = stream.average_rate or stream.guessed_rate
-        fps = float(rate) if rate and 0 < rate <= 1000 else None
+        fps = credible(float(rate)) if rate else None
         count = stream.frames or None
         if count is None and not self._live and fps is not None:
             if stream.duration is not None:

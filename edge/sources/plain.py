@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 
-from edge.sources.record import BrokenFrameError, Facts, LostError, Taken
+from edge.sources.record import BrokenFrameError, Facts, LostError, Taken, credible
 
 
 class Plain:
@@ -28,7 +26,7 @@ class Plain:
         announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         # Streams announce nothing, which arrives as zero, a negative or an absurd number.
         count = round(announced) if not live and 1 <= announced < 1e9 else None
-        self.facts = Facts(fps if math.isfinite(fps) and 0 < fps <= 1000 else None, count, live=live)
+        self.facts = Facts(credible(fps), count, live=live)
 
     def read(self) -> Taken | None:
         more, bgr = self._capture.read()

@@ -91,6 +91,11 @@ class Taken:
     sound: tuple[tuple[int, Any], ...] = ()
 
 
+def credible(fps: float) -> float | None:
+    """A rate of frames as a file or a driver states it, if it can be one: a frame an hour to a thousand a second."""
+    return fps if 1 / 3600 <= fps <= 1000 else None
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a video says of itself when it is opened.

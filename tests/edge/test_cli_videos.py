@@ -44,6 +44,22 @@ def test_a_video_is_restored_without_loss_at_its_frame_rate(work, restore, netwo
     assert "12 frames" in run.out
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("between_s", [3600, 50_000])
+def test_frames_may_be_hours_apart(work, restore, between_s, suffix):
+    with av.open(str(work / "lapse.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(1, between_s))
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "bgr0"
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(picture(seed=number), format="rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = number, Fraction(between_s)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    out = work / f"restored{suffix}"
+    run = restore(work / "lapse.mkv", "--out", out)
+    assert run.code == 0 and len(load_video(out)[0]) == 3
+
+
 def a_square_that_moves(count: int = 6) -> list[np.ndarray]:
     """Frames [160, 224, 3] that differ where the square is."""
     frames = [picture(160, 224) for _ in range(count)]
