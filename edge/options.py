@@ -94,7 +94,7 @@ def add_live(parser: argparse.ArgumentParser) -> None:
         help="while the network is busy, drop all but the newest picture (default for what is live) or none",
     )
     source.add_argument("--size", metavar="WxH", type=_size, help="of the pictures, such as 640x480")
-    source.add_argument("--fps", metavar="N", type=_number, help="pictures a second to ask for")
+    source.add_argument("--fps", metavar="N", type=_rate, help="pictures a second to ask for")
     source.add_argument("--format", metavar="NAME", help="a camera's: mjpg, yuyv; a command's: yuv420, mjpeg, h264")
     source.add_argument(
         "--control",
@@ -295,6 +295,17 @@ def _number(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return number
+
+
+def _rate(text: str) -> float:
+    from edge.sources.record import credible
+
+    fps = credible(_number(text))
+    if fps is None:
+        raise argparse.ArgumentTypeError(
+            f"{text} pictures a second are too many or too few: 1000 at most, one an hour at least"
+        )
+    return fps
 
 
 def _count(text: str) -> int:

@@ -581,3 +581,8 @@ def test_libraries_that_are_not_needed_yet_are_not_imported(module):
     code = f"import sys, {module}; print([m for m in ('cv2', 'tqdm', 'serial', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("fps", ["1e-12", "1001"])
+def test_a_rate_that_no_video_has_is_refused(restore, fps):
+    assert_refused(restore("exec:true", "--fps", fps), f"{fps} pictures a second", "1000 at most")
