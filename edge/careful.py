@@ -167,8 +167,9 @@ def judge(task: str, meta: Mapping[str, str], came: Pixels, restored: Pixels) ->
         level = noise(came)
         if level is not None and level < LEAST_NOISE:
             return Judgement(
-                f"has hardly any noise from pixel to pixel (about {level:.1f} grey levels), so little changes; for the "
-                "grain that cameras leave there is --bundle denoise-camera",
+                f"has hardly any noise from pixel to pixel (about {level:.1f} grey levels): there is little to gain, "
+                "and letters and thin lines may be blurred; for the grain that cameras leave there is "
+                "--bundle denoise-camera",
                 keep=False,
             )
     elif task == "derain":

@@ -7,13 +7,14 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
-
+from edge import shipped
+from edge.images import read_image
+from edge.sources.images import open_sample
 from simulator.bundle import quality
 from simulator.engine import cache_folder
 from simulator.network import Network, load
 
-_SIDE = 256  # pixels of the picture that is timed
+_SIDE = 256  # pixels of the part of the sample that is timed
 _RUNS = 3
 _OWN = {  # what a task removes, as the table of harm names it
     "denoise": "noise", "derain": "rain", "dejpeg": "JPEG", "dehaze": "haze", "deblur": "shake", "defocus": "defocus",
@@ -21,11 +22,12 @@ _OWN = {  # what a task removes, as the table of harm names it
 
 
 def describe(folder: Path) -> list[str]:
-    """A table: name, task, size of the file, parameters, PSNR as the bundle says it, harm, and milliseconds here.
+    """A table: name, task, quality, size of the file, parameters, PSNR as the bundle says it, harm, time here.
 
     Harm, from bundles/HARM.md: at how many dB clean pictures come back, the worst in brackets, and what is lost at
     most, on average, on pictures with what other tasks remove.
-    The time is that of a picture of 256x256 on this machine; it is there once the kernels are compiled (--warmup).
+    PSNR is on the pictures that each was validated with in its training, which are not those of another. The time is
+    that of 256x256 pixels of the task's sample on this machine; it is there once the kernels are compiled (--warmup).
     """
     kernels = cache_folder()
     compiled = kernels is not None and any(Path(kernels).glob("*.kernel"))
@@ -33,11 +35,12 @@ def describe(folder: Path) -> list[str]:
         (
             "name",
             "task",
+            "quality",
             "KB",
             "parameters",
-            "PSNR, dB",
+            "PSNR in its validation, dB",
             "clean pictures, dB",
-            "others lose, dB",
+            "harm to others, dB",
             f"ms for {_SIDE}x{_SIDE}",
         )
     ]
@@ -51,6 +54,7 @@ def describe(folder: Path) -> list[str]:
             (
                 path.stem,
                 network.task,
+                _chosen(path),
                 size,
                 f"{network.params:,}",
                 psnr or "-",
@@ -76,9 +80,15 @@ def _harm(folder: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
+def _chosen(path: Path) -> str:
+    """By which --quality it is chosen, if by any."""
+    task = path.stem.partition("-")[0]
+    return ", ".join(quality for quality in shipped.QUALITIES if shipped.of_task(task, quality) == path) or "-"
+
+
 def _milliseconds(network: Network) -> float:
-    """The median of a few pictures of noise, after one that is not counted."""
-    picture = np.random.RandomState(0).randint(0, 256, (_SIDE, _SIDE, 3)).astype(np.uint8)
+    """The median of a few runs on a part of the task's sample, after one that is not counted."""
+    picture = read_image(open_sample(network.task).paths[0]).pixels[:_SIDE, :_SIDE]
     times = []
     for _ in range(_RUNS + 1):
         begin = time.perf_counter()

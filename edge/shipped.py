@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.errors import UserError
+from simulator.tasks import ALL_IN_ONE
 
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 FAST, BEST = QUALITIES = ("fast", "best")  # the small network of a task, or its large one where there is one
@@ -25,5 +26,9 @@ def of_task(task: str, quality: str) -> Path:
     for name in wanted:
         if name in shipped:
             return named(name)
+    if task == ALL_IN_ONE:
+        raise UserError(
+            "no network for everything ships; choose another --task, or give one of your own with --bundle."
+        )
     tasks = ", ".join(sorted({name.partition("-")[0] for name in shipped})) or "none yet"
     raise UserError(f"no bundle ships for {task} (there are some for: {tasks}); give one with --bundle.")

@@ -290,8 +290,8 @@ def train(
         log.add(
             step=run.step,
             epoch=round(run.step / epoch, 3),
-            seconds=round(run.seconds, 1),
-            processor_seconds=round(run.processor_seconds, 1),
+            seconds=round(run.seconds, 3),
+            processor_seconds=round(run.processor_seconds, 3),
             seconds_per_epoch=round(per_epoch, 1),
             learning_rate=float(f"{rate:.4g}"),
             rounded=int(run.student.rounded),

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace, stop: Stop) -> int:
             max_failures=args.max_failures,
         )
     if listing.left_out:
-        terminal.say(f"of the SOURCEs are left out: {listing.left_out}.")
+        terminal.say(f"left out: {listing.left_out}.")
     if not (listing.found or account.failed or account.interrupted or account.fatal):
         deeper = "" if args.recursive else "; --recursive looks into folders below, too"
         raise UserError(f"the SOURCEs hold no images{deeper}.")

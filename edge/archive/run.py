@@ -109,10 +109,10 @@ class Account:
         return {"restored": self.restored, "skipped": self.skipped, "failed": dict(self.failures)}
 
     def line(self) -> str:
-        """Such as "90 pictures restored, 8 left as a run before restored them, 2 failed (2 could not be read)"."""
+        """Such as "90 pictures restored, 8 already restored by an earlier run, 2 failed (2 could not be read)"."""
         parts = [f"{self.restored} picture{'s' * (self.restored != 1)} restored"]
         if self.skipped:
-            parts.append(f"{self.skipped} left as a run before restored them")
+            parts.append(f"{self.skipped} already restored by an earlier run")
         if self.failed:
             kinds = (f"{self.failures[kind]} {_words(kind)}" for kind in KINDS if self.failures[kind])
             parts.append(f"{self.failed} failed ({', '.join(kinds)})")

@@ -286,15 +286,19 @@ class Video:
         if self.live and done:
             unasked = self.dropped if self._drop is None else 0
             others = f", and {unasked} were dropped for newer ones; --drop none restores all" if unasked else ""
-            yield Remark(f"{self.label} ended after {done} frames{others}; what was restored is kept.")
+            yield Remark(f"{self.label} ended after {_frames(done)}{others}; what was restored is kept.")
 
     def _lost(self, error: Exception, done: int, failures: int) -> str:
         tried = f" ({failures} attempt{'s' * (failures != 1)} to connect again)" if failures else ""
         kept = "; what was restored is kept" if done else self._hint
-        return f"{self.label} {self._why(error)} after {done} frames{tried}{kept}."
+        return f"{self.label} {self._why(error)} after {_frames(done)}{tried}{kept}."
 
     def _why(self, error: Exception) -> str:
         return str(error).removeprefix(self.label).strip().rstrip(".")
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
 
 
 class _Clock:

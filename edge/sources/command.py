@@ -164,7 +164,10 @@ class _Process(_Pipe):
         assert self._command.stdout is not None and self._command.stderr is not None
         super().__init__(self._command.stdout.fileno())
         self._said = b""
-        threading.Thread(target=self._listen, args=(self._command.stderr,), name="messages", daemon=True).start()
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._command.stderr,), name="messages", daemon=True
+        )
+        self._listener.start()
 
     def read(self, count: int) -> bytes:
         chunk = super().read(count)
@@ -174,6 +177,7 @@ class _Process(_Pipe):
             except subprocess.TimeoutExpired:
                 code = 0  # it has closed its output and goes on
             if code:
+                self._listener.join(_ENDS_S)  # what it said last may still be on its way
                 raise LostError(f"ended with exit code {code}{self._last_words()}")
         return chunk
 

@@ -185,7 +185,7 @@ class Decoded:
         if len(others.video) > 1:
             left_out.append(f"{len(others.video) - 1} of pictures")
         if left_out:
-            yield f"of its streams are left out: {', '.join(left_out)}."
+            yield f"left out of its streams: {', '.join(left_out)}."
 
 
 def falls_short(facts: Facts, passed: int, last: float) -> bool:

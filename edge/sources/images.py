@@ -109,7 +109,7 @@ def open_pattern(pattern: str) -> Images:
 
 
 def _notes(where: str, left_out: LeftOut) -> tuple[str, ...]:
-    return (f"of {where} are left out: {left_out}.",) if left_out else ()
+    return (f"left out of {where}: {left_out}.",) if left_out else ()
 
 
 def _sorted_out(found: list[Path]) -> tuple[tuple[Path, ...], LeftOut]:

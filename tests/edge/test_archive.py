@@ -375,7 +375,7 @@ def test_a_full_disk_ends_the_run_and_a_rerun_goes_on(work, tree, restore, monke
     assert run.code == 2 and "no space left on device" in run.err, run
     assert len(outputs(work / "out")) == 3
     stored.clear()
-    assert "3 left as a run before restored them" in restore(*arguments).out
+    assert "3 already restored by an earlier run" in restore(*arguments).out
     assert outputs(work / "out") == sorted(tree)
 
 
@@ -412,7 +412,7 @@ def test_on_a_disk_that_is_really_full_every_output_is_whole_or_absent(
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     run = restore(*given)
     assert run.code == 0, run
-    left = re.search(r"(\d+) left as a run before restored them", run.out)
+    left = re.search(r"(\d+) already restored by an earlier run", run.out)
     assert left is not None and len(stored) - 1 <= int(left[1]) <= len(stored)  # of one the line may not have fitted
     assert outputs(small_disk / "out") == sorted(f"{number}.png" for number in range(12))
 

@@ -209,7 +209,7 @@ def test_an_agent_that_is_killed_in_the_middle_of_a_run_costs_no_picture(work, b
             there = len(list((work / "out0").glob("*.png")))
             assert 6 <= there < 24
             again = restore(*given[:-2], "--board", "native")
-            assert again.code == 0 and f"{there} left as a run before restored them" in again.out, again
+            assert again.code == 0 and f"{there} already restored by an earlier run" in again.out, again
         for number in range(24):
             restored = load(work / f"out{len(others)}" / f"{number:02d}.png")
             assert np.array_equal(restored, network.run(picture(64, 64, seed=number)).image)

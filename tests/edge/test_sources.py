@@ -128,7 +128,7 @@ def test_a_reader_that_hangs_is_left_behind_in_time(monkeypatch):
     numbers, said = taken(video)
     assert time.monotonic() - begin < 3
     assert numbers == [0] and said == [
-        "failed: x has given no picture for 0.2 s after 1 frames; what was restored is kept."
+        "failed: x has given no picture for 0.2 s after 1 frame; what was restored is kept."
     ]
 
 
@@ -524,7 +524,7 @@ def test_a_camera_that_takes_long_is_waited_for_and_one_that_fails_at_once_is_lo
     found = list(video.frames())
     video.close()
     assert [number_of(item.pixels) for item in found if isinstance(item, Frame)] == [7]
-    assert isinstance(found[-1], Unreadable) and "stopped giving pictures after 1 frames" in found[-1].reason
+    assert isinstance(found[-1], Unreadable) and "stopped giving pictures after 1 frame" in found[-1].reason
 
 
 # --- nothing of this is imported when a picture is restored ---------------------------------------------------------

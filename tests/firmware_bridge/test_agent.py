@@ -39,7 +39,7 @@ from tests.conformance.agreement import bundled
 from tests.simulator.networks import random_image
 
 ROOT = Path(__file__).parents[2]
-DERAIN = ROOT / "edge" / "bundles" / "derain.safetensors"
+CAMERA = ROOT / "edge" / "bundles" / "denoise-camera.safetensors"
 SECRET = "a secret of sufficient length"
 
 
@@ -76,7 +76,7 @@ def check(board, bundle, image) -> None:
 
 
 def test_a_shipped_bundle_has_the_same_bits_over_tcp():
-    bundle = read_bundle(DERAIN)
+    bundle = read_bundle(CAMERA)
     with serving() as name, open_board(name) as board:
         board.load(bundle)
         check(board, bundle, random_image(np.random.default_rng(0), 43, 58, 3))
@@ -93,7 +93,7 @@ def test_random_networks_have_the_same_bits_and_can_be_looked_into_over_tcp(seed
 
 
 def test_a_board_with_little_memory_gets_its_pictures_in_parts():
-    bundle = read_bundle(DERAIN)
+    bundle = read_bundle(CAMERA)
     with serving(Device(no_sensor, 2200 << 10)) as name, open_board(name) as board:
         board.load(bundle)
         image = random_image(np.random.default_rng(1), 200, 200, 3)
@@ -128,7 +128,7 @@ def client(name: str, patience: Patience | None = None) -> Link:
 
 
 def test_a_client_that_reconnects_finds_its_plan_and_an_upload_goes_on_where_it_broke_off():
-    bundle = read_bundle(DERAIN)
+    bundle = read_bundle(CAMERA)
     plan = compile_bundle(bundle).data
     with serving() as name:
         first = client(name)
@@ -187,7 +187,7 @@ def test_boards_are_used_again_and_not_made_for_every_client():
 
 
 def test_a_damaged_plan_is_refused_and_can_be_sent_again():
-    plan = compile_bundle(read_bundle(DERAIN)).data
+    plan = compile_bundle(read_bundle(CAMERA)).data
     with serving() as name:
         link = client(name)
         with pytest.raises(Refused, match="SNN_HASH"):
@@ -217,7 +217,7 @@ def test_requests_that_make_no_sense_are_refused_and_the_connection_lives_on(kin
 
 
 def test_a_picture_that_would_take_too_much_memory_is_refused():
-    plan = compile_bundle(read_bundle(DERAIN)).data
+    plan = compile_bundle(read_bundle(CAMERA)).data
     with serving(Device(no_sensor, 500 << 10)) as name:
         link = client(name)
         link.load(plan)

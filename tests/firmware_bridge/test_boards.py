@@ -25,7 +25,7 @@ from tests.conformance.agreement import META, bundled
 from tests.simulator.networks import random_image
 
 ROOT = Path(__file__).parents[2]
-DERAIN = ROOT / "edge" / "bundles" / "derain.safetensors"
+CAMERA = ROOT / "edge" / "bundles" / "denoise-camera.safetensors"
 
 
 @pytest.fixture(params=list(BOARDS))
@@ -61,7 +61,7 @@ def test_a_board_can_be_inspected_between_two_pictures(board):
 
 
 def test_a_board_gives_the_pixels_and_counts_of_the_simulator(board, picture):
-    bundle = read_bundle(DERAIN)
+    bundle = read_bundle(CAMERA)
     board.load(bundle)
     image = compare.read(picture)
     found = board.run(image)
@@ -85,7 +85,7 @@ def test_what_does_not_fit_at_once_goes_by_rows_and_then_in_tiles_with_the_same_
     class Small(Native):
         memory_bytes = kilobytes << 10
 
-    bundle = read_bundle(DERAIN)
+    bundle = read_bundle(CAMERA)
     image = random_image(np.random.default_rng(1), 200, 200, 3)
     with Small() as small:
         small.load(bundle)
@@ -101,7 +101,7 @@ def test_a_board_too_small_for_any_tile_says_so():
         memory_bytes = 160 << 10
 
     with Tiny() as tiny:
-        tiny.load(read_bundle(DERAIN))
+        tiny.load(read_bundle(CAMERA))
         with pytest.raises(BoardError, match="tiny has too little memory for the smallest tile"):
             tiny.run(np.zeros((64, 64, 3), np.uint8))
 
@@ -220,7 +220,7 @@ def damaged(monkeypatch):
 
 
 def test_compare_names_the_first_difference_of_a_board_with_one_damaged_weight(picture, damaged, capsys):
-    assert compare.main(["--board", "damaged", "--bundle", str(DERAIN), str(picture)]) == 1
+    assert compare.main(["--board", "damaged", "--bundle", str(CAMERA), str(picture)]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: " in out and "of 2,494 pixels (first at row" in out and "SyOps instead of" in out
     assert f"first difference: layer '{damaged}', step " in out
@@ -229,7 +229,7 @@ def test_compare_names_the_first_difference_of_a_board_with_one_damaged_weight(p
 
 def test_compare_falls_back_on_counts_where_a_board_does_not_show_its_layers(picture, damaged, capsys, monkeypatch):
     monkeypatch.setattr(Damaged, "tracer", lambda self: None)
-    assert compare.main(["--board", "damaged", "--bundle", str(DERAIN), str(picture)]) == 1
+    assert compare.main(["--board", "damaged", "--bundle", str(CAMERA), str(picture)]) == 1
     assert "does not give access to its layers" in capsys.readouterr().out
 
 

@@ -30,7 +30,7 @@ from tests.simulator.networks import observed, random_image, small_network
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "edge" / "bundles").glob("*.safetensors"))
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.safetensors"))
-DERAIN = ROOT / "edge" / "bundles" / "derain.safetensors"
+CAMERA = ROOT / "edge" / "bundles" / "denoise-camera.safetensors"
 SEEDS = (*range(24), 26, 41, 48, 53)  # of tests/conformance: together they have every kind in every variant
 
 
@@ -291,7 +291,7 @@ def test_every_status_has_its_name():
     ],
 )
 def test_tiles_that_make_no_sense_are_refused(change):
-    core = Core(compile_bundle(read_bundle(DERAIN)).data)
+    core = Core(compile_bundle(read_bundle(CAMERA)).data)
     sound = Tile.whole(48, 40)
     assert core.memory_size(replace(sound, height=32, inner_height=32)) > 0
     with pytest.raises(CoreError, match="SNN_SIZE"):
@@ -299,7 +299,7 @@ def test_tiles_that_make_no_sense_are_refused(change):
 
 
 def test_memory_beyond_the_machines_addresses_is_refused():
-    core = Core(compile_bundle(read_bundle(DERAIN)).data)
+    core = Core(compile_bundle(read_bundle(CAMERA)).data)
     assert core.memory_size(Tile.whole(1 << 12, 1 << 12)) > 1 << 30
     try:
         core.memory_size(Tile.whole(1 << 20, 1 << 20))
