@@ -422,7 +422,7 @@ def test_a_rerun_with_nothing_to_do_needs_no_network(work, tree, restore, monkey
     restore(*arguments)
     monkeypatch.setattr("edge.archive.command.Restorer", SimpleNamespace)
     run = restore(*arguments)
-    assert run.code == 0 and "0 pictures restored, 6 left" in run.out
+    assert run.code == 0 and "0 pictures restored, 6 already" in run.out
     assert json.loads((work / "s.json").read_text())["skipped"] == 6
 
 
