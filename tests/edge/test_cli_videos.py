@@ -58,6 +58,8 @@ def test_frames_may_be_hours_apart(work, restore, between_s, suffix):
     out = work / f"restored{suffix}"
     run = restore(work / "lapse.mkv", "--out", out)
     assert run.code == 0 and len(load_video(out)[0]) == 3
+    if (between_s, suffix) != (50_000, ".mp4"):  # which counts the ticks of a frame in 32 bits
+        assert frame_times(out) == pytest.approx([0, between_s, 2 * between_s], abs=0.01)
 
 
 def a_square_that_moves(count: int = 6) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """The bundles that ship: one for each task's small and large network, and how `--quality` chooses."""
 
 import json
+import re
 import shutil
 
 import simulator
@@ -27,7 +28,11 @@ def test_the_page_and_the_list_say_the_same_of_what_each_network_does_to_other_p
         assert mean == round(cases["clean"]["back"], 2)
         assert stated == [round(one["change"], 2) for case, one in cases.items() if case != "clean"]
     clean = {name: f"{cases['clean']['back']:.1f}" for name, cases in harm.items()}
-    assert all(clean[line.split()[0]] in line for line in describe(shipped.BUNDLES)[1:])
+    lines = describe(shipped.BUNDLES)[1:]
+    assert all(clean[line.split()[0]] in line for line in lines)
+    chosen = {line.split()[0]: re.split(r"\s{2,}", line)[2] for line in lines}
+    assert (chosen["denoise-large"], chosen["denoise"], chosen["dehaze"]) == ("best", "fast", "fast, best")
+    assert chosen["denoise-lean"] == "-"
 
 
 def test_quality_names_the_small_or_the_large_network_of_a_task(work, monkeypatch, capfd):

@@ -566,3 +566,8 @@ def test_what_goes_to_a_video_device_are_planes_of_the_size_it_took(work, monkey
     planes = np.frombuffer(device.read_bytes(), np.uint8).reshape(2, 36, 32)
     back = cv2.cvtColor(planes[1], cv2.COLOR_YUV2RGB_I420)
     assert np.abs(back[:23].astype(int) - smooth(3, 1)[:23, :32]).mean() < 6
+
+
+def test_the_last_words_of_a_command_that_fails_at_once_are_said(restore):
+    run = restore("exec:sh -c 'echo no such lens >&2; exit 3'", "--format", "mjpeg", "--task", "denoise")
+    assert run.code == 2 and "ended with exit code 3 (no such lens) after 0 frames" in run.err
