@@ -30,6 +30,7 @@ INSTALL = "pip install 'spikerir-edge[cloud]'"
 _WHOLE = frozenset("s3 s3a gs gcs az abfs abfss memory".split())
 _S3, _GOOGLE = ("s3", "s3a"), ("gs", "gcs")
 _PART = 8 << 20  # bytes of a larger object that are sent at once, so that a bad network costs a part and not the whole
+_GOOGLE_DENIES, _GOOGLE_UPLOAD = "Forbidden: ", "upload_id="  # in what gcsfs raises
 _WAITS_S = (0.1, 0.5, 2.0, 8.0)  # before another attempt, on top of what a store's own library tries
 _FOLDERS_KEPT = 4  # of output folders, what is in them
 _LOG_LINES, _LOG_S = 1000, 10.0  # of a journal, kept back at most
@@ -84,7 +85,9 @@ class Store:
         path = self._path(address)
         if self._scheme in _WHOLE:
             # What is sent in parts is not there before the last of them; when one fails, the others are given up.
-            options = {"chunksize": _PART} if self._scheme in _S3 + _GOOGLE else {}
+            options: dict[str, Any] = {"chunksize": _PART} if self._scheme in _S3 + _GOOGLE else {}
+            if self._scheme in _GOOGLE:
+                options["consistency"] = "md5"  # what has arrived is compared; S3's library does that by itself
             self._tried(self._fs.pipe_file, path, content, **options)
             return
         folder, name = posixpath.split(path)
@@ -103,7 +106,9 @@ class Store:
         """Nothing: what was not whole never appeared."""
 
     def name(self, address: str) -> str:
-        return urllib.parse.urlsplit(address).path.lstrip("/")
+        if self._web:
+            return urllib.parse.urlsplit(address).path.lstrip("/")
+        return address.partition("://")[2].partition("/")[2].lstrip("/")  # an object may well have a # in its name
 
     def label(self, address: str) -> str:
         """Such as "photos/a.png of s3://bucket"."""
@@ -113,9 +118,9 @@ class Store:
 
     def top(self, source: str) -> Top:
         path = self._path(source).rstrip("/")
-        whole = self._fs.unstrip_protocol(path) if not self._web else _bare(path)
+        whole = self._fs.unstrip_protocol(path) if not self._web else self._bare(path)
         label = self.label(source)
-        named_image = posixpath.splitext(_bare(path))[1].lower() in READABLE
+        named_image = self._is_named_image(path)
         try:
             if self._web:
                 kind = FILE if named_image else FOLDER
@@ -148,10 +153,10 @@ class Store:
                             left_out.add("folder", name)
                         elif address != self._fs.unstrip_protocol(current.rstrip("/")):
                             waiting.append(info["name"])
-                    elif posixpath.splitext(_bare(name))[1].lower() in READABLE:
+                    elif self._is_named_image(name):
                         yield Entry(address, *self._facts(info))
-                    elif name and "?" not in name:  # of a server's listing: how to sort it
-                        left_out.add("file that is no image", name)
+                    elif self._bare(name):  # else of a web server's listing: how to sort it
+                        left_out.add("file that is no image", self._bare(name))
             except OSError as error:
                 yield Unlisted(
                     current, f"{self.label(self._fs.unstrip_protocol(current))} cannot be listed: {reason(error)}."
@@ -179,6 +184,13 @@ class Store:
 
     def _path(self, address: str) -> str:
         return str(self._resolve(address)[1])
+
+    def _bare(self, address: str) -> str:
+        """Without what a web server is asked behind a question mark."""
+        return address.partition("?")[0] if self._web else address
+
+    def _is_named_image(self, address: str) -> bool:
+        return posixpath.splitext(self._bare(address))[1].lower() in READABLE
 
     def _facts(self, info: dict[str, Any]) -> tuple[int, str]:
         """(size, stamp) of a file."""
@@ -213,7 +225,9 @@ class Store:
             try:
                 return function(*arguments, **options)
             except Exception as error:
-                found = _as_os_error(error)
+                # fsspec calls missing whatever a web server does not answer about
+                cause = error.__cause__ if self._web and isinstance(error, FileNotFoundError) else None
+                found = _as_os_error(cause if isinstance(cause, Exception) else error)
                 if wait_s is None or isinstance(found, FileNotFoundError | PermissionError | _FinalError):
                     raise found from error
                 time.sleep(wait_s)
@@ -222,22 +236,23 @@ class Store:
 
 def _as_os_error(error: Exception) -> OSError:
     """What a store's library raises, of which none keeps to OSError, without addresses that may hold a token."""
-    text = without_secrets(str(error) or type(error).__name__).rstrip(".")
-    status = getattr(error, "status", None)  # aiohttp's
-    if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return FileNotFoundError(2, "it is not there")
-    if isinstance(error, PermissionError) or status in (401, 403):
+    said = str(error) or type(error).__name__
+    status = getattr(error, "status", None)  # aiohttp's; gcsfs's errors have a code, if they are not OSErrors
+    denied = status in (401, 403) or getattr(error, "code", None) in (401, 403)
+    if said.startswith(_GOOGLE_DENIES):
+        denied, said = True, said.partition("\n")[2] or said
+    text = " ".join(without_secrets(said).split()).rstrip(".")
+    if denied or isinstance(error, PermissionError):
         return PermissionError(13, f"permission denied ({text})")
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        if _GOOGLE_UPLOAD in said:
+            return OSError(None, "the store has given up the upload")
+        return FileNotFoundError(2, "it is not there")
     if "Credential" in type(error).__name__:
         return PermissionError(13, text)
     if isinstance(error, NotImplementedError | ValueError | TypeError):
         return _FinalError(None, text)
     return OSError(getattr(error, "errno", None), text)
-
-
-def _bare(address: str) -> str:
-    """Without what stands behind a question mark."""
-    return address.partition("?")[0]
 
 
 class _Looks:

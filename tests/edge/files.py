@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,10 @@ def store_network(path: Path) -> Path:
 def names(folder: Path) -> list[str]:
     """Everything in `folder`, hidden files too: what is half-written shows."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def statuses(run: Run) -> dict[str, str]:
+    return {line["source"]: line["status"] for line in map(json.loads, run.out.splitlines())}
 
 
 def assert_refused(run: Run, *words: str) -> None:

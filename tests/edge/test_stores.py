@@ -1,14 +1,11 @@
-"""Object stores and web servers: a local S3 server, one that refuses, a network that drops requests, HTTP trees."""
+"""Object stores and web servers: local ones that refuse, uploads that break off, a network that drops requests."""
 
 from __future__ import annotations
 
 import functools
 import http.server
-import json
-import os
 import random
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +15,10 @@ import pytest
 
 from edge.archive import stores
 from edge.archive.journal import FOLDER
-from tests.edge.files import Run, assert_refused, load, picture, store
+from tests.edge.files import assert_refused, load, picture, statuses, store
+from tests.edge.web import Proxy, Quiet
 
-# Else gcsfs asks an interface that the local server has not, for a minute, what kind of bucket it is.
-os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 boto3 = pytest.importorskip("boto3")
-gcsfs = pytest.importorskip("gcsfs")
-emulator = pytest.importorskip("gcp_storage_emulator.server")
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 
@@ -37,48 +31,6 @@ def server() -> Iterator[tuple[str, int]]:
     running.start()
     yield running.get_host_and_port()
     running.stop()
-
-
-class Proxy:
-    """A TCP proxy; `answer(head)` of each request is what it says itself, b"" hangs up, None asks the server."""
-
-    def __init__(self, server: tuple[str, int], answer: Callable[[bytes], bytes | None]) -> None:
-        self.server, self.answer = server, answer
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.asked = self.answered = 0
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
-
-    def serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self.server) as upstream:
-            threading.Thread(target=self.copy, args=(upstream, client), daemon=True).start()
-            while chunk := client.recv(1 << 16):
-                if re.match(rb"(GET|PUT|HEAD|POST|DELETE) ", chunk):
-                    self.asked += 1
-                    said = self.answer(chunk)
-                    if said is not None:
-                        self.answered += 1
-                        client.sendall(said)
-                        upstream.shutdown(socket.SHUT_RDWR)
-                        client.shutdown(socket.SHUT_RDWR)
-                        return
-                upstream.sendall(chunk)
-
-    @staticmethod
-    def copy(upstream: socket.socket, client: socket.socket) -> None:
-        try:
-            while chunk := upstream.recv(1 << 16):
-                client.sendall(chunk)
-        except OSError:
-            pass
 
 
 @pytest.fixture
@@ -125,10 +77,6 @@ def filled(bucket, work) -> dict[str, np.ndarray]:
     bucket.pipe_file("pictures/in/notes.txt", b"text")
     (work / "upload.png").unlink()
     return pictures
-
-
-def statuses(run: Run) -> dict[str, str]:
-    return {line["source"]: line["status"] for line in map(json.loads, run.out.splitlines())}
 
 
 def outputs(system: s3fs.S3FileSystem) -> list[str]:
@@ -246,49 +194,6 @@ def test_of_an_upload_that_is_refused_half_way_nothing_is_left(through, bucket):
     assert not bucket.exists("pictures/large.png") and uploads(proxy.port) == []
 
 
-@pytest.fixture
-def google(monkeypatch) -> Iterator[gcsfs.GCSFileSystem]:
-    """An empty bucket named pictures of a local server that speaks as Google Cloud Storage does."""
-    handler = functools.partial(emulator.RequestHandler, emulator.Storage(use_memory_fs=True))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-        gcsfs.GCSFileSystem.clear_instance_cache()
-        stores.opened.cache_clear()
-        system = gcsfs.GCSFileSystem(project="project", token="anon")
-        system.mkdir("pictures")
-        yield system
-        server.shutdown()
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    stores.opened.cache_clear()
-
-
-def test_google_s_store_and_nothing_twice(restore, work, network, google):
-    for number, name in enumerate(("a.png", "x/b.png")):
-        google.pipe_file(f"pictures/in/{name}", store(work / "up.png", picture(seed=number)).read_bytes())
-    arguments = ("gs://pictures/in", "--recursive", "--skip-existing", "--out", "gs://pictures/out", "--stats", "-")
-    run = restore(*arguments)
-    assert run.code == 0 and statuses(run) == {"a.png": "restored", "x/b.png": "restored"}, run
-    (work / "got.png").write_bytes(google.cat_file("pictures/out/x/b.png"))
-    assert np.array_equal(load(work / "got.png"), network.run(picture(seed=1)).image)
-    assert len(run.err.splitlines()) == 3, run.err  # the summary; its library says nothing
-    assert set(statuses(restore(*arguments)).values()) == {"skipped"}
-    assert_refused(restore("gs://pictures/none.png", "--out", work / "out"), "is not there")
-
-
-def test_a_large_object_for_google_goes_in_parts(google, monkeypatch):
-    send, parts = gcsfs.core.upload_chunk, []
-
-    async def watched(system, location, data, offset, *rest):
-        parts.append(offset)
-        return await send(system, location, data, offset, *rest)
-
-    monkeypatch.setattr(gcsfs.core, "upload_chunk", watched)
-    stores.store_of("gs://pictures").write("gs://pictures/large.png", LARGE)
-    assert stores.store_of("gs://pictures").read("gs://pictures/large.png") == LARGE
-    assert parts == [0, 8 << 20, 16 << 20]
-
-
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -321,6 +226,24 @@ def test_names_of_a_server_do_not_leave_the_output_folder(restore, work, bucket)
     assert sorted(path.name for path in work.rglob("*.png")) == ["good.png", "upload.png"]
 
 
+ODD = ("a#1.png", "b?x.png", "c%20d.png", "e#/f.png", "g h.png", "ü@i.png")
+
+
+def test_signs_in_the_names_of_objects_mean_nothing(restore, work, bucket):
+    content = store(work / "upload.png", picture()).read_bytes()
+    client = boto3.client("s3")
+    for name in ODD:
+        client.put_object(Bucket="pictures", Key=f"in/{name}", Body=content)
+    arguments = ("s3://pictures/in", "--recursive", "--skip-existing", "--out", "s3://pictures/out", "--stats", "-")
+    run = restore(*arguments)
+    assert run.code == 0 and statuses(run) == dict.fromkeys(ODD, "restored"), run
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket="pictures", Prefix="out/")["Contents"]]
+    assert sorted(key[4:] for key in keys if FOLDER not in key) == sorted(ODD)
+    assert set(statuses(restore(*arguments)).values()) == {"skipped"}
+    assert restore("s3://pictures/in/a#1.png", "--out", work / "one").code == 0
+    assert (work / "one/a#1.png").exists()
+
+
 def test_a_tree_of_a_web_server(restore, work, network):
     (work / "www/x").mkdir(parents=True)
     store(work / "www/a.png", picture())
@@ -342,9 +265,61 @@ def test_a_tree_of_a_web_server(restore, work, network):
     assert_refused(restore(work / "www", "--recursive", "--out", address), "cannot be written")
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
+class Unsteady(Quiet):
+    """Of 20 requests about one is not answered, one is put off, one breaks off in the middle of the answer."""
+
+    chance, fault, faults = random.Random(3), 0.0, 0
+
+    def send_head(self):
+        self.fault = Unsteady.chance.random()
+        Unsteady.faults += self.fault < 0.15
+        if self.fault < 0.05:
+            self.close_connection = True
+        elif self.fault < 0.1:
+            self.send_error(503)
+        else:
+            return super().send_head()
+
+    def copyfile(self, source, outputfile):
+        content = source.read()
+        outputfile.write(content[: len(content) // 2] if self.fault < 0.15 else content)
+
+
+def test_a_web_server_that_does_not_answer_about_a_picture_is_asked_again(restore, work):
+    class Silent(Quiet):
+        asked = 0
+
+        def send_head(self):
+            Silent.asked += 1
+            if Silent.asked > 2:
+                return super().send_head()
+            self.close_connection = True
+
+    store(work / "a.png", picture())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(work))) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        assert restore(f"http://127.0.0.1:{web.server_port}/a.png", "--recursive", "--out", work / "out").code == 0
+        web.shutdown()
+    assert (work / "out/a.png").exists()
+
+
+def test_a_web_server_s_tree_through_a_network_that_drops_requests(restore, work, network):
+    (work / "www/x").mkdir(parents=True)
+    for number in range(40):
+        store(work / f"www/{'x/' * (number % 2)}{number}.png", picture(seed=number))
+    handler = functools.partial(Unsteady, directory=str(work / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{web.server_port}/"
+        run = restore(address, "--recursive", "--out", work / "out", "--stats", "-")
+        one = restore(*(f"{address}x/{number}.png" for number in range(1, 40, 2)), "--out", work / "one")
+        web.shutdown()
+    assert run.code == one.code == 0 and len(statuses(run)) == 40, (run, one)
+    assert Unsteady.faults > 5
+    for number in range(40):
+        restored = network.run(picture(seed=number)).image
+        assert np.array_equal(load(work / f"out/{'x/' * (number % 2)}{number}.png"), restored)
+        assert number % 2 == 0 or np.array_equal(load(work / f"one/{number}.png"), restored)
 
 
 def test_an_object_in_memory_appears_whole(restore, work):
