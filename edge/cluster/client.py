@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edge import terminal
@@ -26,15 +25,16 @@ from edge.errors import UserError
 from edge.sinks.sink import cannot_write
 from simulator.statistics import Tally
 
-# That a batch should take: long against what handing it out costs, short against losing it, and against the end of a
-# run, when some workers have nothing to do any more.
-BATCH_S = 0.3
+# That a batch should take: long against what handing it out costs, 7 ms of client and scheduler, and short against
+# losing it.
+BATCH_S = 0.5
 BATCHES_A_SECOND = 30.0  # that a scheduler has to do at most; of many workers batches take longer
 MOST_IN_BATCH = 256
 EACH = 2  # batches under way for each worker: one that it does, one that it has next
+LEAST_SHARE = 8  # batches become smaller at the end of the list, down to one of so many parts
 UNTOLD = 8  # batches for each worker that wait for one before them
 ATTEMPTS = 2  # at a picture with which workers go down, or fail in an unknown way
-ASK_S, ASK_AGAIN_S = 1.0, 5.0  # between questions to the scheduler how many workers there are; once there are some
+ASK_S, ASK_AGAIN_S = 1.0, 2.0  # between questions to the scheduler how many workers there are; once there are some
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before a scheduler that is gone is tried again
 CONNECT_S = 10.0
 END_S = 5.0  # for batches under way, when the run is ended
@@ -78,6 +78,9 @@ class Cluster:
         self._under_way: dict[_Part, Any] = {}  # -> its future
         self._parts = 0
         self._seconds: float | None = None  # a picture's, as batches have shown
+        self._bytes = 1.0  # of its file, likewise
+        self._ahead: collections.deque[Work | Done] = collections.deque()  # of the list
+        self._listed_all = False
         self._results: dict[int, Done] = {}
         self._listed = self._told = 0
         self._asked, self._known = -ASK_S, 0  # when the scheduler was asked for its workers, and what it said
@@ -95,15 +98,15 @@ class Cluster:
             stack.callback(self._end, arrived)
             if self._local is not None and self._local.dashboard:
                 self._say(f"the dashboard is at {self._client.dashboard_link.removeprefix('http://')}")
-            left = True
-            while left or self._under_way or self._again:
+            while True:
                 while self._again and self._is_idle():
                     self._submit(self._again.popleft())
-                while left and self._is_idle() and self._has_room():
-                    left = self._hand_out(items)
+                while self._is_idle() and self._has_room() and self._hand_out(items):
                     yield from self._next()
                 if self._under_way:
                     self._wait(arrived)
+                elif not self._again and self._listed_all and not self._ahead:
+                    return
                 yield from self._next()
 
     def report(self) -> dict[str, Any]:
@@ -135,26 +138,32 @@ class Cluster:
         return 1 if self._seconds is None else in_batch(self._seconds, self._threads())  # the first result soon
 
     def _hand_out(self, items: Iterator[Work | Done]) -> bool:
-        """Submits the next batch; False when the list has ended."""
-        works: list[tuple[int, Work]] = []
-        wanted = self._in_batch()
-        more = True
-        while len(works) < wanted:
+        """Submits the next batch; False when the list has ended.
+
+        A picture that is larger than they were so far counts for several: thumbnails may be followed by photographs.
+        """
+        wanted, workers = self._in_batch(), max(1, self._threads())
+        while not self._listed_all and len(self._ahead) < EACH * workers * wanted:
             item = next(items, None)
-            if item is None:
-                more = False
-                break
-            place = self._listed
+            self._listed_all = item is None
+            if item is not None:
+                self._ahead.append(item)
+        wanted = at_end(wanted, len(self._ahead), workers)
+        works: list[tuple[int, Work]] = []
+        expected = 0.0
+        while self._ahead and expected < wanted:
+            item, place = self._ahead.popleft(), self._listed
             self._listed += 1
-            if isinstance(item, Done):
-                self._results[place] = item
-                if not works:
-                    return True
-            else:
+            if isinstance(item, Work):
                 works.append((place, item))
+                expected += max(1.0, item.size / self._bytes)
+                continue
+            self._results[place] = item
+            if not works:
+                return True
         if works:
             self._submit(self._part(works))
-        return more
+        return bool(works)
 
     def _part(self, works: list[tuple[int, Work]]) -> _Part:
         self._parts += 1
@@ -268,17 +277,26 @@ class Cluster:
         self.batches += 1
         self.cpu_s += answer.cpu_s
         together: Tally | None = answer.statistics
-        for (place, work), done in zip(part.works, answer.done, strict=False):
-            done = dataclasses.replace(done, work=work, record=done.record | {"target": work.target})
-            if done.status == RESTORED:  # the first of them brings the statistics of all
-                done, together = dataclasses.replace(done, statistics=together), None
+        for (place, work), told in zip(part.works, answer.told, strict=False):
+            statistics = None
+            if told.record["status"] == RESTORED:  # the first of them brings the statistics of all
+                statistics, together = together, None
+            done = Done(work, told.record, statistics, told.notes, told.fatal)
             self._results[place] = done
             arrived(done)
         self._through_with(part)
-        self._workers[answer.worker] += len(answer.done)
-        if answer.done:
-            seconds = answer.seconds / len(answer.done)
-            self._seconds = seconds if self._seconds is None else 0.8 * self._seconds + 0.2 * seconds
+        self._workers[answer.worker] += len(answer.told)
+        if answer.told:
+            self._learn(answer.seconds, [work.size for _, work in part.works[: len(answer.told)]])
+
+    def _learn(self, seconds: float, sizes: list[int]) -> None:
+        """What a picture takes, from a batch of files of so many bytes."""
+        each, size = seconds / len(sizes), max(1.0, sum(sizes) / len(sizes))
+        if self._seconds is None:
+            self._seconds, self._bytes = each, size
+        weight = min(0.5, 0.2 * len(sizes))
+        self._seconds += weight * (each - self._seconds)
+        self._bytes += weight * (size - self._bytes)
 
     def _once_more(self, part: _Part, why: str, arrived: Callable[[Done], None]) -> None:
         """A batch with which something went wrong goes again; then its pictures one by one, to find the one it is."""
@@ -335,11 +353,14 @@ def in_batch(seconds: float, workers: int) -> int:
     return max(1, min(MOST_IN_BATCH, round(max(BATCH_S, workers / BATCHES_A_SECOND) / max(seconds, 1e-4))))
 
 
+def at_end(pictures: int, left: int, workers: int) -> int:
+    """Of a batch of so many pictures those that it has where so many are left in all: fewer and fewer, so that all
+    workers end at about the same time."""
+    return min(pictures, max(-(-left // (EACH * workers)), -(-pictures // LEAST_SHARE)))
+
+
 def _everywhere(work: Work) -> Work:
-    """The same picture for a process that works in another folder."""
-    target = work.target if work.target is None else _absolute(work.target)
-    return dataclasses.replace(work, source=_absolute(work.source), target=target)
-
-
-def _absolute(address: str) -> str:
-    return address if terminal.is_url(address) else str(Path(address).absolute())
+    """The same picture for a process that works in another folder. A target is absolute already."""
+    if os.path.isabs(work.source) or terminal.is_url(work.source):
+        return work
+    return dataclasses.replace(work, source=os.path.join(os.getcwd(), work.source))

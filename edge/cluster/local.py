@@ -31,7 +31,7 @@ class Local:
         certificates = make_certificates(self._folder)
         self.dashboard = given.dashboard != "" and importlib.util.find_spec("bokeh") is not None
         address = f"{HOST}:{_free_port()}"
-        shown = ["--dashboard", given.dashboard] if given.dashboard else []
+        shown = ["--dashboard", given.dashboard or "none"] if given.dashboard is not None else []
         names = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
         (self._folder / "cluster.yaml").write_text(json.dumps({"scheduler": address, "tls": names}))  # JSON is YAML
         self.where = Where(address, certificates=certificates, wait_s=given.wait_s)

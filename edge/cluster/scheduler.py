@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("cluster", metavar="HOST:PORT|FILE.yaml", help="where it is, as --cluster names it")
     parser.add_argument("--listen", metavar="HOST:PORT", help="if that differs, as in a container")
     parser.add_argument(
-        "--dashboard", metavar="HOST:PORT", help="shown by bokeh; default: to this machine, at any port"
+        "--dashboard", metavar="HOST:PORT|none", help="shown by bokeh; default: to this machine, at any port"
     )
     parser.add_argument(
         "--insecure", action="store_true", help="let others in without certificates, see edge/FLEETS.md"
@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         if importlib.util.find_spec("distributed") is None:
             raise UserError("a scheduler needs Dask, which is not installed: pip install 'spikerir-edge[cluster]'.")
         listen = address(args.listen or where.scheduler, f"--listen {args.listen} is no HOST:PORT.")
-        dashboard = args.dashboard or (LOOPBACK if importlib.util.find_spec("bokeh") else "")
+        dashboard = "" if args.dashboard == "none" or not importlib.util.find_spec("bokeh") else LOOPBACK
+        if args.dashboard and args.dashboard != "none":
+            dashboard = address(args.dashboard, f"--dashboard {args.dashboard} is neither HOST:PORT nor none.")
         with contextlib.suppress(asyncio.CancelledError):
             asyncio.run(_serve(where, listen, dashboard, args.with_input))
     except UserError as error:

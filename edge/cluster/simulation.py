@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edge.cluster.client import EACH, in_batch
+from edge.cluster.client import EACH, at_end, in_batch
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def simulate(costs: Costs, job: Job, *, most_batches: int = 20_000, seed: int = 
     size = size_of_batch(costs, job)
     share = -(-job.pictures // job.clients)
     batches = -(-share // size)
-    run = _Run(costs, job, workers, size, share, seed)
-    ended = run.until(min(batches, most_batches))
+    ended = _Run(costs, job, workers, size, share, seed).until(most_batches)
     if batches <= most_batches:
         return ended[-1]
     half = len(ended) // 2
@@ -136,7 +135,8 @@ class _Machine:
 
 class _Run:
     def __init__(self, costs: Costs, job: Job, workers: int, size: int, pictures: int, seed: int) -> None:
-        self._costs, self._job, self._most, self._pictures = costs, job, size, pictures
+        self._costs, self._job, self._most, self._left = costs, job, size, pictures
+        self._sizes: list[int] = []  # pictures of each batch that was given out
         self._random = random.Random(seed)
         machines = max(1, job.machines // job.clients)
         self._machines = [_Machine(job.cores) for _ in range(machines)]
@@ -148,12 +148,10 @@ class _Run:
         self._order = 0
 
     def until(self, batches: int) -> list[float]:
-        """When each of so many batches is in the books, in their order of arrival."""
-        most = EACH * len(self._place) + 1
-        given, ended = 0, []
-        for _ in range(min(most, batches)):
-            self._give(self._costs.start_s, given)
-            given += 1
+        """When each of at most so many batches is in the books, in their order of arrival."""
+        ended: list[float] = []
+        for _ in range(min(EACH * len(self._place) + 1, batches)):
+            self._give(self._costs.start_s)
         while self._events:
             now, _, what, batch, worker = heapq.heappop(self._events)
             if what == "at scheduler":
@@ -167,27 +165,28 @@ class _Run:
                 self._idle.append(worker)
                 self._push(self._serve(self._scheduler, now, self._costs.batch_s / 2), "told", batch, worker)
             elif what == "told":
-                own = self._costs.client_s * self._size(batch) / 2
+                own = self._costs.client_s * self._sizes[batch] / 2
                 self._push(self._serve(self._client, now, own), "in the books", batch, worker)
             else:
                 ended.append(now)
-                if given < batches:
-                    self._give(now, given)
-                    given += 1
+                if len(self._sizes) < batches:
+                    self._give(now)
             while self._waiting and self._idle:
                 self._work(now, self._waiting.popleft(), self._idle.popleft())
         return ended
 
-    def _size(self, batch: int) -> int:
-        """Pictures; the last batch has what is left."""
-        return min(self._most, self._pictures - batch * self._most)
-
-    def _give(self, now: float, batch: int) -> None:
-        listed = self._serve(self._client, now, self._costs.client_s * self._size(batch) / 2)
+    def _give(self, now: float) -> None:
+        """Hands out the next batch, if pictures are left."""
+        if not self._left:
+            return
+        batch, size = len(self._sizes), min(self._left, at_end(self._most, self._left, len(self._place)))
+        self._sizes.append(size)
+        self._left -= size
+        listed = self._serve(self._client, now, self._costs.client_s * size / 2)
         self._push(self._serve(self._scheduler, listed, self._costs.batch_s / 2), "at scheduler", batch, 0)
 
     def _work(self, now: float, batch: int, worker: int) -> None:
-        costs, job, size = self._costs, self._job, self._size(batch)
+        costs, job, size = self._costs, self._job, self._sizes[batch]
         mean = costs.worker_s(job.megapixels) * size
         varying = self._random.gauss(mean, costs.spread * mean / size**0.5)
         seconds = max(0.1 * mean, varying) + costs.handed_s

@@ -9,16 +9,20 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from edge import shipped, terminal
-from edge.archive.picture import Restorer, told
+from edge.archive.picture import Restorer
+from edge.archive.picture import told as told_of
 from edge.archive.work import STORED, Done, Recipe, Work, failed
 from edge.cluster.note import Note
 from edge.errors import UserError
 from simulator.files import reason
 from simulator.statistics import Tally
 
-WIRE = 2  # to be raised when a Batch or an Answer gets another form
+WIRE = 3  # to be raised when a Batch or an Answer gets another form
 THREADS = "EDGE_RESTORE_THREADS"  # the environment's: of each of a machine's workers
 
 
@@ -34,15 +38,23 @@ class Batch:
     note: str | None
 
 
+class Told(NamedTuple):
+    """Of one picture, what of `Done` is not known where it was given out."""
+
+    record: dict[str, Any]
+    notes: tuple[str, ...]
+    fatal: bool
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What came of the pictures, in their order; fewer than were given where the rest would fare no better.
+    """told: what came of the pictures, in their order; fewer than were given where the rest would fare no better.
 
-    statistics: of all of them together, for each would be larger than all else that is said of it. seconds: that it
-    took; cpu_s: of a core, in that time. worker: HOST:PID.
+    statistics: of all of them together, for each would be larger than all else that is said of it. seconds: that they
+    took with a warm network; cpu_s: of a core, in that time. worker: HOST:PID.
     """
 
-    done: tuple[Done, ...]
+    told: tuple[Told, ...]
     statistics: Tally
     seconds: float
     cpu_s: float
@@ -54,31 +66,31 @@ def restore(batch: Batch, wire: int) -> Answer:
     any."""
     if wire != WIRE:
         raise UserError(f"the worker on {socket.gethostname()} has another version of spikerir-edge; install the same.")
-    begin, before = time.perf_counter(), time.process_time()
     restorer = _restorer(batch)
-    done: list[Done] = []
+    begin, before = time.perf_counter(), time.process_time()
+    told: list[Told] = []
     statistics = Tally()
     try:
         with Note(batch.note) if batch.note is not None else contextlib.nullcontext() as note:
             for work in batch.works:
-                one = _restored(restorer, note, work)
-                if one.statistics is not None:
-                    statistics.add(one.statistics)
-                done.append(dataclasses.replace(one, statistics=None))
-                if one.fatal:
+                done = _restored(restorer, note, work)
+                if done.statistics is not None:
+                    statistics.add(done.statistics)
+                told.append(Told(done.record, done.notes, done.fatal))
+                if done.fatal:
                     break
     except OSError as error:  # of the note: there will be no room for the output either
         text = f"{batch.note} cannot be written: {reason(error)}."
-        done.append(failed(batch.works[len(done)], STORED, text, fatal=True))
+        told.append(Told(failed(batch.works[len(told)], STORED, text).record, (), fatal=True))
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    return Answer(tuple(done), statistics, time.perf_counter() - begin, time.process_time() - before, worker)
+    return Answer(tuple(told), statistics, time.perf_counter() - begin, time.process_time() - before, worker)
 
 
 def _restored(restorer: Restorer, note: Note | None, work: Work) -> Done:
     made = restorer.make(work)
     if isinstance(made, Done):
         return made
-    return told(made) if note is not None and note.stands(made) else restorer.keep(made)
+    return told_of(made) if note is not None and note.stands(made) else restorer.keep(made)
 
 
 def warm_up() -> None:
@@ -108,4 +120,8 @@ def _warm(recipe: Recipe, bundle_hash: str) -> Restorer:
     own = shipped.BUNDLES / recipe.bundle.name
     bundle = own if not recipe.bundle.exists() and own.exists() else recipe.bundle
     threads = recipe.threads or int(os.environ.get(THREADS, "1"))
-    return Restorer(dataclasses.replace(recipe, bundle=bundle, threads=threads))
+    restorer = Restorer(dataclasses.replace(recipe, bundle=bundle, threads=threads))
+    restorer.network.run(
+        np.zeros((16, 16, 3), np.uint8)
+    )  # the first run takes longer, and batches go by what one takes
+    return restorer

@@ -21,7 +21,7 @@ import yaml
 
 from edge import cli, options, plan, summary, worker
 from edge.archive.work import CRASHED, FAILED, RESTORED, SKIPPED, Recipe, Work
-from edge.cluster import certificates, client, note, task
+from edge.cluster import certificates, client, note, scheduler, task
 from edge.cluster.certificates import make_certificates
 from edge.cluster.client import Cluster
 from edge.cluster.note import Note
@@ -160,6 +160,9 @@ def test_a_worker_joins_no_other_machine_without_certificates(capsys):
     said = capsys.readouterr().err
     assert "can run any program there" in said and "--insecure" in said
     assert worker.main(["local:2"]) == 2 and "belongs to a scheduler" in capsys.readouterr().err
+    assert scheduler.main(["192.0.2.7:8786"]) == 2 and "--insecure" in capsys.readouterr().err
+    assert scheduler.main(["127.0.0.1:8786", "--dashboard", "here"]) == 2
+    assert "--dashboard here is neither HOST:PORT nor none." in capsys.readouterr().err
 
 
 def test_the_examples_for_slurm_and_kubernetes_name_options_that_there_are():
@@ -234,7 +237,7 @@ def test_a_batch_that_is_done_again_writes_nothing_again(batch, network):
     before = [target.stat().st_ino for target in targets]
     second = restored(batch)
     assert [target.stat().st_ino for target in targets] == before
-    told = [[{**each.record, "latency_ms": 0} for each in answer.done] for answer in (first, second)]
+    told = [[{**each.record, "latency_ms": 0} for each in answer.told] for answer in (first, second)]
     assert told[0] == told[1] and len(first.statistics) == 3
     assert first.statistics.layers == second.statistics.layers
     for number, target in enumerate(targets):
@@ -249,7 +252,7 @@ def test_after_a_kill_at_any_moment_only_what_is_missing_is_written(batch):
     left = third.with_name(f".{third.stem}.{'0' * 12}{third.suffix}")
     left.write_bytes(b"half")
     inodes = [first.stat().st_ino, second.stat().st_ino]
-    assert [done.status for done in restored(batch).done] == [RESTORED] * 3
+    assert [told.record["status"] for told in restored(batch).told] == [RESTORED] * 3
     assert [first.stat().st_ino, second.stat().st_ino] == inodes and third.exists() and not left.exists()
 
 
@@ -284,7 +287,7 @@ def test_a_worker_that_comes_to_a_batch_too_late_does_nothing(batch):
 def test_a_note_that_cannot_be_written_ends_the_run_as_an_output_would(batch):
     note.remove(batch.note)
     Path(batch.note).mkdir()
-    [done] = restored(batch).done
+    [done] = restored(batch).told
     assert done.fatal and done.record["kind"] == "stored" and "underway" in done.record["reason"]
 
 
@@ -324,11 +327,11 @@ def test_a_worker_with_another_network_or_version_says_so(batch):
 
 
 def test_what_is_known_to_be_there_and_what_cannot_be_read_is_told(batch):
-    done = restored(batch).done[0]
+    done = restored(batch).told[0]
     known = dataclasses.replace(batch.works[0], known=done.record["input"], there=done.record["bytes"])
     broken = dataclasses.replace(batch.works[1], name="b", source="nowhere.png")
     again = restored(dataclasses.replace(batch, works=(known, broken), note=None))
-    assert [each.status for each in again.done] == [SKIPPED, FAILED]
+    assert [told.record["status"] for told in again.told] == [SKIPPED, FAILED]
 
 
 # --- the run's side, with a Dask that fails as the test says --------------------------------------------------------
@@ -399,7 +402,7 @@ def works(folder: Path, count: int) -> list[Work]:
     ]
 
 
-def test_results_come_in_order_in_batches_that_grow_and_the_list_is_not_read_ahead_of_them(work, cluster):
+def test_results_come_in_order_and_the_list_is_not_read_ahead_of_them(work, cluster):
     dask, given = Dask(), 0
 
     def listing():
@@ -418,8 +421,19 @@ def test_results_come_in_order_in_batches_that_grow_and_the_list_is_not_read_ahe
     [(name, pictures)] = made.report()["workers"].items()
     assert name.endswith(f":{os.getpid()}") and pictures == 150
     assert summary.workers_lines(made.report()) == [f"  {name.rpartition(':')[0]}: 150 pictures by 1 process"]
-    assert dask.sizes[0] == 1 and max(dask.sizes) > 50  # as if each took a millisecond
     assert names(work / "out") == sorted([".edge-restore", *(each.name for each in everything)])  # no note is left
+
+
+def test_batches_grow_count_large_files_for_several_and_become_smaller_at_the_end(work, cluster):
+    dask = Dask(threads=1)
+    dask.seconds = 0.05
+    everything = works(work, 100)
+    everything[40:60] = [dataclasses.replace(each, size=3 * each.size) for each in everything[40:60]]
+    assert len(list(cluster(dask).results(iter(everything), lambda done: None))) == 100
+    at = dask.sizes.index(10)  # of half a second
+    assert dask.sizes[:at] == [1] * at and at < 5
+    assert set(dask.sizes[at : at + 3]) == {10} and 4 in dask.sizes[at + 3 : -5]
+    assert dask.sizes[-3:] == [5, 3, 2]
 
 
 def test_a_picture_that_brings_workers_down_is_found_and_the_others_are_restored(work, cluster):
@@ -515,7 +529,7 @@ def test_failures_cost_what_is_lost_and_starting_anew():
     spared = dataclasses.replace(job, failures_h=1e6)
     assert simulate(COSTS, job) > 1.02 * simulate(COSTS, spared)
     assert predict(COSTS, job).seconds == pytest.approx(simulate(COSTS, job), rel=0.1)
-    assert size_of_batch(COSTS, job) == 4
+    assert size_of_batch(COSTS, job) == 7
 
 
 def test_costs_are_found_from_runs_of_two_sizes():
