@@ -14,8 +14,7 @@ from pathlib import Path
 from edge.archive.names import log_name
 from edge.archive.places import FILE, FOLDER, PATTERN, Entry, Look, Top, Unlisted
 from edge.errors import UserError
-from edge.images import READABLE
-from edge.sources.images import LeftOut, is_image, what_else
+from edge.sources.images import LeftOut, called_image, is_image, what_else
 from simulator import files
 from simulator.files import reason
 
@@ -99,12 +98,12 @@ class Folders:
     def _entry(self, path: str, left_out: LeftOut) -> Iterator[Entry | Unlisted]:
         """One, or none where `path` is no image; only those are looked into whose name says nothing."""
         state = None
-        if os.path.splitext(path)[1].lower() in READABLE:
+        if called_image(path):
             with contextlib.suppress(OSError):
                 state = os.stat(path)
         if state is None or not stat.S_ISREG(state.st_mode):
             try:
-                kind = what_else(Path(path))
+                kind = what_else(path)
             except OSError:
                 kind = "file that cannot be read"
             if kind is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from edge.archive.names import below, common_folder, in_shard, target_name
+from edge.archive.names import below, common_folder, in_shard
 from edge.archive.places import FILE, FOLDER, Entry, Top, Unlisted, place_of
 from edge.archive.work import LISTED, Done, Work, failed
 from edge.errors import UserError
+from edge.sinks import target_name
 from edge.sources.images import LeftOut
 from edge.terminal import is_url
 from simulator.files import reason

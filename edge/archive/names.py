@@ -3,24 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-from collections.abc import Callable
 from datetime import datetime, timezone
-
-from edge.images import WRITABLE
-
-
-def target_name(name: str, is_there: Callable[[str], bool]) -> str:
-    """Where the picture of that name goes below the output folder.
-
-    A format that is not written gets .png behind its name: a.gif becomes a.gif.png, and another .png where the source
-    has a picture of that name.
-    """
-    target = name
-    while os.path.splitext(target)[1].lower() not in WRITABLE or (target != name and is_there(target)):
-        target += ".png"
-    return target
 
 
 def in_shard(name: str, number: int, count: int) -> bool:

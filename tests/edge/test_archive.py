@@ -20,8 +20,8 @@ import pytest
 
 from edge.archive.journal import FOLDER, Journal
 from edge.archive.listing import Listing
-from edge.archive.names import target_name
 from edge.archive.work import Work
+from edge.sinks import target_name
 from simulator import files
 from simulator.bundle import read_bundle, write_bundle
 from tests.edge.files import assert_refused, load, names, picture, store
