@@ -49,22 +49,26 @@ class Folders:
         path = os.path.expanduser(source)
         path = path.rstrip(os.sep) or os.sep
         whole = os.path.abspath(path)
+        expected = "each SOURCE here is an image, a folder or a 'glob*'"
         try:
-            if os.path.isdir(path):
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
                 os.scandir(path).close()
                 return Top(path, whole, FOLDER)
-            if os.path.isfile(path):
-                if not is_image(Path(path)):
-                    raise UserError(
-                        f"{source} is no image; several SOURCEs, and the options of archives, are for images,"
-                        " folders and 'glob*' of these."
-                    )
+            if stat.S_ISREG(mode) and (called_image(path) or is_image(Path(path))):
                 return Top(path, whole, FILE)
-            if not os.path.exists(path) and glob.has_magic(path):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if glob.has_magic(path):
                 return Top(_firm(path), _firm(whole), PATTERN, path)
+            raise UserError(f"{source} does not exist; {expected}.") from error
         except OSError as error:
             raise UserError(f"{source} cannot be looked up: {reason(error)}.") from error
-        raise UserError(f"{source} does not exist; each SOURCE here is an image, a folder or a 'glob*'.")
+        if stat.S_ISREG(mode):
+            raise UserError(
+                f"{source} is no image; several SOURCEs, and the options of archives, are for images, folders and"
+                " 'glob*' of these."
+            )
+        raise UserError(f"{source} is neither a file nor a folder; {expected}.")
 
     def entries(self, top: Top, recursive: bool, without: str | None, left_out: LeftOut) -> Iterator[Entry | Unlisted]:
         if top.kind == FOLDER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
 
@@ -27,6 +28,16 @@ def common_folder(folders: list[str]) -> str:
 def below(address: str, folder: str) -> bool:
     """Whether it lies in the folder, or is it."""
     return address == folder or address.startswith(folder.rstrip("/") + "/")
+
+
+def upwards(address: str) -> Iterator[str]:
+    """It, and all the folders it is in, each without a slash at its end."""
+    address = address.rstrip("/")
+    while True:
+        yield address
+        if "/" not in address:
+            return
+        address = address.rpartition("/")[0]
 
 
 def log_name() -> str:

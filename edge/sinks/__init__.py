@@ -250,13 +250,13 @@ def _open_folder(folder: Path, source: Images, taken: Inputs) -> Folder:
 
     check_output(folder / named(next(source.paths())), taken)
     if is_folder(folder):
-        targets: dict[Path, dict[str, str]] = {}  # folder, name: the path of what goes there, if it is an image
+        targets: dict[str, dict[str, str]] = {}  # folder below, name: the path of what goes there, if it is an image
         for path in source.candidates():
             if path.startswith(prefix):
                 below, name = os.path.split(named(path))
-                targets.setdefault(folder / below, {})[name] = path
-        for place, names in targets.items():
-            _check_targets(place, names, source, taken)
+                targets.setdefault(below, {})[name] = path
+        for below, names in targets.items():
+            _check_targets(folder / below, names, source, taken)
     return Folder(folder, named)
 
 

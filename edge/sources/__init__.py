@@ -95,11 +95,8 @@ def open_source(text: str, task: str | None = None, settings: Settings = _NOTHIN
 def files(source: Source) -> Iterator[Path | str]:
     """The files that `source` is read from: what no output may overwrite."""
     if isinstance(source, Images):
-        yield from source.paths()
-        if source.reference:
-            yield source.reference
-    elif source.path:
-        yield source.path
+        return source.files()
+    return iter([source.path] if source.path else [])
 
 
 def _open_path(text: str, settings: Settings) -> Source:

@@ -108,6 +108,14 @@ class Images:
         """The paths of all names, without looking up whether they are those of images."""
         return map(self._path, self._names)
 
+    def files(self) -> Iterator[Path | str]:
+        """The paths of all files that may be read; only those are looked up whose name says nothing."""
+        for name in self._names:
+            if called_image(name) or self._what_else(name) is None:
+                yield self._path(name)
+        if self.reference:
+            yield self.reference
+
     def holds(self, path: str) -> bool:
         """Whether one of the images has that path."""
         name = path[len(self._path("")) :]
@@ -165,6 +173,8 @@ class Images:
 
     def _is_again(self, name: str) -> bool:
         """Whether a folder before that of `name` is the same, and has the name: in a loop of links, files have many."""
+        if len(self._folders) == 1:
+            return False
         folder, last = os.path.split(name)
         while folder not in self._earlier:
             other = next(self._unmet)
@@ -233,19 +243,16 @@ def what_else(path: str) -> str | None:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is a still image, read here or not: its content decides, and where it says nothing, its suffix.
+    """Whether a file is a still image, read here or not: one that is called so, else its content decides.
 
     Raises OSError for a file that cannot be read and is not called like an image.
     """
-    try:
-        kind = kind_of(path)
-        if kind == "jpeg":
-            from edge.containers import jpeg
+    if called_image(path.name):
+        return True
+    kind = kind_of(path)
+    if kind == "jpeg":
+        from edge.containers import jpeg
 
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                kind = None if jpeg.is_sequence(content) else kind
-    except OSError:
-        if path.suffix.lower() not in READABLE:
-            raise
-        kind = None
-    return kind is not None or path.suffix.lower() in READABLE
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            kind = None if jpeg.is_sequence(content) else kind
+    return kind is not None
