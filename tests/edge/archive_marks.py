@@ -42,6 +42,7 @@ A_FOLDER = 1000  # pictures in each, after which it is the bare loop's turn
 IN_TURN = 250  # of the bare loop
 LOOKS = (1, 1_000, 10_000, 50_000, 99_000)  # pictures after which memory is looked at
 LOOK_S = 0.05  # between looks at a run
+MOST_NAMES = 20_000  # that are given one by one
 STARTS = 3  # of each way to name the files
 
 # The marks.
@@ -117,23 +118,23 @@ class Bare:
         return self._network_s / self._count
 
 
-def started(source: Path, *arguments: str, bundle: Path, lines: int) -> subprocess.Popen[bytes]:
+def started(*arguments: str, bundle: Path, lines: int) -> subprocess.Popen[bytes]:
     """lines: the file descriptor that standard output goes to."""
-    command = [sys.executable, "-m", "edge", str(source), "--task", "denoise", "--bundle", str(bundle), *arguments]
+    command = [sys.executable, "-m", "edge", *arguments, "--task", "denoise", "--bundle", str(bundle)]
     return subprocess.Popen([*command, "--threads", "1", "--stats", "-", "-q"], cwd=ROOT, stdout=lines)
 
 
-def first_s(source: Path, *arguments: str, bundle: Path) -> float:
+def first_s(*arguments: str, bundle: Path) -> float:
     """Seconds until the first line; what follows is not waited for."""
     begin = time.monotonic()
-    with started(source, *arguments, bundle=bundle, lines=subprocess.PIPE) as process:
+    with started(*arguments, bundle=bundle, lines=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline()
         seconds = time.monotonic() - begin
         process.kill()
     return seconds
 
 
-def run(source: Path, *arguments: str, bundle: Path, turn: Callable[[], None] | None = None) -> Cost:
+def run(*arguments: str, bundle: Path, turn: Callable[[], None] | None = None) -> Cost:
     """The whole of a run; turn: is called after every A_FOLDER pictures or so, while the run stands still.
 
     Lines go to a file: who reads a pipe is woken for each of them, and takes the core and its caches away.
@@ -142,7 +143,7 @@ def run(source: Path, *arguments: str, bundle: Path, turn: Callable[[], None] | 
     curve = {}
     with tempfile.TemporaryFile() as lines, open(f"/proc/self/fd/{lines.fileno()}", "rb") as told:
         begin = time.monotonic()
-        process = started(source, *arguments, bundle=bundle, lines=lines.fileno())
+        process = started(*arguments, bundle=bundle, lines=lines.fileno())
         while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
             time.sleep(LOOK_S)
             number += told.read().count(b"\n")
@@ -166,6 +167,7 @@ def memory_mb(pid: int) -> float:
 
 def marks(folder: Path, count: int, side: int, bundle: Path) -> Iterator[str]:
     """Measures and prints; yields what is missed, a sentence for each."""
+    folder = folder / f"{count} of {side}"
     tree, one, flat, out = folder / "in", folder / "one", folder / "flat", folder / "out"
     make(tree, count, side)
     make(one, 1, side)
@@ -174,9 +176,9 @@ def marks(folder: Path, count: int, side: int, bundle: Path) -> Iterator[str]:
         shutil.rmtree(left, ignore_errors=True)
     print(f"{count} pictures of {side}x{side}, {bundle.stem}", flush=True)
 
-    single = run(one, "--recursive", "--out", str(out / "one"), bundle=bundle)
+    single = run(str(one), "--recursive", "--out", str(out / "one"), bundle=bundle)
     bare = Bare(tree, folder / "bare", bundle)
-    whole = run(tree, "--recursive", "--out", str(out / "all"), bundle=bundle, turn=bare.turn)
+    whole = run(str(tree), "--recursive", "--out", str(out / "all"), bundle=bundle, turn=bare.turn)
     each_s = (whole.cpu_s - single.cpu_s) / (count - 1)
     overhead = each_s / bare.each_s - 1
     print(
@@ -192,25 +194,27 @@ def marks(folder: Path, count: int, side: int, bundle: Path) -> Iterator[str]:
     if above >= MOST_MB:
         yield f"{above:.0f} MB beyond a run with one picture, and less than {MOST_MB:.0f} are asked."
 
-    again = run(tree, "--recursive", "--out", str(out / "all"), "--skip-existing", bundle=bundle)
+    again = run(str(tree), "--recursive", "--out", str(out / "all"), "--skip-existing", bundle=bundle)
     print(
         f"nothing to do: {again.wall_s:.1f} s, {again.cpu_s:.1f} s of CPU, {again.peak_mb:.0f} MB at most", flush=True
     )
     if again.wall_s >= MOST_AGAIN_S:
         yield f"{again.wall_s:.1f} s with nothing to do, and less than {MOST_AGAIN_S:.0f} are asked."
 
-    for way, many, few, options in (
-        ("a tree, --recursive", tree, one, ("--recursive",)),
-        ("a folder", flat, one / "0000", ()),
-        ("a pattern", flat / "*.*g", one / "0000" / "*.*g", ()),
-        ("a pattern of folders", tree / "**" / "*.*g", one / "**" / "*.*g", ()),
+    single_name, *names = sorted(map(str, flat.iterdir()))[:MOST_NAMES]
+    for way, many, few in (
+        ("a tree", [tree, "--recursive"], [one, "--recursive"]),
+        ("a folder", [flat], [one / "0000"]),
+        ("a pattern", [flat / "*.*g"], [one / "0000" / "*.*g"]),
+        ("a pattern of folders", [tree / "**" / "*.*g"], [one / "**" / "*.*g"]),
+        (f"{len(names)} names", names, [single_name, "--jobs", "1"]),
     ):
-        seconds: dict[Path, list[float]] = {few: [], many: []}
-        for number in range(STARTS):
-            for source, spent in seconds.items():
-                spent.append(first_s(source, *options, "--out", f"{out}/{number}{source is many}/", bundle=bundle))
-                shutil.rmtree(out / f"{number}{source is many}")
-        first, start = statistics.median(seconds[many]), statistics.median(seconds[few])
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for _ in range(STARTS):
+            for given, spent in zip((few, many), seconds, strict=True):
+                spent.append(first_s(*map(str, given), "--out", f"{out}/first/", bundle=bundle))
+                shutil.rmtree(out / "first")
+        start, first = map(statistics.median, seconds)
         print(f"first picture of {way}: after {first:.2f} s, of one picture alone after {start:.2f} s", flush=True)
         if first - start >= MOST_FIRST_S:
             yield f"{first - start:.1f} s more until the first of {way}, and less than {MOST_FIRST_S:.0f} is asked."
