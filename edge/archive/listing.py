@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from edge.archive.names import below, common_folder, in_shard, upwards
-from edge.archive.places import FILE, FOLDER, Entry, Top, Unlisted, place_of
+from edge.archive.places import FILE, FOLDER, PATTERN, Entry, Top, Unlisted, place_of
 from edge.archive.work import LISTED, Done, Work, failed
 from edge.errors import UserError
 from edge.sinks import target_name
@@ -58,9 +58,16 @@ class Listing:
     def __iter__(self) -> Iterator[Work | Done]:
         """Each picture, and in its place what of the list could not be had."""
         without = self._out if self._out_place is self._place else None
+        # What a pattern matches may be in another SOURCE as well; else no two have a picture in common.
+        patterns = any(top.kind == PATTERN for top in self._tops)
+        seen: set[str] | None = set() if patterns and len(self._tops) > 1 else None
         for top in self._tops:
             for entry in self._place.entries(top, self._recursive, without, self.left_out):
                 name = self._name(top, entry.path)
+                if seen is not None:
+                    if name in seen:
+                        continue
+                    seen.add(name)
                 if isinstance(entry, Unlisted):
                     yield failed(Work(name, entry.path, None), LISTED, entry.reason)
                     continue

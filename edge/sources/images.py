@@ -19,6 +19,7 @@ from edge.sources.record import Frame, Unreadable
 from simulator.files import reason
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+AGAIN = "name of an image that is there already"  # for `LeftOut`
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # what the system says of links
 
 
@@ -168,7 +169,7 @@ class Images:
         except OSError:
             kind = "file that cannot be read"
         if kind is None and self._is_again(name):
-            kind = "name of an image that is there already"
+            kind = AGAIN
         return kind
 
     def _is_again(self, name: str) -> bool:
