@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from edge.archive.names import below, log_name
 from edge.archive.places import FILE, FOLDER, Entry, Look, Top, Unlisted
 from edge.errors import UserError, sentence
-from edge.images import READABLE
-from edge.sources.images import LeftOut
+from edge.sources.images import LeftOut, called_image
 from edge.terminal import without_secrets
 from simulator.files import reason
 
@@ -190,7 +189,7 @@ class Store:
         return address.partition("?")[0] if self._web else address
 
     def _is_named_image(self, address: str) -> bool:
-        return posixpath.splitext(self._bare(address))[1].lower() in READABLE
+        return called_image(self._bare(address))
 
     def _facts(self, info: dict[str, Any]) -> tuple[int, str]:
         """(size, stamp) of a file."""
