@@ -47,7 +47,7 @@ class Listing:
         # Each once, however its path is written; of addresses no two are known to be the same.
         self._tops = list({(top.path if is_url(top.path) else top.whole, top.pattern): top for top in tops}.values())
         self._root = common_folder([top.whole if top.kind != FILE else _folder(top.whole) for top in self._tops])
-        self._out = out if out is None or is_url(out) else os.path.abspath(os.path.expanduser(out))
+        self._out = None if out is None else _without_end(out)
         self._out_place = None if self._out is None else place_of(self._out)
         self._look_beside = self._place.looks()
         # Where looking costs a request, it is done only for those who want to know.
@@ -135,6 +135,11 @@ def _astray(name: str) -> bool:
 
 def _folder(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+def _without_end(out: str) -> str:
+    """An output folder without a slash behind it."""
+    return out.rstrip("/") if is_url(out) else os.path.abspath(os.path.expanduser(out))
 
 
 def _real(address: str) -> str:

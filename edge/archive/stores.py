@@ -27,7 +27,8 @@ from simulator.files import reason
 INSTALL = "pip install 'spikerir-edge[cloud]'"
 # Where an object is visible only when it is whole. Elsewhere it is written under another name first.
 _WHOLE = frozenset("s3 s3a gs gcs az abfs abfss memory".split())
-_S3, _GOOGLE = ("s3", "s3a"), ("gs", "gcs")
+_S3, _GOOGLE, _WEB = ("s3", "s3a"), ("gs", "gcs"), ("http", "https")
+_HOSTS = ("ftp", "sftp", "ssh", "smb")  # where an address begins with a host, which a path of the library has not
 _PART = 8 << 20  # bytes of a larger object that are sent at once, so that a bad network costs a part and not the whole
 _GOOGLE_DENIES, _GOOGLE_UPLOAD = "Forbidden: ", "upload_id="  # in what gcsfs raises
 _WAITS_S = (0.1, 0.5, 2.0, 8.0)  # before another attempt, on top of what a store's own library tries
@@ -42,38 +43,50 @@ class _FinalError(OSError):
 
 
 def store_of(address: str) -> Store:
-    """The store that holds an address; one for each scheme. Raises UserError where it is not known."""
-    scheme = address.partition(":")[0].lower()
+    """The store that holds an address; one for each scheme, or for each host. Raises UserError where there is none."""
+    scheme, _, rest = address.partition("://")
     if "::" in address:
         raise UserError(f"{address} has an address within an address, which is not read; give a plain one.")
-    if scheme not in ("http", "https") and urllib.parse.urlsplit(address).username is not None:
+    if scheme != scheme.lower():
+        raise UserError(f"{scheme}:// is written in small letters: {scheme.lower()}://.")
+    if scheme not in _WEB and urllib.parse.urlsplit(address).username is not None:
         raise UserError(f"{scheme}:// addresses hold no credentials; put these where the tools of that store look.")
-    return opened(scheme)
+    if scheme not in _WEB and "/../" in f"{rest}/":
+        raise UserError(f"{address} has a .. in it, which leads nowhere in a store; write the address without it.")
+    host = rest.partition("/")[0]
+    if not host and scheme in _S3 + _GOOGLE:
+        raise UserError(f"{scheme}:// lacks the name of a bucket: {scheme}://BUCKET/FOLDER.")
+    return opened(scheme, host if scheme in _HOSTS else "")
 
 
 @functools.cache
-def opened(scheme: str) -> Store:
-    """Connections are made when they are needed, and kept."""
-    return Store(scheme)
+def opened(scheme: str, host: str) -> Store:
+    """Connections are made when they are needed, and kept. host: where a scheme's servers have nothing in common."""
+    return Store(scheme, host)
 
 
 class Store:
-    """Everything under the addresses of one scheme."""
+    """Everything under the addresses of one scheme, or of one host."""
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, scheme: str, host: str = "") -> None:
+        """Raises UserError."""
         try:
             from fsspec.core import url_to_fs
 
             self._resolve = functools.partial(url_to_fs, use_listings_cache=False)
-            self._fs: Any = self._resolve(f"{scheme}://")[0]
+            self._fs: Any = self._resolve(f"{scheme}://{host}")[0]
         except ImportError as error:
-            raise UserError(f"{scheme}:// needs packages that are not installed: {INSTALL}.") from error
+            install = INSTALL if scheme in _S3 + _GOOGLE + _WEB else sentence(error).rstrip(".")
+            raise UserError(f"{scheme}:// needs packages that are not installed: {install}.") from error
         except ValueError as error:
             raise UserError(f"{scheme}:// is no place where pictures are: {sentence(error)}") from error
-        self._scheme = scheme
+        except Exception as error:  # of a library that connects at once, or of one that wants to be told more
+            raise UserError(f"{scheme}://{host} cannot be opened: {reason(_as_os_error(error))}.") from error
+        self._scheme, self._host = scheme, host
         if scheme in _GOOGLE:  # its library comments on standard error what is said here in sentences
             logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-        self._web = scheme in ("http", "https")
+        self._web = scheme in _WEB
+        self._waits_s = _WAITS_S[:2] if scheme in _GOOGLE else _WAITS_S  # its library has tried for half a minute
 
     def read(self, address: str) -> bytes:
         # S3's library would ask for the size first, to read what is large in parts, side by side.
@@ -117,7 +130,7 @@ class Store:
 
     def top(self, source: str) -> Top:
         path = self._path(source).rstrip("/")
-        whole = self._fs.unstrip_protocol(path) if not self._web else self._bare(path)
+        whole = self._address(path) if not self._web else self._bare(path)
         label = self.label(source)
         named_image = self._is_named_image(path)
         try:
@@ -129,7 +142,7 @@ class Store:
             raise UserError(f"{label} cannot be looked up: {reason(error)}.") from error
         if kind == FILE and not named_image:
             raise UserError(f"{label} is not called like an image; in stores the name says what is one.")
-        return Top(self._fs.unstrip_protocol(path), whole, kind)
+        return Top(self._address(path), whole, kind)
 
     def entries(self, top: Top, recursive: bool, without: str | None, left_out: LeftOut) -> Iterator[Entry | Unlisted]:
         if top.kind == FILE:
@@ -143,23 +156,22 @@ class Store:
             current = waiting.pop()
             try:
                 for info in self._list(current, recursive):
-                    address = self._fs.unstrip_protocol(info["name"].rstrip("/"))
+                    address = self._address(info["name"].rstrip("/"))
                     name = posixpath.basename(address)
                     if name.startswith(".") or (without is not None and below(address, without)):
                         continue
                     if info["type"] == "directory":
                         if not recursive:
                             left_out.add("folder", name)
-                        elif address != self._fs.unstrip_protocol(current.rstrip("/")):
+                        elif address != self._address(current.rstrip("/")):
                             waiting.append(info["name"])
                     elif self._is_named_image(name):
                         yield Entry(address, *self._facts(info))
                     elif self._bare(name):  # else of a web server's listing: how to sort it
                         left_out.add("file that is no image", self._bare(name))
             except OSError as error:
-                yield Unlisted(
-                    current, f"{self.label(self._fs.unstrip_protocol(current))} cannot be listed: {reason(error)}."
-                )
+                address = self._address(current)
+                yield Unlisted(address, f"{self.label(address)} cannot be listed: {reason(error)}.")
 
     def looks(self) -> Look:
         return _Looks(self)
@@ -182,7 +194,15 @@ class Store:
                 yield self.read(f"{folder}/{name}")
 
     def _path(self, address: str) -> str:
+        """As the library wants it."""
+        if self._host:
+            return f"/{self.name(address)}"
         return str(self._resolve(address)[1])
+
+    def _address(self, path: str) -> str:
+        if self._host:
+            return f"{self._scheme}://{self._host}/{path.lstrip('/')}"
+        return str(self._fs.unstrip_protocol(path))
 
     def _bare(self, address: str) -> str:
         """Without what a web server is asked behind a question mark."""
@@ -220,7 +240,7 @@ class Store:
 
     def _tried(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         """The function's result, after more attempts where the network may be to blame. Raises OSError."""
-        for wait_s in (*_WAITS_S, None):
+        for wait_s in (*self._waits_s, None):
             try:
                 return function(*arguments, **options)
             except Exception as error:

@@ -19,6 +19,7 @@ from tests.edge.files import assert_refused, load, picture, statuses, store
 from tests.edge.web import Proxy, Quiet
 
 boto3 = pytest.importorskip("boto3")
+fsspec = pytest.importorskip("fsspec")
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 
@@ -200,6 +201,10 @@ def test_of_an_upload_that_is_refused_half_way_nothing_is_left(through, bucket):
         ("s3://nobucket/in", "is not there"),
         ("s3://key:secret@pictures/in", "hold no credentials"),
         ("nowhere://pictures/in", "nowhere://"),
+        ("S3://pictures/in", "small letters: s3://"),
+        ("s3://", "lacks the name of a bucket"),
+        ("s3://pictures/in/../out", "has a .. in it"),
+        ("webhdfs://pictures/in", "cannot be opened"),
     ],
 )
 def test_addresses_that_are_none(restore, bucket, work, address, words):
@@ -320,6 +325,47 @@ def test_a_web_server_s_tree_through_a_network_that_drops_requests(restore, work
         restored = network.run(picture(seed=number)).image
         assert np.array_equal(load(work / f"out/{'x/' * (number % 2)}{number}.png"), restored)
         assert number % 2 == 0 or np.array_equal(load(work / f"one/{number}.png"), restored)
+
+
+def test_outputs_go_into_the_source_s_own_folder_but_not_over_it(restore, bucket, filled):
+    arguments = ("s3://pictures/in", "--recursive", "--skip-existing", "--stats", "-", "--out")
+    for out in ("s3://pictures/in", "s3://pictures/in/"):
+        assert_refused(restore(*arguments, out), "would be overwritten")
+    assert statuses(restore(*arguments, "s3://pictures/in/out/")) == dict.fromkeys(filled, "restored")
+    assert statuses(restore(*arguments, "s3://pictures/in/out")) == dict.fromkeys(filled, "skipped")
+
+
+class Hosted(fsspec.get_filesystem_class("memory")):
+    """A server of files, which has to be told its host, and whose paths are without it."""
+
+    protocol, store, pseudo_dirs, cachable = "sftp", {}, [""], False
+
+    def __init__(self, host, **options):
+        super().__init__(**options)
+        assert host == "example.org"
+
+    @staticmethod
+    def _get_kwargs_from_urls(address):
+        return {"host": address.removeprefix("sftp://").partition("/")[0]}
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("sftp://example.org"))
+
+
+def test_a_place_whose_addresses_begin_with_a_host(restore, work, network):
+    fsspec.register_implementation("sftp", Hosted, clobber=True)
+    server = Hosted("example.org")
+    for number, name in enumerate(("a.png", "x/b.png")):
+        server.pipe_file(f"/in/{name}", store(work / "upload.png", picture(seed=number)).read_bytes())
+    arguments = ("sftp://example.org/in", "--recursive", "--skip-existing", "--stats", "-", "--out")
+    for status in ("restored", "skipped"):
+        run = restore(*arguments, "sftp://example.org/out")
+        assert statuses(run) == {"a.png": status, "x/b.png": status}, run
+    assert sorted(name for name in server.find("/out") if FOLDER not in name) == ["/out/a.png", "/out/x/b.png"]
+    (work / "got.png").write_bytes(server.cat_file("/out/x/b.png"))
+    assert np.array_equal(load(work / "got.png"), network.run(picture(seed=1)).image)
+    assert restore("sftp://example.org/in/a.png", "--out", work / "one").code == 0
 
 
 def test_an_object_in_memory_appears_whole(restore, work):
