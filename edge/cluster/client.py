@@ -319,6 +319,7 @@ class Cluster:
         if part.path is not None:
             self._notes[part.path] -= 1
             if not self._notes[part.path]:
+                del self._notes[part.path]
                 note.remove(part.path)
 
     def _lost(self) -> None:
@@ -344,6 +345,8 @@ class Cluster:
         with contextlib.suppress(Exception):  # it may be gone by now
             self._client.cancel(list(self._under_way.values()))
             self._client.close(timeout=2)
+        for path in self._notes:  # whoever comes to one of those batches now does nothing
+            note.remove(path)
         if self._out is not None:
             note.remove_old(self._out)
 

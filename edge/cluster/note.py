@@ -81,11 +81,14 @@ def path_of(out: str, run: str, batch: int) -> str:
 
 def create(path: str) -> None:
     """Before the batch is given out; an earlier attempt's stays. Raises OSError."""
-    try:
-        Path(path).touch()
-    except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).touch()
+    for last in (False, False, True):
+        try:
+            Path(path).touch()
+            return
+        except FileNotFoundError:  # at first, and when another run has ended meanwhile
+            if last:
+                raise
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def remove(path: str) -> None:
