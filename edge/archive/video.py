@@ -35,6 +35,7 @@ from simulator.network import Result
 LEAST_S = 2.0  # of a part: the first frame of each is computed as a whole
 _IN_MEMORY = 64 << 20  # bytes of one part
 _ATTEMPTS = 2
+_BEFORE_S = (1.0, 4.0, 16.0)  # a key frame, if the way to it ended behind it
 _LOCAL = {"protocol_whitelist": "file"}  # a playlist must not send anyone to other places
 
 # What a process says of a part: a frame, None for one that is broken.
@@ -251,23 +252,43 @@ def _serve(connection: Connection, place: str, part: Part, recipe: Recipe) -> No
 
 def _frames(place: str, part: Part) -> Iterator[Taken | None]:
     """The frames of a part, and None for each that is broken."""
-    reader = Decoded(place, options=_LOCAL)
-    if part.begin is not None:
-        reader.go_to(part.begin)
-    within = part.begin is None
+    reader, taken = (Decoded(place, options=_LOCAL), None) if part.begin is None else _found(place, part.begin)
+    first = [] if part.begin is None else [taken]
     try:
         while True:
             try:
-                taken = reader.read()
+                taken = first.pop() if first else reader.read()
             except BrokenFrameError:
-                if within:  # else it belongs to the part before, which has a look at it, too
-                    yield None
+                yield None
                 continue
             if taken is None or (part.end is not None and taken.time is not None and taken.time >= part.end):
                 return
-            if part.begin is not None and taken.time is not None and taken.time < part.begin:
-                continue
-            within = True
             yield taken
     finally:
         reader.close()
+
+
+def _found(place: str, begin: float) -> tuple[Decoded, Taken | None]:
+    """A reader that has just read the frame shown at `begin`, and that frame; the first behind it if it is broken.
+
+    In a file without an index (MPEG-TS) the way to a key frame may end behind it, so that the next one is found: then
+    it begins farther in front, and at last with the file.
+    """
+    for before_s in (0.0, *(each for each in _BEFORE_S if each < begin), None):
+        reader = Decoded(place, options=_LOCAL)
+        if before_s is not None:
+            reader.go_to(begin - before_s)
+        taken = _behind(reader, begin)
+        if before_s is None or (taken is not None and taken.time == begin):
+            break
+        reader.close()
+    return reader, taken
+
+
+def _behind(reader: Decoded, begin: float) -> Taken | None:
+    """The first frame that is shown at `begin` or later; what is broken before it belongs to the part before."""
+    while True:
+        with contextlib.suppress(BrokenFrameError):
+            taken = reader.read()
+            if taken is None or taken.time is None or taken.time >= begin:
+                return taken

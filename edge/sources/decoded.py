@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -104,7 +106,8 @@ class Decoded:
         return sorted(set(times))
 
     def go_to(self, time: float) -> None:
-        """Goes on reading at the key frame that is shown then, or at one before it."""
+        """Goes on reading at the key frame that is shown then, or at one before it; in a file without an index it may
+        be one behind it."""
         self._container.seek(round(time / self._stream.time_base), stream=self._stream)
         self._frames = self._decode(())
 
@@ -156,15 +159,28 @@ class Decoded:
         rate = stream.average_rate or stream.guessed_rate
         fps = credible(float(rate)) if rate else None
         count = stream.frames or None
-        if count is None and not self._live and fps is not None:
-            if stream.duration is not None:
-                count = round(stream.duration * stream.time_base * rate)
-            elif self._container.duration is not None:
-                count = round(Fraction(self._container.duration, self._av.time_base) * rate)
+        if count is None and not self._live and fps is not None and (seconds := self._seconds()) is not None:
+            count = math.ceil(seconds * rate - Fraction(1, 2))  # half a frame more is none
         metadata = {**self._container.metadata, **stream.metadata}
         kept = tuple((name, text) for name, text in metadata.items() if name.lower() not in _NO_MEANING)
         aspect = stream.sample_aspect_ratio
         return Facts(fps, count or None, tracks, aspect or Fraction(1), kept, tuple(self._notes()), self._live)
+
+    def _seconds(self) -> Fraction | None:
+        """From the first frame's beginning to the last one's end, as the file announces it."""
+        stream = self._stream
+        if stream.duration is not None:
+            return Fraction(stream.duration * stream.time_base)
+        begin = Fraction((stream.start_time or 0) * stream.time_base)
+        if told := re.fullmatch(
+            r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", "")
+        ):  # Matroska's: its end
+            hours, minutes, seconds = map(Fraction, told.groups())
+            return 3600 * hours + 60 * minutes + seconds - begin
+        if self._container.duration is not None:
+            begin -= Fraction(self._container.start_time or 0, self._av.time_base)
+            return Fraction(self._container.duration, self._av.time_base) - begin
+        return None
 
     def _notes(self) -> Iterator[str]:
         """What of the file does not survive."""

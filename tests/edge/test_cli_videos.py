@@ -214,8 +214,8 @@ def test_a_stream_over_http_is_restored(work, restore):
 # --- by several processes ---------------------------------------------------------------------------------------------
 
 
-def store_with_key_frames(path: Path, count: int = 90, fps: int = 12) -> None:
-    """H.264 with B frames, a key frame every two seconds and uneven times, and a tone."""
+def store_with_key_frames(path: Path, count: int = 90, fps: int = 12, begin: int = 0) -> None:
+    """H.264 with B frames, a key frame every two seconds and uneven times from `begin` ms on, and a tone."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=fps)
         video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
@@ -225,7 +225,7 @@ def store_with_key_frames(path: Path, count: int = 90, fps: int = 12) -> None:
         resampled = np.sin(np.arange(count * 8000 // fps) / 5).astype(np.float32)[None]
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(picture(32, 48, seed=number // 4), format="rgb24")
-            frame.pts, frame.time_base = number * 1000 // fps + number % 3, Fraction(1, 1000)
+            frame.pts, frame.time_base = begin + number * 1000 // fps + number % 3, Fraction(1, 1000)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         for first in range(0, resampled.shape[1] - 1023, 1024):
@@ -255,6 +255,22 @@ def test_a_video_in_parts_gives_the_same_frames_times_and_sound(work, restore):
     assert sound_of(work / "one.mkv") == sound_of(work / "two.mkv") != []
     first, second = (json.loads((work / name).read_text()) for name in ("one.json", "two.json"))
     assert first["totals"] == second["totals"]
+
+
+def test_frames_behind_key_frames_that_are_hard_to_find_are_not_lost(work, restore):
+    """MPEG-TS has no index, and the way to a time ends where packets of that time lie, behind the key frame."""
+    store_with_key_frames(work / "clip.ts")
+    for name, jobs in (("one.mkv", ()), ("two.mkv", ("--jobs", 2))):
+        assert restore(work / "clip.ts", "--out", work / name, *jobs).code == 0
+    whole, parts = load_video(work / "one.mkv")[0], load_video(work / "two.mkv")[0]
+    assert len(whole) == 90 and all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_a_video_that_begins_after_its_sound_or_ends_before_it_is_whole(work, restore):
+    store_with_key_frames(work / "clip.mkv", begin=1700)
+    run = restore(work / "clip.mkv", "--out", work / "out.mkv")
+    assert run.code == 0 and "ends early" not in run.err, run
+    assert len(load_video(work / "out.mkv")[0]) == 90
 
 
 def test_a_video_that_cannot_be_cut_is_restored_in_one_piece(work, restore):
