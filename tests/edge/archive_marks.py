@@ -176,6 +176,7 @@ def marks(folder: Path, count: int, side: int, bundle: Path) -> Iterator[str]:
         shutil.rmtree(left, ignore_errors=True)
     print(f"{count} pictures of {side}x{side}, {bundle.stem}", flush=True)
 
+    first_s(str(one), "--recursive", bundle=bundle)  # compiles what is not compiled yet
     single = run(str(one), "--recursive", "--out", str(out / "one"), bundle=bundle)
     bare = Bare(tree, folder / "bare", bundle)
     whole = run(str(tree), "--recursive", "--out", str(out / "all"), bundle=bundle, turn=bare.turn)

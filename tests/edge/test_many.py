@@ -6,7 +6,9 @@ import builtins
 import collections
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,24 +17,28 @@ from edge.archive.listing import Listing
 from edge.sources.record import Frame, Unreadable
 from tests.edge.files import assert_refused, names, picture, store
 
-# What is asked of the system, a folder's list apart.
-CALLS = ((os, "stat"), (os, "lstat"), (os, "access"), (os, "readlink"), (builtins, "open"), (os, "open"))
+# What is asked of the system.
+CALLS = (
+    *((os, name) for name in ("stat", "lstat", "access", "readlink", "listdir", "scandir")),
+    *((os, name) for name in ("open", "write", "fsync", "replace", "mkdir")),
+    (builtins, "open"),
+)
+
+
+def counted(counts: collections.Counter[str], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        counts[name] += 1
+        return call(*arguments, **options)
+
+    return wrapper
 
 
 @pytest.fixture
 def asked(monkeypatch) -> collections.Counter[str]:
-    """How often each of CALLS, and how often a folder was listed."""
+    """How often each of CALLS was made."""
     counts: collections.Counter[str] = collections.Counter()
-
-    def counted(name, call):
-        def wrapper(*arguments, **options):
-            counts[name] += 1
-            return call(*arguments, **options)
-
-        return wrapper
-
-    for module, name in (*CALLS, (os, "listdir"), (os, "scandir")):
-        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    for module, name in CALLS:
+        monkeypatch.setattr(module, name, counted(counts, name, getattr(module, name)))
     return counts
 
 
@@ -206,3 +212,19 @@ def test_names_below_the_folder_that_one_is_in(work, restore, monkeypatch, sourc
     wanted = ["a.gif.png"] if source == "*.gif" else ["0000.png", "a.gif.png", "a.gif.png.png"]
     assert names(work / "out") == wanted
     assert_refused(restore(source, "--out", "." if source != "*.gif" else "a.gif.png/x.png"))
+
+
+def test_of_each_picture_of_an_archive_the_system_is_asked_what_it_must_be(work, restore, asked):
+    """One flush to the disk and one line of the journal; no folder is listed again."""
+    counts = []
+    for count in (1, 10, 60):  # the first imports what is not imported yet
+        folder = many(work / f"{count}" / "in", count)
+        asked.clear()
+        assert restore(folder, "--recursive", "--out", work / f"{count}" / "out").code == 0
+        counts.append(asked.copy())
+    _, few, more = counts
+    each = {name: (more[name] - few[name]) / 50 for _, name in CALLS}
+    assert each["fsync"] == each["replace"] == each["write"] == 1
+    assert each["scandir"] == each["listdir"] == each["mkdir"] == each["access"] == 0
+    assert each["stat"] <= 2.2  # of the input and of the output
+    assert each["open"] <= 5
