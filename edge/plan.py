@@ -81,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--most-off", metavar="SHARE", type=_number, default=0.2, help="default: 0.2")
     args = parser.parse_args(argv)
     try:
+        if args.json is not None and not args.measure:
+            raise UserError("--json is for what --measure finds: give both, or leave it out.")
         if args.measure:
             return _measure(args)
         _print_plan(args, MEASURED if args.costs is None else _read(args.costs))
@@ -125,6 +127,8 @@ def _measure(args: argparse.Namespace) -> int:
     runs = []
     if args.count < LEAST_COUNT:
         raise UserError(f"--count {args.count}: at least {LEAST_COUNT} pictures show what one costs.")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise UserError(f"{args.json} cannot be written: its folder is not there.")
     for workers in args.workers:
         for size in SIZES:
             run = run_here(shipped.named(args.bundle), args.count, size, workers)

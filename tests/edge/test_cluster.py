@@ -559,9 +559,10 @@ def test_the_plan_is_a_table_and_mistakes_are_sentences(work, capsys):
     (work / "costs.json").write_text("[" * 100_000)
     assert plan.main(["--costs", str(work / "costs.json")]) == 2
     for nonsense in (["--failures", "1e-9"], ["--machines", "1e14"], ["--measure", "--count", "1"],
-                     ["--measure", "--bundle", "none"]):  # fmt: skip
+                     ["--measure", "--bundle", "none"], ["--json", "x.json"],
+                     ["--measure", "--json", "nowhere/x.json"]):  # fmt: skip
         assert plan.main(nonsense) == 2
     said = capsys.readouterr()
-    assert said.err.count("\n") == 11 and said.out == ""  # no head of a table that does not come
+    assert said.err.count("\n") == 13 and said.out == ""  # no head of a table that does not come
     with pytest.raises(SystemExit, match="2"):
         plan.main(["--machines", "0.5"])

@@ -31,7 +31,7 @@ class Proxy:
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self.server) as upstream:
+        with client, contextlib.suppress(OSError), socket.create_connection(self.server) as upstream:
             threading.Thread(target=self.copy, args=(upstream, client), daemon=True).start()
             passed, cut_at = 0, sys.maxsize
             while passed < cut_at and (chunk := client.recv(1 << 16)):
@@ -51,11 +51,10 @@ class Proxy:
 
     @staticmethod
     def copy(upstream: socket.socket, client: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while chunk := upstream.recv(1 << 16):
                 client.sendall(chunk)
-        except OSError:
-            pass
+            client.shutdown(socket.SHUT_RDWR)  # else it waits for more, a quarter of a minute
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
