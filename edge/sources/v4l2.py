@@ -1,4 +1,4 @@
-"""Video4Linux: which cameras there are, what they are called, and what can be set on them.
+"""Video4Linux: which cameras there are, what they are called, and what can be set on them; what a device is able to do.
 
 Structures and request numbers are those of linux/videodev2.h, the same on all 64-bit and, but for nothing that is used
 here, on 32-bit systems.
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-_READ, _BOTH = 2, 3
+WRITE, READ, BOTH = 1, 2, 3  # as seen from here
 _CAPTURE = 1  # the type of buffers that a camera fills
-_CAN_CAPTURE, _DEVICE_CAPS = 0x00000001, 0x80000000
+_CAN_CAPTURE, _CAN_OUTPUT, _CAN_STREAM, _DEVICE_CAPS = 0x00000001, 0x00000002, 0x04000000, 0x80000000
 _NEXT_CONTROL = 0x80000000
 _DISABLED, _READ_ONLY = 0x0001, 0x0004
 _CONTROL_CLASS = 6  # the type of an entry that is a heading
@@ -25,7 +25,8 @@ _DISCRETE = 1
 _MOST = 1000  # entries of any list; a driver that has no end shall not hold us up
 
 
-def _request(direction: int, number: int, size: int) -> int:
+def request(direction: int, number: int, size: int) -> int:
+    """The number by which the system knows a request: which way `size` bytes go, and Video4Linux's own number."""
     return direction << 30 | size << 16 | ord("V") << 8 | number
 
 
@@ -34,11 +35,11 @@ _FORMAT = struct.Struct("III32sI16x")
 _FRAME_SIZE = struct.Struct("IIIIIIIII8x")
 _CONTROL_INFO = struct.Struct("II32siiiiI8x")
 _CONTROL = struct.Struct("Ii")
-_QUERY_CAPABILITY = _request(_READ, 0, _CAPABILITY.size)
-_LIST_FORMATS = _request(_BOTH, 2, _FORMAT.size)
-_LIST_SIZES = _request(_BOTH, 74, _FRAME_SIZE.size)
-_QUERY_CONTROL = _request(_BOTH, 36, _CONTROL_INFO.size)
-_SET_CONTROL = _request(_BOTH, 28, _CONTROL.size)
+_QUERY_CAPABILITY = request(READ, 0, _CAPABILITY.size)
+_LIST_FORMATS = request(BOTH, 2, _FORMAT.size)
+_LIST_SIZES = request(BOTH, 74, _FRAME_SIZE.size)
+_QUERY_CONTROL = request(BOTH, 36, _CONTROL_INFO.size)
+_SET_CONTROL = request(BOTH, 28, _CONTROL.size)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ class Camera:
     name: str
     by_id: Path | None
     formats: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What a device says of itself: what it is called, and what it does. streams: it lends its own buffers."""
+
+    driver: str
+    name: str
+    captures: bool
+    outputs: bool
+    streams: bool
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,22 @@ def cameras(devices: Path = Path("/dev")) -> list[Camera]:
     for _, path in numbered:
         try:
             with _opened(path) as device:
-                name = _name(device)
-                if name is not None:
-                    found.append(Camera(path, name, by_id.get(os.path.realpath(path)), tuple(_formats(device))))
+                able = capability(device)
+                if able.captures:
+                    found.append(Camera(path, able.name, by_id.get(os.path.realpath(path)), tuple(_formats(device))))
         except OSError:
             continue
     return found
+
+
+def capability(device: FileIO | int) -> Capability:
+    """Of an opened device. Raises OSError where it is none of Video4Linux."""
+    answer = bytearray(_CAPABILITY.size)
+    fcntl.ioctl(device, _QUERY_CAPABILITY, answer)
+    driver, card, _, _, everything, own = _CAPABILITY.unpack(answer)
+    able = own if everything & _DEVICE_CAPS else everything
+    has = (bool(able & what) for what in (_CAN_CAPTURE, _CAN_OUTPUT, _CAN_STREAM))
+    return Capability(_text(driver), _text(card), *has)
 
 
 def controls(path: Path) -> list[Control]:
@@ -92,15 +114,6 @@ def set_control(path: Path, control: Control, value: int) -> None:
 
 def _opened(path: Path) -> FileIO:
     return FileIO(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), "r+")
-
-
-def _name(device: FileIO) -> str | None:
-    """What the device is called; None where it is none that gives pictures."""
-    answer = bytearray(_CAPABILITY.size)
-    fcntl.ioctl(device, _QUERY_CAPABILITY, answer)
-    _, card, _, _, everything, own = _CAPABILITY.unpack(answer)
-    able = own if everything & _DEVICE_CAPS else everything
-    return _text(card) if able & _CAN_CAPTURE else None
 
 
 def _formats(device: FileIO) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -547,27 +547,6 @@ def test_a_picture_is_restored_without_what_cameras_and_videos_need(work, bundle
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
-def test_what_goes_to_a_video_device_are_planes_of_the_size_it_took(work, monkeypatch):
-    """A device is a file here, and the driver agrees to every size."""
-    from edge.sinks import loopback
-
-    device = work / "video9"
-    device.touch()
-    asked: list[tuple[int, ...]] = []
-    agree = SimpleNamespace(ioctl=lambda _, request, wanted: asked.append(struct.unpack_from("I4x3I", wanted)))
-    monkeypatch.setattr(loopback, "fcntl", agree)
-    sink = loopback.Loopback(device)
-    for seed in range(2):
-        frame = smooth(3, seed)[:23, :32]
-        sink.write(Frame("x", frame), frame)
-    assert sink.finish() == f"2 frames to {device}"
-    sink.discard()
-    assert asked == [(2, 32, 24, int.from_bytes(b"YU12", "little"))]
-    planes = np.frombuffer(device.read_bytes(), np.uint8).reshape(2, 36, 32)
-    back = cv2.cvtColor(planes[1], cv2.COLOR_YUV2RGB_I420)
-    assert np.abs(back[:23].astype(int) - smooth(3, 1)[:23, :32]).mean() < 6
-
-
 def test_the_last_words_of_a_command_that_fails_at_once_are_said(restore):
     run = restore("exec:sh -c 'echo no such lens >&2; exit 3'", "--format", "mjpeg", "--task", "denoise")
     assert run.code == 2 and "ended with exit code 3 (no such lens) after 0 frames" in run.err
