@@ -66,6 +66,7 @@ class Driver:
 
     def buffers(self, answer: bytearray) -> None:
         struct.pack_into("I", answer, 0, 2)  # fewer than were asked for
+        self.lent.clear()
 
     def buffer(self, answer: bytearray) -> None:
         index, *rest = BUFFER.unpack(answer)
