@@ -28,7 +28,6 @@ from edge.sources import v4l2
 from edge.sources.record import Frame
 from simulator.files import reason
 
-_LOOPBACK = "v4l2 loopback"  # the name of that driver
 _MAKES_ONE = "sudo modprobe v4l2loopback makes a device that does"
 _HELD_S = 1.0  # so long a picture waits for a device that is busy with those before it
 _LOOK_S = 0.1  # between looks whether the run is to stop
@@ -132,7 +131,7 @@ class Loopback(Sink):
             raise UserError(f"{self.path} is no video device; {_MAKES_ONE}.") from error
         if self._able.outputs:
             return
-        loopback = self._able.driver == _LOOPBACK
+        loopback = self._able.driver == v4l2.LOOPBACK
         if loopback and not self._able.captures:
             return  # a program that did what `_Written` warns of has left it so, but it takes pictures
         self.discard()
@@ -147,7 +146,7 @@ class Loopback(Sink):
             self.discard()
             self._open()
         shape = _agreed(self.path, self._device, size)
-        written = self._able.driver == _LOOPBACK or not self._able.streams
+        written = self._able.driver == v4l2.LOOPBACK or not self._able.streams
         return _Written(self._device, shape) if written else _Lent(self._device, shape)
 
     def _wait_for(self, frame: Frame) -> None:

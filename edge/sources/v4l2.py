@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+LOOPBACK = "v4l2 loopback"  # the driver that makes a camera of what a program writes
 WRITE, READ, BOTH = 1, 2, 3  # as seen from here
 _CAPTURE = 1  # the type of buffers that a camera fills
 _CAN_CAPTURE, _CAN_OUTPUT, _CAN_STREAM, _DEVICE_CAPS = 0x00000001, 0x00000002, 0x04000000, 0x80000000
 _NEXT_CONTROL = 0x80000000
 _DISABLED, _READ_ONLY = 0x0001, 0x0004
-_CONTROL_CLASS = 6  # the type of an entry that is a heading
+_MENU = 3
+_SETTABLE = (1, 2, _MENU, 9)  # whole numbers, yes or no, menus of words and of numbers; the rest is text, or a heading
 _DISCRETE = 1
+_BIG_ENDIAN = 1 << 31  # of a pixel format that has the bytes of another the other way round
 _MOST = 1000  # entries of any list; a driver that has no end shall not hold us up
 
 
@@ -33,18 +36,22 @@ def request(direction: int, number: int, size: int) -> int:
 _CAPABILITY = struct.Struct("16s32s32sIII12x")
 _FORMAT = struct.Struct("III32sI16x")
 _FRAME_SIZE = struct.Struct("IIIIIIIII8x")
+_RATE = struct.Struct("IIIII6I8x")
 _CONTROL_INFO = struct.Struct("II32siiiiI8x")
 _CONTROL = struct.Struct("Ii")
+_MENU_ENTRY = struct.Struct("=II32s4x")
 _QUERY_CAPABILITY = request(READ, 0, _CAPABILITY.size)
 _LIST_FORMATS = request(BOTH, 2, _FORMAT.size)
 _LIST_SIZES = request(BOTH, 74, _FRAME_SIZE.size)
+_LIST_RATES = request(BOTH, 75, _RATE.size)
 _QUERY_CONTROL = request(BOTH, 36, _CONTROL_INFO.size)
+_QUERY_MENU = request(BOTH, 37, _MENU_ENTRY.size)
 _SET_CONTROL = request(BOTH, 28, _CONTROL.size)
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A capture device. formats: (four letters, sizes such as "640x480") in the driver's order."""
+    """A capture device. formats: (four letters, sizes such as "640x480 (30 fps)") in the driver's order."""
 
     path: Path
     name: str
@@ -65,13 +72,15 @@ class Capability:
 
 @dataclass(frozen=True)
 class Control:
-    """Something that can be set: exposure, gain, focus. name: as `v4l2-ctl` writes it."""
+    """Something that can be set: exposure, gain, focus. name: as `v4l2-ctl` writes it. choices: of a menu, what the
+    numbers between low and high mean that there are."""
 
     number: int
     name: str
     low: int
     high: int
     default: int
+    choices: tuple[tuple[int, str], ...] = ()
 
 
 def cameras(devices: Path = Path("/dev")) -> list[Camera]:
@@ -100,6 +109,12 @@ def capability(device: FileIO | int) -> Capability:
     return Capability(_text(driver), _text(card), *has)
 
 
+def device_capability(path: Path) -> Capability:
+    """Of a device that is not opened. Raises OSError."""
+    with _opened(path) as device:
+        return capability(device)
+
+
 def controls(path: Path) -> list[Control]:
     """What can be set on the camera `path`. Raises OSError."""
     with _opened(path) as device:
@@ -116,6 +131,12 @@ def _opened(path: Path) -> FileIO:
     return FileIO(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), "r+")
 
 
+def formats(path: Path) -> list[str]:
+    """The four letters of each pixel format of the camera `path`. Raises OSError."""
+    with _opened(path) as device:
+        return [letters for letters, _ in _formats(device)]
+
+
 def _formats(device: FileIO) -> Iterator[tuple[str, tuple[str, ...]]]:
     for index in range(_MOST):
         answer = bytearray(_FORMAT.pack(index, _CAPTURE, 0, b"", 0))
@@ -124,7 +145,8 @@ def _formats(device: FileIO) -> Iterator[tuple[str, tuple[str, ...]]]:
         except OSError:  # there are no more
             return
         letters = _FORMAT.unpack(answer)[4]
-        yield _text(letters.to_bytes(4, "little")), tuple(_sizes(device, letters))
+        if letters < _BIG_ENDIAN:
+            yield letters.to_bytes(4, "little").decode("latin-1"), tuple(_sizes(device, letters))
 
 
 def _sizes(device: FileIO, letters: int) -> Iterator[str]:
@@ -138,7 +160,24 @@ def _sizes(device: FileIO, letters: int) -> Iterator[str]:
         if kind != _DISCRETE:
             yield f"{sides[0]}x{sides[3]} to {sides[1]}x{sides[4]}"
             return
-        yield f"{sides[0]}x{sides[1]}"
+        rate = _highest_rate(device, letters, sides[0], sides[1])
+        yield f"{sides[0]}x{sides[1]}" + (f" ({rate:.3g} fps)" if rate else "")
+
+
+def _highest_rate(device: FileIO, letters: int, width: int, height: int) -> float | None:
+    """Frames a second; None where the driver does not say."""
+    highest = 0.0
+    for index in range(_MOST):
+        answer = bytearray(_RATE.pack(index, letters, width, height, *[0] * 7))
+        try:
+            fcntl.ioctl(device, _LIST_RATES, answer)
+        except OSError:
+            break
+        kind, part, whole = _RATE.unpack(answer)[4:7]  # of a second; where it is a range, its shortest
+        highest = max(highest, whole / part if part else 0.0)
+        if kind != _DISCRETE:
+            break
+    return highest or None
 
 
 def _controls(device: FileIO) -> Iterator[Control]:
@@ -150,9 +189,20 @@ def _controls(device: FileIO) -> Iterator[Control]:
         except OSError:
             return
         number, kind, name, low, high, _, default, flags = _CONTROL_INFO.unpack(answer)
-        if kind != _CONTROL_CLASS and low < high and not flags & (_DISABLED | _READ_ONLY):
+        if kind in _SETTABLE and low < high and not flags & (_DISABLED | _READ_ONLY):
             words = re.sub(r"[^a-z0-9]+", "_", _text(name).lower()).strip("_")
-            yield Control(number, words, low, high, default)
+            choices = tuple(_choices(device, number, low, high)) if kind == _MENU else ()
+            yield Control(number, words, low, high, default, choices)
+
+
+def _choices(device: FileIO, number: int, low: int, high: int) -> Iterator[tuple[int, str]]:
+    for index in range(low, min(high, low + _MOST) + 1):
+        answer = bytearray(_MENU_ENTRY.pack(number, index, b""))
+        try:
+            fcntl.ioctl(device, _QUERY_MENU, answer)
+        except OSError:  # there is none of that number
+            continue
+        yield index, _text(_MENU_ENTRY.unpack(answer)[2])
 
 
 def _text(padded: bytes) -> str:
