@@ -30,6 +30,7 @@ from tests.edge.processes import spent
 from tests.edge.servers import FPS, RtspCamera, free_port, garbling, has_rtsp_server
 
 ROOT = Path(__file__).resolve().parents[2]
+LOOPBACK = Path("/dev/video9")  # of tests.edge.guest --loopback
 TIMEOUT_S = 3.0
 LONGER_S = 3.0  # than the timeout may a run take to end
 SLOW_S = 1.0  # between the pictures of a slow camera
@@ -207,6 +208,36 @@ class Vivid(Camera):
         v4l2.set_control(device, control, percent)
 
 
+class Written(Process):
+    """v4l2loopback's device, which a program gives JPEGs to."""
+
+    name = "V4L2, v4l2loopback, JPEGs"
+    source = str(LOOPBACK)
+
+    def __init__(self, folder: Path, garbled: bool) -> None:
+        self._command = [sys.executable, "-m", "tests.edge.servers", str(LOOPBACK), str(folder / "number")]
+        self._command += ["garbled"] * garbled
+        self._start()
+
+    def number(self) -> int:
+        return self._process.pid
+
+    def restart(self) -> None:
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        """It is a camera as soon as it is written to."""
+        self._process = subprocess.Popen(self._command, cwd=ROOT)
+        while not v4l2.device_capability(LOOPBACK).captures:
+            assert self._process.poll() is None
+            time.sleep(0.1)
+
+
 CAMERAS = (Rtsp, Http, Command)
 
 
@@ -267,11 +298,14 @@ def wrong(what: str, row: Row) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Mistreats cameras while edge-restore records them; prints a table.")
-    parser.add_argument("--vivid", action="store_true", help="the camera of the kernel's driver vivid, and no other")
+    parser.add_argument("--vivid", action="store_true", help="the cameras of the drivers vivid and v4l2loopback alone")
     parser.add_argument("--board", default="sim", help="what computes")
     parser.add_argument("-v", "--verbose", action="store_true", help="print what was said, too")
     args = parser.parse_args()
-    kinds = [Vivid] if args.vivid else [kind for kind in CAMERAS if kind is not Rtsp or has_rtsp_server()]
+    if args.vivid:
+        kinds: list[type[Camera]] = [Vivid, *([Written] if LOOPBACK.exists() else [])]
+    else:
+        kinds = [kind for kind in CAMERAS if kind is not Rtsp or has_rtsp_server()]
     print(f"| exit code, seconds (of CPU), kept of restored | {' | '.join(DONE)} |\n|{'---|' * (len(DONE) + 1)}")
     failed = False
     for kind in kinds:
