@@ -196,7 +196,7 @@ FPS = 10  # of a camera that is a program: few enough that none is still on its 
 
 
 def jpeg_device(path: Path) -> int:
-    """The descriptor of v4l2loopback's device at `path`, which makes each JPEG that is written a picture of a camera."""
+    """The descriptor of v4l2loopback's device at `path`; each JPEG that is written there is a picture of a camera."""
     device = os.open(path, os.O_RDWR)
     output = 2  # as in linux/videodev2.h
     wanted = struct.pack("I4x5I", output, 64, 48, int.from_bytes(b"MJPG", "little"), 1, 0).ljust(208, b"\0")
@@ -206,7 +206,7 @@ def jpeg_device(path: Path) -> int:
 
 
 def main() -> None:
-    if sys.argv[1] != "-":
+    if sys.argv[1].isdigit():
         with http_camera(int(sys.argv[1])) as camera:
             camera.frames, camera.between_s = sys.maxsize, 1 / FPS
             print("ready", flush=True)
