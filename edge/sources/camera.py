@@ -13,16 +13,18 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.sources import v4l2
+from edge.sources.bytewise import Steady, decoded
 from edge.sources.capture import Video
 from edge.sources.record import BrokenFrameError, Facts, LostError, Reader, Settings, Taken, credible
 from simulator.files import reason
 
 _AT_ONCE_S = 0.5  # a picture that does not come, but is given up sooner, will not come at all
 _BUFFERS = 2  # one is filled while the other is read: with one, drivers lose each second picture, with more they age
+_JPEGS = ("MJPG", "JPEG")
 _OTHER_NAMES = {"mjpeg": "mjpg"}
 # The pixel formats that OpenCV makes pictures of, with the right colours, of all that the kernel's driver vivid has.
 _READABLE = (
-    *("MJPG", "JPEG", "YUYV", "UYVY", "YU12", "YV12", "NV12", "NV21", "RGB3", "BGR3", "XR24", "AR24"),
+    *(*_JPEGS, "YUYV", "UYVY", "YU12", "YV12", "NV12", "NV21", "RGB3", "BGR3", "XR24", "AR24"),
     *("GREY", "Y10 ", "Y12 ", "Y16 ", "BA81", "GBRG", "GRBG", "RGGB"),
 )
 
@@ -87,7 +89,7 @@ class _Camera:
 
     def __init__(self, label: str, place: Path | int, settings: Settings):
         """Raises LostError, UserError."""
-        letters = None if settings.format is None else _letters(label, place, settings.format)
+        letters = None if settings.format is None else _wanted_letters(label, place, settings.format)
         if isinstance(place, Path):
             self._capture = cv2.VideoCapture(str(place), cv2.CAP_V4L2)
         else:
@@ -97,6 +99,11 @@ class _Camera:
             raise LostError("gives no pictures")
         self._patience_s = settings.patience_s
         notes = tuple(self._set(settings, letters))
+        width, height = self._size()
+        self._steady = Steady((height, width, 3))
+        # JPEGs come as they are, for OpenCV's library writes to standard error of broken ones.
+        jpegs = isinstance(place, Path) and self._letters() in _JPEGS
+        self._jpegs = jpegs and self._capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         self.facts = Facts(credible(self._capture.get(cv2.CAP_PROP_FPS)), notes=notes, live=True)
 
     def read(self) -> Taken:
@@ -114,8 +121,10 @@ class _Camera:
             more, bgr = self._capture.retrieve()
         except cv2.error as error:
             raise BrokenFrameError from error
-        if not more:  # a JPEG that is broken
+        if not more:
             raise BrokenFrameError
+        if self._jpegs:
+            return Taken(self._steady.checked(decoded(bgr.tobytes())))
         return Taken(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
 
     def rest(self) -> tuple[()]:
@@ -133,14 +142,14 @@ class _Camera:
         capture = self._capture
         if letters is not None:  # first, for sizes and rates depend on it
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*letters))
-            got = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+            got = self._letters()
             if got != letters:
                 notes.append(f"the camera gives the format {_name(got)}, not {settings.format}.")
         if settings.size is not None:
             width, height = settings.size
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
-            size = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            size = self._size()
             if size != settings.size:
                 notes.append(f"the camera gives {size[0]}x{size[1]} pixels, not {width}x{height}.")
         if settings.fps is not None:
@@ -151,8 +160,19 @@ class _Camera:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
         return notes
 
+    def _letters(self) -> str:
+        """Of the pixel format that the camera gives."""
+        return (int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
 
-def _letters(label: str, place: Path | int, wanted: str) -> str:
+    def _size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return (
+            round(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            round(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+
+
+def _wanted_letters(label: str, place: Path | int, wanted: str) -> str:
     """The four letters of the pixel format `wanted`, which the camera has and OpenCV can read. Raises UserError."""
     name = _OTHER_NAMES.get(wanted.lower(), wanted.lower())
     there: Iterable[str] = _READABLE

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 
 from edge.errors import UserError
 from edge.sources import Settings, camera, v4l2
 from edge.sources.camera import describe, open_camera
 from edge.sources.record import Frame, Remark, Unreadable
-from tests.edge.servers import number_of, numbered
+from tests.edge.servers import jpeg, number_of, numbered
 
 CAPTURES, OUTPUTS = 1, 2
 FORMATS = ("MJPG", "422P", "Y10 ")
@@ -60,8 +61,8 @@ class Driver:
 
 
 class Capture:
-    """What a list says that OpenCV does: numbers are pictures; None: nothing after a wait; False: nothing at once;
-    "broken": a picture that cannot be decoded; "wrong": one that OpenCV raises at."""
+    """What a list says that OpenCV does: numbers are pictures, bytes JPEGs; None: nothing after a wait; False: nothing
+    at once; "broken": a picture that cannot be decoded; "wrong": one that OpenCV raises at."""
 
     scripts: list[list] = []
     asked: list[tuple[int, float]] = []
@@ -73,11 +74,13 @@ class Capture:
     def isOpened(self) -> bool:
         return True
 
-    def set(self, what: int, value: float) -> None:
+    def set(self, what: int, value: float) -> bool:
         Capture.asked.append((what, value))
+        return True
 
     def get(self, what: int) -> float:
-        return dict(Capture.asked).get(what, 0.0)
+        size = {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0}
+        return (size | dict(Capture.asked)).get(what, 0.0)
 
     def grab(self) -> bool:
         self.step = next(self.script, False)
@@ -88,6 +91,9 @@ class Capture:
     def retrieve(self):
         if self.step == "wrong":
             raise cv2.error("too large")
+        if isinstance(self.step, bytes):
+            assert (cv2.CAP_PROP_CONVERT_RGB, 0) in Capture.asked
+            return True, np.frombuffer(self.step, np.uint8)[None]
         return (False, None) if self.step == "broken" else (True, numbered(self.step))
 
     def release(self) -> None:
@@ -170,6 +176,30 @@ def test_pictures_that_a_camera_breaks_are_left_out_and_counted_and_all_others_k
     numbers, said, video = taken(device, [1, "broken", 2, "wrong", "broken", 3, False])
     assert numbers == [1, 2, 3] and video.broken == 3
     assert any("could not be decoded and" in line for line in said)
+
+
+def test_jpegs_that_a_camera_breaks_are_left_out_in_silence(device, driver, capfd):
+    """Cut off, with an impossible size, with another than before, and nothing of a JPEG."""
+    cut, other = jpeg(9)[:-200], bytearray(jpeg(9))
+    at = other.index(b"\xff\xc0") + 5
+    other[at : at + 2] = (207).to_bytes(2, "big")
+    huge = bytearray(other)
+    huge[at : at + 4] = b"\xff" * 4
+    script = [other, jpeg(1), cut, huge, jpeg(2), bytes(300), other, jpeg(3), False]
+    numbers, _, video = taken(device, [bytes(each) if each else each for each in script], format="mjpg")
+    assert numbers == [1, 2, 3] and video.broken == 5
+    assert capfd.readouterr().err == ""
+
+
+def test_jpegs_of_another_size_than_was_agreed_on_are_taken_if_they_stay_so(device, driver):
+    numbers, _, video = taken(device, [*[store_jpeg(number) for number in range(4)], False], format="mjpg")
+    assert numbers == [1, 2, 3] and video.broken == 1
+
+
+def store_jpeg(number: int) -> bytes:
+    done, content = cv2.imencode(".jpg", numbered(number, 64, 56)[..., ::-1])
+    assert done
+    return content.tobytes()
 
 
 def test_a_camera_that_comes_back_is_set_as_before(device, driver):
