@@ -88,7 +88,8 @@ def compile_program(
         scratch = tempfile.TemporaryDirectory(dir=folder)
     except OSError as error:
         raise BuildError(
-            f"the core cannot be compiled in {folder}: {reason(error)}; set XDG_CACHE_HOME to a folder that can be written"
+            f"the core cannot be compiled in {folder}: {reason(error)}; "
+            "set XDG_CACHE_HOME to a folder that can be written"
         ) from error
     with scratch:
         fresh, script = Path(scratch.name) / name, Path(scratch.name) / "memory.ld"
