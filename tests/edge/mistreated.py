@@ -253,7 +253,7 @@ class Row:
     said: str
 
 
-def run(kind: type[Camera], what: str, board: str) -> Row:
+def run(kind: type[Camera], what: str, board: str, timeout_s: float = TIMEOUT_S) -> Row:
     """Restores what a camera of this kind gives, with a small network on `board`, and does that to it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -262,7 +262,7 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
             command = [sys.executable, "-m", "edge", camera.source, "--task", "denoise", "--board", board]
             command += ["--bundle", str(store_network(folder / "denoise.safetensors"))]
             command += [*camera.options, "--out", str(folder / "b.mkv"), "--stats", "-"]
-            command += ["--timeout", f"{TIMEOUT_S:g}", *DONE[what][1]]
+            command += ["--timeout", f"{timeout_s:g}", *DONE[what][1]]
             with subprocess.Popen(
                 command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             ) as running:
@@ -290,8 +290,8 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
         return Row(running.returncode, seconds, cpu, restored, kept, " | ".join(said))
 
 
-def wrong(what: str, row: Row) -> bool:
-    lost = what in ("killed", "frozen") and row.seconds > TIMEOUT_S + LONGER_S
+def wrong(what: str, row: Row, timeout_s: float = TIMEOUT_S) -> bool:
+    lost = what in ("killed", "frozen") and row.seconds > timeout_s + LONGER_S
     early = what != "garbled" and row.restored < BEFORE
     return row.code not in DONE[what][0] or row.kept != row.restored or early or lost
 
@@ -300,6 +300,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mistreats cameras while edge-restore records them; prints a table.")
     parser.add_argument("--vivid", action="store_true", help="the cameras of the drivers vivid and v4l2loopback alone")
     parser.add_argument("--board", default="sim", help="what computes")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="of the command; more on a slow machine")
     parser.add_argument("-v", "--verbose", action="store_true", help="print what was said, too")
     args = parser.parse_args()
     if args.vivid:
@@ -314,8 +315,8 @@ def main() -> int:
             if what not in kind.suffers:
                 cells.append("-")
                 continue
-            row = run(kind, what, args.board)
-            mark = " WRONG" * wrong(what, row)
+            row = run(kind, what, args.board, args.timeout)
+            mark = " WRONG" * wrong(what, row, args.timeout)
             failed |= bool(mark)
             seconds = "" if what == "garbled" else f"{row.seconds:.1f} s ({row.cpu:.1f}), "  # it is from the beginning
             cells.append(f"{row.code}, {seconds}{row.kept} of {row.restored}{mark}")
