@@ -130,7 +130,7 @@ def open_sink(
             return Push(out, source.facts)
         from edge.sinks.loopback import Loopback
 
-        return Loopback(Path(out))
+        return Loopback(Path(out), source.live, stopping)
     if is_url(out):
         raise UserError(f"--out {out} is an address; give the name of a file or folder, or of an RTSP server.")
     path = Path(out).expanduser()

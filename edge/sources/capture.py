@@ -158,7 +158,7 @@ class Video:
         self.dropped = self.broken = self.reconnects = 0
         self.status = "opening"
         self._opener, self._hint, self._drop, self._clean_up = opener, hint, settings.drop, clean_up
-        self._patience_s: float | None = settings.patience_s  # for opening
+        self._patience_s = settings.patience_s if path is None else None  # for opening; a disk may have to wake up
         self._told = -math.inf  # when broken frames were last spoken of, and how many have come since
         self._untold = 0
         self._connection = self._connect()
@@ -264,8 +264,8 @@ class Video:
             return
         self._untold += broken
         if time.monotonic() - self._told > _BETWEEN_REMARKS_S:
-            frames = "1 frame" if self._untold == 1 else f"{self._untold} frames"
-            yield Remark(f"{frames} of {self.label} could not be decoded and were left out.")
+            were = "was" if self._untold == 1 else "were"
+            yield Remark(f"{_frames(self._untold)} of {self.label} could not be decoded and {were} left out.")
             self._untold, self._told = 0, time.monotonic()
 
     def _at_the_end(self, done: int) -> Iterator[Unreadable | Remark]:
