@@ -158,7 +158,7 @@ class Store:
                 for info in self._list(current, recursive):
                     address = self._address(info["name"].rstrip("/"))
                     name = posixpath.basename(address)
-                    if name.startswith(".") or (without is not None and below(address, without)):
+                    if _is_hidden(address[len(top.path) :]) or (without is not None and below(address, without)):
                         continue
                     if info["type"] == "directory":
                         if not recursive:
@@ -272,6 +272,11 @@ def _as_os_error(error: Exception) -> OSError:
     if isinstance(error, NotImplementedError | ValueError | TypeError):
         return _FinalError(None, text)
     return OSError(getattr(error, "errno", None), text)
+
+
+def _is_hidden(way: str) -> bool:
+    """Whether a part of it begins with a dot; those of dots alone are refused elsewhere (`Listing`)."""
+    return any(part.startswith(".") and part.strip(".") for part in way.split("/"))
 
 
 class _Looks:

@@ -76,6 +76,8 @@ def filled(bucket, work) -> dict[str, np.ndarray]:
         pictures[name] = picture(seed=number)
         bucket.pipe_file(f"pictures/in/{name}", store(work / "upload.png", pictures[name]).read_bytes())
     bucket.pipe_file("pictures/in/notes.txt", b"text")
+    for name in (".hidden.png", "x/.hidden/b.png"):
+        bucket.pipe_file(f"pictures/in/{name}", (work / "upload.png").read_bytes())
     (work / "upload.png").unlink()
     return pictures
 
