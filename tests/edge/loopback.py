@@ -29,6 +29,7 @@ PICTURES, FPS = 40, 4.0  # few enough a second that an emulated machine sees eve
 LATE = 8  # pictures at the beginning that a program may miss, which has to find the camera first
 OFF_BY = 6  # grey levels: two programs' ways from RGB to planes and back
 ENDS_S = 3.0
+PATIENT = ("--timeout", "60")  # everything takes long in an emulated machine
 
 
 class Seen:
@@ -79,7 +80,7 @@ def main() -> int:
         restore += ["--bundle", str(store_network(folder / "denoise.safetensors"))]
         clip = store_frames(folder / "clip.mkv", [numbered(number) for number in range(PICTURES)], FPS)
         other = store_frames(folder / "other.mkv", [numbered(number, 128, 96) for number in range(4)], FPS)
-        endless = [f"exec:{sys.executable} -m tests.edge.servers - {folder / 'number'}"]
+        endless = [f"exec:{sys.executable} -m tests.edge.servers - {folder / 'number'}", *PATIENT]
         tried = Tried()
 
         def run(*arguments: object) -> tuple[int, str]:
@@ -109,7 +110,7 @@ def main() -> int:
             draining.start()
             tried.row("v4l2loopback, a second writer", *run(clip, "--out", LOOPBACK), 2, "is in use: another program")
             again = folder / "again.mkv"
-            code, said = run(LOOPBACK, "--out", again, "--max-frames", "6", "--timeout", "60")
+            code, said = run(LOOPBACK, "--out", again, "--max-frames", "6", *PATIENT)
             tried.row("v4l2loopback, read by a second run", code, said, 0, "6 frames")
             writer.send_signal(signal.SIGTERM)
             begin = time.monotonic()
