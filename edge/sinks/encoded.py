@@ -18,6 +18,7 @@ from edge.sources.record import Facts, Sound
 ASSUMED_FPS = 25.0
 _TICKS = 90_000  # a second, at least; what RTP and MPEG have
 _ROUNDED_S = 0.0006  # what rounding to milliseconds does to a time, and a little more
+UNKNOWN = "something unknown"
 FRAGMENT_S = 1  # what the loss of power costs at most
 
 
@@ -29,7 +30,7 @@ class Codec:
     pixels: str
     even: bool = False
     lossless: bool = True
-    own_times: bool = True  # whether frames can come at uneven times
+    own_times: bool = True  # whether frames can come at uneven times, and sound beside them
 
 
 CODECS = {
@@ -189,13 +190,15 @@ class Encoder:
         assert av is not None
         tracks = {}
         for track in facts.tracks:
-            if track.codec_context.name in self._container.supported_codecs:
+            # Of a codec that FFmpeg does not know, as an iPhone's APAC, there is no context.
+            name = UNKNOWN if track.codec_context is None else track.codec_context.name
+            if self.codec.own_times and name in self._container.supported_codecs:
                 try:
                     tracks[track.index] = self._container.add_stream_from_template(track)
                     continue
                 except (av.FFmpegError, ValueError):
                     pass
-            self.lost.append(track.codec_context.name)
+            self.lost.append(name)
         return tracks
 
     def _av_frame(self, pixels: Pixels) -> Any:

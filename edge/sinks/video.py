@@ -17,7 +17,7 @@ from edge import pyav
 from edge.containers.record import Samples
 from edge.errors import UserError
 from edge.images import Pixels, shallow, utf8
-from edge.sinks.encoded import ASSUMED_FPS, CODECS, Codec, Encoder
+from edge.sinks.encoded import ASSUMED_FPS, CODECS, UNKNOWN, Codec, Encoder
 from edge.sinks.sink import Sink, cannot_write
 from edge.sources.record import Facts, Frame, Sound
 from simulator import files
@@ -294,7 +294,8 @@ class _EncodedPart(_Part):
             notes.append(f"{path} cannot say that it has pixels that are not square: .mp4 and .mov can.")
         if self._encoder.lost:
             names = ", ".join(self._encoder.lost)
-            notes.append(f"sound coded as {names} does not go into {path.suffix} and is left out; .mkv holds it.")
+            instead = "" if suffix == ".mkv" or UNKNOWN in self._encoder.lost else "; .mkv holds it"
+            notes.append(f"sound coded as {names} does not go into {suffix} and is left out{instead}.")
 
     def add_sound(self, sound: Sound) -> None:
         try:

@@ -59,7 +59,7 @@ class _Connection:
     def take(self) -> tuple[Taken, float, int] | None:
         """(frame, when it arrived, how many before it were broken); None at the end. Raises what ended it."""
         if not self._wait(lambda: bool(self._items) or self._ended):
-            raise LostError(f"has given no picture for {self.patience_s:g} s")
+            raise LostError(f"has given no picture for {round(self.patience_s or 0, 1):g} s")
         with self._changed:
             if self._items:
                 item = self._items.popleft()
@@ -149,16 +149,18 @@ class Video:
         path: Path | None = None,
         attempts: float = 0,
         hint: str = "",
+        opens_late: bool = False,
         clean_up: Callable[[], None] = lambda: None,
     ):
         """Opens it. `attempts` to connect again unless the settings say; `hint`: what to do if nothing comes;
-        `clean_up` ends what must not outlive the run, such as a command. Raises UserError.
+        `opens_late`: it is opened when somebody else begins, which may be any time from now; `clean_up` ends what must
+        not outlive the run, such as a command. Raises UserError.
         """
         self.label, self.path = label, path
         self.dropped = self.broken = self.reconnects = 0
         self.status = "opening"
         self._opener, self._hint, self._drop, self._clean_up = opener, hint, settings.drop, clean_up
-        self._patience_s: float | None = settings.patience_s  # for opening
+        self._patience_s = settings.timeout_s if opens_late else settings.patience_s  # for opening
         self._told = -math.inf  # when broken frames were last spoken of, and how many have come since
         self._untold = 0
         self._connection = self._connect()
@@ -174,6 +176,8 @@ class Video:
         self.live = self.facts.live
         # A file, or a pipe that holds one, may take its time.
         self._patience_s = settings.patience_s if self.live or settings.timeout_s is not None else None
+        if self._patience_s is not None and self.facts.fps is not None:
+            self._patience_s += 1 / self.facts.fps  # a picture a minute is none that is late
         self._connection.patience_s = self._patience_s
         self._attempts = settings.reconnect if settings.reconnect is not None else attempts if self.live else 0
         self.status = "running"
@@ -260,7 +264,8 @@ class Video:
         if not self.live:
             last = done + self.broken
             which = f"frame {last}" if broken == 1 else f"{broken} frames before frame {last + 1}"
-            yield Unreadable(f"{which} of {self.label} cannot be decoded and is left out.")
+            are = "is" if broken == 1 else "are"
+            yield Unreadable(f"{which} of {self.label} cannot be decoded and {are} left out.")
             return
         self._untold += broken
         if time.monotonic() - self._told > _BETWEEN_REMARKS_S:

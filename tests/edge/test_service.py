@@ -122,6 +122,18 @@ def test_a_picture_imports_nothing_of_what_is_live_and_warming_up_compiles_for_t
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(expected), done
 
 
+@pytest.mark.parametrize("option", ["--warmup", "--list"])
+def test_ctrl_c_ends_also_what_swallows_it_as_callbacks_of_the_compiler_do(option):
+    swallow = (
+        "import os, signal, sys\nfrom edge import cli, loading, networks\ndef swallow(*_):\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n    except KeyboardInterrupt:\n        pass\n"
+        "    return []\nloading.compile_for_video = networks.describe = swallow\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.exit(cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", swallow, option], cwd=ROOT, capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_the_package_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "edge", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60
@@ -220,6 +232,84 @@ def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, 
     camera = json.loads(got["homeassistant/camera/yard/config"][0])
     assert camera["topic"] == "yard/picture"
     assert json.loads(got["homeassistant/sensor/yard/fps/config"][0])["state_topic"] == "yard/state"
+
+
+def test_of_a_source_that_has_stalled_the_broker_learns_so(work, broker, restore):
+    port, got = broker
+    with http_camera() as camera:
+        camera.frames, camera.freezes = 3, True
+        told = "--mqtt", f"mqtt://127.0.0.1:{port}/yard"
+        restore(f"{camera.address}/s.mjpg", *told, "--timeout", "2.5", "--reconnect", "0")
+    assert len(came(got, "yard/state", 3)) >= 3  # one a second, though there were pictures in the first only
+
+
+@pytest.mark.parametrize(
+    ("address", "words"), [("yard+1", "names a topic with +"), ("yard/#", "a topic with"), ("%23", "a topic with")]
+)
+def test_a_topic_that_nothing_can_be_published_to_is_one_sentence(work, restore, address, words):
+    store_video(work / "a.mkv", 2)
+    assert_refused(restore(work / "a.mkv", "--mqtt", f"mqtt://127.0.0.1:{free_port()}/{address}"), words)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"\x20\x02\x00\x05", "refuses: not authorized; USER:PASSWORD@ stands before HOST"),
+        (b"", "hangs up, as no broker does"),
+        (None, "does not answer"),
+    ],
+)
+def test_a_broker_that_does_not_take_us_is_one_sentence(work, restore, monkeypatch, answer, words):
+    monkeypatch.setattr("edge.mqtt._BEGINS_S", 0.5)
+    store_video(work / "a.mkv", 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                if answer is None:
+                    ended.wait(10)
+                else:
+                    connection.sendall(answer)
+
+        ended = threading.Event()
+        threading.Thread(target=refuse, daemon=True).start()
+        run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{server.getsockname()[1]}")
+        ended.set()
+    assert_refused(run, words)
+    assert "secret" not in run.err
+
+
+def test_a_broker_that_goes_and_comes_is_said_once_and_connected_to_again(work, capfd):
+    from edge.live import Figures
+    from edge.mqtt import Mqtt
+    from edge.sources import open_source
+    from edge.sources.record import Settings
+
+    store_video(work / "a.mkv", 1)
+    source = open_source(str(work / "a.mkv"), "denoise", Settings())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"\x20\x02\x00\x00")  # it is connected
+                    connections.append(connection)
+                    time.sleep(0.3)
+
+        connections: list[socket.socket] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = Mqtt(f"mqtt://127.0.0.1:{server.getsockname()[1]}/yard", Figures(source))
+        thread.join(20)
+        begin = time.monotonic()
+        client.close()
+    source.close()
+    assert len(connections) == 2 and time.monotonic() - begin < 2.5
+    assert "is lost" in capfd.readouterr().err
 
 
 def test_who_ends_before_the_broker_has_answered_is_offline_in_the_end(work, broker):

@@ -110,7 +110,7 @@ def test_broken_frames_are_left_out_counted_and_said():
 def test_a_file_is_given_up_after_many_broken_frames_in_a_row():
     script = [0, *[BrokenFrameError() for _ in range(40)], 1]
     numbers, said = taken(Video("x", lambda: Scripted(script, live=False), Settings()))
-    assert numbers == [0] and said == ["failed: 32 frames before frame 34 of x cannot be decoded and is left out."]
+    assert numbers == [0] and said == ["failed: 32 frames before frame 34 of x cannot be decoded and are left out."]
 
 
 def test_a_source_that_breaks_off_is_connected_to_again(monkeypatch):
@@ -136,6 +136,21 @@ def test_opening_that_hangs_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
     with pytest.raises(UserError, match="x does not answer"):
         Video("x", lambda: time.sleep(60) or Scripted([]), Settings(timeout_s=0.2))
+
+
+def test_a_source_that_gives_few_pictures_is_not_late(monkeypatch):
+    monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
+    reader = Scripted([0, 0.4, 1, 0.4, 2])
+    reader.facts = Facts(2.0, live=True)
+    numbers, said = taken(Video("x", lambda: reader, Settings(timeout_s=0.2), attempts=0))
+    assert numbers == [0, 1, 2] and "ended after 3 frames" in said[0]
+
+
+def test_whoever_writes_to_standard_input_may_begin_late(monkeypatch):
+    monkeypatch.setattr("edge.sources.record.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
+    late = Video("x", lambda: time.sleep(0.5) or Scripted([0], live=False), Settings(), opens_late=True)
+    assert taken(late)[0] == [0]
 
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------

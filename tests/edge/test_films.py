@@ -1,0 +1,85 @@
+"""Films as people have them: sound that goes on behind the pictures, subtitles, codecs that nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.edge.files import load_video
+from tests.edge.servers import free_port, numbered
+
+FRAMES, FPS = 20, 10
+
+
+def a_film(path: Path, sound_s: float = FRAMES / FPS, subtitles: bool = False) -> Path:
+    """H.264 with so many seconds of AAC."""
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("libx264", rate=FPS)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.metadata["NUMBER_OF_FRAMES-eng"] = "1"  # as mkvmerge writes it
+        audio = film.add_stream("aac", rate=48000, layout="mono")
+        if subtitles:
+            film.add_attachment("letters.ttf", "font/ttf", b"what subtitles are shown with")
+        for number in range(FRAMES):
+            film.mux(video.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+        tone = (np.sin(np.arange(int(48000 * sound_s)) / 20) * 8000).astype(np.int16)
+        for at in range(0, len(tone) - 1024, 1024):
+            sound = av.AudioFrame.from_ndarray(tone[None, at : at + 1024], format="s16", layout="mono")
+            sound.sample_rate, sound.pts = 48000, at
+            film.mux(audio.encode(sound))
+        film.mux([*video.encode(None), *audio.encode(None)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".ts", ".mp4"])
+def test_a_film_whose_sound_goes_on_longer_is_whole(work, restore, suffix):
+    run = restore(a_film(work / f"a{suffix}", sound_s=3.0), "--out", work / "b.mkv")
+    assert (run.code, run.err) == (0, "") and len(load_video(work / "b.mkv")[0]) == FRAMES
+
+
+def test_a_film_with_sound_that_is_cut_off_is_said_to_end_early(work, restore):
+    whole = a_film(work / "a.mkv", sound_s=3.0).read_bytes()
+    (work / "a.mkv").write_bytes(whole[: len(whole) // 3])
+    run = restore(work / "a.mkv", "--out", work / "b.mkv")
+    assert run.code == 2 and f"of {FRAMES} announced frames" in run.err
+
+
+def test_streams_that_are_neither_pictures_nor_sound_are_left_out_with_a_word(work, restore):
+    run = restore(a_film(work / "a.mkv", subtitles=True), "--out", work / "b.mkv")
+    assert run.code == 0 and "left out of its streams: 1 of attachments." in run.err
+
+
+def test_what_the_file_said_of_itself_is_no_title_of_the_new_one(work, restore):
+    restore(a_film(work / "a.mkv"), "--out", work / "b.mkv")
+    with av.open(str(work / "b.mkv")) as film:
+        assert {name.lower() for name in film.metadata} == {"encoder"}
+
+
+@pytest.mark.parametrize("out", ["b.avi", "server"])
+def test_sound_that_does_not_go_along_is_said(work, restore, out):
+    target = f"rtsp://127.0.0.1:{free_port()}/a" if out == "server" else str(work / out)
+    run = restore(a_film(work / "a.mp4"), "--out", target)
+    assert ("sound is not pushed" if out == "server" else "does not go into .avi") in run.err
+
+
+def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_word(work, restore):
+    content = a_film(work / "a.mp4").read_bytes()
+    (work / "a.mp4").write_bytes(content.replace(b"mp4a", b"apac").replace(b"esds", b"dapa"))
+    run = restore(work / "a.mp4", "--out", work / "b.mp4")
+    assert run.code == 0 and "something unknown does not go into .mp4 and is left out.\n" in run.err
+    assert len(load_video(work / "b.mp4")[0]) == FRAMES
+
+
+@pytest.mark.parametrize("kind", ["h264", "matroska"])
+def test_a_command_s_first_pictures_are_restored_too(work, restore, kind):
+    with av.open(str(work / "a"), "w", format=kind) as film:
+        video = film.add_stream("libx264", rate=FPS)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(FRAMES):
+            film.mux(video.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+        film.mux(video.encode(None))
+    run = restore(f"exec:cat {work}/a", "--drop", "none", "--out", work / "b.mkv")
+    assert run.code == 0 and len(load_video(work / "b.mkv")[0]) == FRAMES
