@@ -200,7 +200,7 @@ def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[list[str]
     else:
         import tomli as tomllib
     try:
-        entries = tomllib.loads(path.read_text())
+        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {reason(error)}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -30,6 +30,7 @@ class Codec:
     pixels: str
     even: bool = False
     lossless: bool = True
+    longest: int | None = None  # pixels of a side, if there is a limit that pictures may reach
     own_times: bool = True  # whether frames can come at uneven times, and sound beside them
 
 
@@ -37,7 +38,7 @@ CODECS = {
     ".mkv": Codec("ffv1", "bgr0"),
     ".avi": Codec("ffv1", "bgr0", own_times=False),
     ".mov": Codec("png", "rgb24"),
-    ".mp4": Codec("libx264", "yuv420p", even=True, lossless=False),
+    ".mp4": Codec("libx264", "yuv420p", even=True, lossless=False, longest=16384),
 }
 # So that a file which was never closed can be played: MP4 in fragments, which become one index when it is closed;
 # Matroska in clusters.
@@ -75,6 +76,10 @@ class Encoder:
         av = pyav.library()
         assert av is not None
         self.codec = CODECS[suffix]
+        if self.codec.longest is not None and max(size) > self.codec.longest:
+            raise UserError(
+                f"H.264 holds {self.codec.longest} pixels a side at most, not {size[0]}x{size[1]}; .mkv holds more."
+            )
         self.size = size[0] + size[0] % 2 * self.codec.even, size[1] + size[1] % 2 * self.codec.even
         self._given_size = size
         self.lost: list[str] = []  # names of codecs of sound that do not go into this container

@@ -197,7 +197,7 @@ class _Part(ABC):
             was = f"{self._size[0]}x{self._size[1]}"
             raise UserError(
                 f"{frame.name} has {width}x{height} pixels where those before had {was}, which one video cannot hold;"
-                " what was restored so far is kept."
+                " what was restored so far is kept; --segment SECONDS would begin another."
             )
         # A full disk would be noticed too late: stop while there is room to close the file properly.
         folder = self.temporary.parent

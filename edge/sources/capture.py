@@ -269,8 +269,8 @@ class Video:
             return
         self._untold += broken
         if time.monotonic() - self._told > _BETWEEN_REMARKS_S:
-            frames = "1 frame" if self._untold == 1 else f"{self._untold} frames"
-            yield Remark(f"{frames} of {self.label} could not be decoded and were left out.")
+            were = "was" if self._untold == 1 else "were"
+            yield Remark(f"{_frames(self._untold)} of {self.label} could not be decoded and {were} left out.")
             self._untold, self._told = 0, time.monotonic()
 
     def _at_the_end(self, done: int) -> Iterator[Unreadable | Remark]:

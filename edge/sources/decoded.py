@@ -98,11 +98,13 @@ class Decoded:
         return falls_short(self.facts, passed, float(self._last))
 
     def key_frames(self) -> list[float]:
-        """When the key frames are shown, in seconds, rising; empty where not every frame has a time.
+        """When the key frames are shown, in seconds, rising; empty where not every frame has a time of its own.
 
         Reads the whole file without decoding it; nothing else can be read afterwards but by `go_to`.
         """
         times = []
+        if self._container.format.name == "mjpeg":  # JPEGs in a row
+            return []
         for packet in self._container.demux(self._stream):
             if packet.size and packet.pts is None:
                 return []

@@ -1,15 +1,20 @@
-"""Films as people have them: sound that goes on behind the pictures, subtitles, codecs that nobody knows."""
+"""Films as people have them: sound that goes on behind the pictures, subtitles, codecs that nobody knows, noise."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from edge.errors import UserError
+from edge.sinks.video import VideoFile
+from edge.sources.bytewise import Jpegs
+from edge.sources.record import BrokenFrameError, Facts, Frame
 from tests.edge.files import load_video
-from tests.edge.servers import free_port, numbered
+from tests.edge.servers import free_port, jpeg, number_of, numbered
 
 FRAMES, FPS = 20, 10
 
@@ -83,3 +88,49 @@ def test_a_command_s_first_pictures_are_restored_too(work, restore, kind):
         film.mux(video.encode(None))
     run = restore(f"exec:cat {work}/a", "--drop", "none", "--out", work / "b.mkv")
     assert run.code == 0 and len(load_video(work / "b.mkv")[0]) == FRAMES
+
+
+def noisy(seed: int) -> bytes:
+    """Fifty JPEGs in a row, in the middle of which a kilobyte is noise."""
+    random = np.random.RandomState(seed)
+    film = bytearray(b"".join(jpeg(number) for number in range(50)))
+    at = random.randint(10_000, len(film) - 10_000)
+    film[at : at + 1000] = random.bytes(1000)
+    return bytes(film)
+
+
+def test_noise_in_jpegs_in_a_row_costs_the_pictures_that_it_hits_and_no_others():
+    lost = []
+    for seed in range(100):
+        film = io.BytesIO(noisy(seed))
+        reader, found = Jpegs(film.read, film.close, live=False), []
+        while True:
+            try:
+                if (taken := reader.read()) is None:
+                    break
+                found.append(number_of(taken.pixels))
+            except BrokenFrameError:
+                pass
+        lost.append(len(set(range(50)) - set(found)))
+    assert max(lost) <= 1000 // len(jpeg(0)) + 2, lost
+
+
+def test_noise_in_a_file_of_jpegs_is_said_and_what_follows_is_restored(work, restore):
+    (work / "a.mjpeg").write_bytes(noisy(0))
+    run = restore(work / "a.mjpeg", "--out", work / "b.mkv")
+    assert run.code == 2 and "cannot be decoded" in run.err
+    assert [number_of(frame) for frame in load_video(work / "b.mkv")[0]][-10:] == list(range(40, 50))
+
+
+def test_jpegs_in_a_row_are_the_same_in_parts(work, restore):
+    (work / "a.mjpeg").write_bytes(noisy(0))
+    assert restore(work / "a.mjpeg", "--out", work / "b.mkv", "--jobs", "2").code == 2
+    restore(work / "a.mjpeg", "--out", work / "c.mkv")
+    assert np.array_equal(load_video(work / "b.mkv")[0], load_video(work / "c.mkv")[0])
+
+
+def test_pictures_that_are_too_large_for_h264_are_one_sentence(work):
+    sink = VideoFile(work / "b.mp4", Facts(10.0))
+    pixels = np.zeros((2, 20_000, 3), np.uint8)
+    with pytest.raises(UserError, match="H.264 holds 16384 pixels a side at most, not 20000x2; .mkv holds more"):
+        sink.write(Frame("x", pixels), pixels)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge import cli, shipped
-from tests.edge.files import assert_refused, load, names, picture, store, store_video
+from tests.edge.files import Run, assert_refused, load, names, picture, store, store_video
 from tests.edge.servers import free_port, http_camera
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,12 @@ def test_options_come_from_a_file_and_those_of_the_command_line_win(work, restor
 def test_a_mistake_in_the_file_is_one_sentence(work, restore, content, words):
     (work / "c.toml").write_text(content)
     assert_refused(restore("--config", work / "c.toml"), f"--config {work / 'c.toml'}", *words)
+
+
+def test_a_file_of_an_editor_that_marks_utf_8_is_read(work, restore):
+    (work / "c.toml").write_text("max-frames = 1\nquiet = true\n", encoding="utf-8-sig")
+    store(work / "ü.png", picture())
+    assert restore(work / "ü.png", "--config", work / "c.toml") == Run(0, "", "")
 
 
 def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(work, restore):
