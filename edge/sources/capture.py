@@ -24,7 +24,8 @@ _GRACE_S = 0.5  # a reader that knows why nothing comes shall be able to say so
 _BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each attempt to connect again; then always the last
 _HELD_S = 60.0  # a connection that lasted so long makes the attempts before it forgotten
 _BETWEEN_REMARKS_S = 10.0  # about broken frames of what is live
-_CLOCKS_APART_S = 2.0  # a stream's own clock may stray so far from this machine's before it is not believed
+_CLOCKS_APART_S = 2.0  # by which a stream's own clock has jumped and not only strayed from this machine's
+_FOLLOWED = 0.001  # of that, with each frame
 ATTEMPTS = 5  # of a stream that breaks off
 
 Opener = Callable[[], Reader]
@@ -197,7 +198,7 @@ class Video:
         done = failures = 0
         shift = 0.0  # of the sound against the frames
         begin = connected = time.monotonic()
-        clock = _Clock()
+        clock = Clock()
         while limit is None or done < limit:
             try:
                 item = self._connection.take()
@@ -217,7 +218,7 @@ class Video:
                 time.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1])
                 self.reconnects += 1
                 connected = time.monotonic()
-                clock = _Clock()
+                clock = Clock()
                 self._connection = self._connect()
                 continue
             if item is None:
@@ -306,11 +307,12 @@ def _frames(count: int) -> str:
     return f"{count} frame{'s' * (count != 1)}"
 
 
-class _Clock:
+class Clock:
     """Turns a stream's own times into times of the recording: it may begin anywhere, and anew when connected again."""
 
     def __init__(self) -> None:
         self._first: float | None = None  # what the stream said at the beginning of the recording
+        self._believed, self._set = True, -math.inf  # when it was set after a jump, in seconds of the recording
 
     def exactly(self, own: float | None) -> float | None:
         """The time of a file's frame from its first one on, in seconds."""
@@ -323,11 +325,17 @@ class _Clock:
     def time(self, own: float | None, arrived: float) -> float:
         """own: what the stream says, in seconds, or None; arrived: when the frame came, in seconds of the recording.
 
-        A stream's own clock has no jitter, but it is believed only while it goes about as fast as that of this machine.
+        A stream's own clock has no jitter, so it is followed, and made to follow that of this machine little by little:
+        in a day two clocks stray by seconds. Where it jumps it is set anew, and where it goes on jumping not believed.
         """
-        if own is None:
+        if own is None or not self._believed:
             return arrived
         if self._first is None:
             self._first = own - arrived
-        shown = own - self._first
-        return shown if abs(shown - arrived) < _CLOCKS_APART_S else arrived
+        apart = own - self._first - arrived
+        if abs(apart) >= _CLOCKS_APART_S:
+            self._believed = arrived - self._set >= _HELD_S
+            self._first, self._set = own - arrived, arrived
+            return arrived
+        self._first += apart * _FOLLOWED
+        return own - self._first

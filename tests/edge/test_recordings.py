@@ -1,4 +1,4 @@
-"""Recordings of a night: the clock is put back, the folder goes away."""
+"""Recordings of a night: clocks stray, jump and are put back, the folder goes away."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.errors import UserError
 from edge.sinks import video
 from edge.sinks.video import Segments, VideoFile
+from edge.sources.capture import Clock
 from edge.sources.record import Facts, Frame
 from tests.edge.files import load_video, names
 from tests.edge.servers import number_of, numbered
@@ -34,12 +36,12 @@ def test_with_the_clock_put_back_the_newest_files_stay_all_the_same(work, monkey
         datetime(2026, 11, 25, 23, 59, 59, tzinfo=timezone.utc) + timedelta(hours=hours) for hours in (0, -2, -1)
     )
 
-    class Clock(datetime):
+    class Put(datetime):
         @classmethod
         def now(cls, tz=None):
             return next(times)
 
-    monkeypatch.setattr(video, "datetime", Clock)
+    monkeypatch.setattr(video, "datetime", Put)
     (work / "c_20261125T235000Z.mkv").touch()  # of a run before
     sink = Segments(work / "c.mkv", Facts(FPS), seconds=1.0, keep=2)
     record(sink, range(30))
@@ -51,7 +53,7 @@ def test_with_the_clock_put_back_the_newest_files_stay_all_the_same(work, monkey
 def test_a_run_over_midnight_and_the_next_one_go_on_in_order(work, monkeypatch):
     for clock in (23, 24, 25, 26):
         at = datetime(2026, 12, 31, tzinfo=timezone.utc) + timedelta(hours=clock)
-        monkeypatch.setattr(video, "datetime", type("Clock", (), {"now": staticmethod(lambda tz, at=at: at)}))
+        monkeypatch.setattr(video, "datetime", type("Put", (), {"now": staticmethod(lambda tz, at=at: at)}))
         sink = Segments(work / "c.mkv", Facts(FPS), seconds=9.0, keep=3)
         record(sink, range(clock, clock + 2))
         sink.finish()
@@ -90,3 +92,30 @@ def test_a_share_that_knows_no_locks_is_recorded_to(work, monkeypatch):
     sink.finish()
     sink.discard()
     assert shown(work / "c.mkv") == [0, 1, 2]
+
+
+def shown_times(own: list[float], arrived: list[float]) -> np.ndarray:
+    clock = Clock()
+    return np.array([clock.time(*both) for both in zip(own, arrived, strict=True)])
+
+
+@pytest.mark.parametrize("strays", [80e-6, -80e-6])
+def test_a_camera_whose_clock_strays_by_seconds_in_a_day_is_shown_without_jumps(strays):
+    arrived = np.arange(0, 30 * 3600, 1 / 4)
+    jitter = np.random.RandomState(0).uniform(0, 0.1, arrived.size)
+    times = shown_times(list(1000 + arrived * (1 + strays)), list(arrived + jitter))
+    assert np.abs(np.diff(times) - 1 / 4).max() < 0.002 and np.abs(times - arrived).max() < 0.2
+
+
+def test_a_camera_whose_clock_jumps_is_shown_without_gaps_and_smoothly_behind_it():
+    arrived = np.arange(0, 600, 1 / 10)
+    own = arrived + np.where(arrived < 300, 0, -250)
+    jitter = np.random.RandomState(0).uniform(0, 0.05, arrived.size)
+    steps = np.diff(shown_times(list(own), list(arrived + jitter)))
+    assert steps.min() > 0 and steps.max() < 0.2 and np.abs(steps[3010:] - 0.1).max() < 0.001
+
+
+def test_a_clock_that_goes_at_another_rate_is_not_believed():
+    arrived = np.arange(0, 120, 1 / 10)
+    times = shown_times(list(3 * arrived), list(arrived))
+    assert np.array_equal(times[100:], arrived[100:])
