@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edge import terminal
 from edge.errors import UserError
 from edge.sources.record import BrokenFrameError, Frame, LostError, Reader, Remark, Settings, Sound, Taken, Unreadable
 
@@ -166,7 +167,7 @@ class Video:
         self._untold = 0
         self._connection = self._connect()
         try:
-            reader = self._connection.wait_open()
+            reader = self._opened(settings.reconnect or 0)
         except LostError as error:
             self.close()
             raise UserError(f"{label} {error}{hint}.") from error
@@ -212,10 +213,10 @@ class Video:
                     return
                 failures += 1
                 self.status = "stalled"
-                if failures & (failures - 1) == 0:  # the first, second, fourth, eighth time
+                if _is_said(failures):
                     yield Remark(f"{self.label} {self._why(error)}; connecting again.")
                 self._connection.leave()
-                time.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1])
+                time.sleep(_back_off_s(failures))
                 self.reconnects += 1
                 connected = time.monotonic()
                 clock = Clock()
@@ -252,6 +253,22 @@ class Video:
     def hangs(self) -> bool:
         """Whether the reading thread has not come back from a driver or a connection."""
         return self._connection.thread.is_alive()
+
+    def _opened(self, attempts: float) -> Reader:
+        """The reader, of the first connection or one of so many `attempts` behind it. Raises LostError."""
+        failures = 0
+        while True:
+            try:
+                return self._connection.wait_open()
+            except LostError as error:
+                if failures >= attempts:
+                    raise
+                failures += 1
+                if _is_said(failures):
+                    terminal.say(f"{self.label} {self._why(error)}; trying again.")
+            self._connection.leave()
+            time.sleep(_back_off_s(failures))
+            self._connection = self._connect()
 
     def _connect(self) -> _Connection:
         return _Connection(self._opener, self._drop, self._patience_s)
@@ -301,6 +318,15 @@ class Video:
 
     def _why(self, error: Exception) -> str:
         return str(error).removeprefix(self.label).strip().rstrip(".")
+
+
+def _is_said(failures: int) -> bool:
+    """The first, second, fourth, eighth time."""
+    return failures & (failures - 1) == 0
+
+
+def _back_off_s(failures: int) -> float:
+    return _BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1]
 
 
 def _frames(count: int) -> str:

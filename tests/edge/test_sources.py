@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import struct
@@ -121,6 +122,19 @@ def test_a_source_that_breaks_off_is_connected_to_again(monkeypatch):
     assert numbers == [0, 1, 2, 3] and video.reconnects == 2 and "connecting again" in said[0]
 
 
+def test_a_source_that_is_not_there_yet_is_waited_for_where_that_is_asked_for(monkeypatch, capfd):
+    monkeypatch.setattr("edge.sources.capture._BACK_OFF_S", (0.01,))
+    tries = iter([LostError("cannot be reached"), LostError("cannot be reached"), Scripted([0])])
+
+    def opener():
+        if isinstance(found := next(tries), LostError):
+            raise found
+        return found
+
+    assert taken(Video("x", opener, Settings(reconnect=math.inf)))[0] == [0]
+    assert capfd.readouterr().err == "edge-restore: x cannot be reached; trying again.\n" * 2
+
+
 def test_a_reader_that_hangs_is_left_behind_in_time(monkeypatch):
     monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
     video = Video("x", lambda: Scripted([0, 60.0, 1]), Settings(timeout_s=0.2))
@@ -138,18 +152,16 @@ def test_opening_that_hangs_is_given_up_in_time(monkeypatch):
         Video("x", lambda: time.sleep(60) or Scripted([]), Settings(timeout_s=0.2))
 
 
-def test_a_source_that_gives_few_pictures_is_not_late(monkeypatch):
-    monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
-    reader = Scripted([0, 0.4, 1, 0.4, 2])
-    reader.facts = Facts(2.0, live=True)
+def test_a_source_that_gives_few_pictures_is_not_late():
+    reader = Scripted([0, 0.9, 1, 0.9, 2])
+    reader.facts = Facts(1.0, live=True)
     numbers, said = taken(Video("x", lambda: reader, Settings(timeout_s=0.2), attempts=0))
     assert numbers == [0, 1, 2] and "ended after 3 frames" in said[0]
 
 
 def test_whoever_writes_to_standard_input_may_begin_late(monkeypatch):
     monkeypatch.setattr("edge.sources.record.TIMEOUT_S", 0.1)
-    monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
-    late = Video("x", lambda: time.sleep(0.5) or Scripted([0], live=False), Settings(), opens_late=True)
+    late = Video("x", lambda: time.sleep(0.9) or Scripted([0], live=False), Settings(), opens_late=True)
     assert taken(late)[0] == [0]
 
 
