@@ -28,9 +28,23 @@ def library() -> ModuleType | None:
     return av
 
 
-def rgb(frame: Any) -> Pixels:
+class Converter:
+    """Changes the pixel format of the frames of one video, by the thread that asks.
+
+    FFmpeg would make threads for each single frame, which take the network's cores.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
+
+    def changed(self, frame: Any, **wanted: str) -> Any:
+        """wanted: as PyAV's `VideoReformatter.reformat` has it, the pixel format for one. Raises what that does."""
+        return self._reformatter.reformat(frame, threads=1, **wanted)
+
+
+def rgb(frame: Any, converter: Converter) -> Pixels:
     """A decoded frame as uint8 RGB [H, W, 3], turned as the video says; of 8 bits, the bits that OpenCV gives."""
-    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    pixels = np.asarray(converter.changed(frame, format="rgb24").to_ndarray(), np.uint8)
     quarter_turns, mirrored = turn(frame)
     if mirrored:
         pixels = pixels[:, ::-1]

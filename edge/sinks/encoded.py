@@ -50,6 +50,7 @@ _WRITING = {
     ".avi": {},
 }
 _LIVE = {"preset": "ultrafast", "tune": "zerolatency"}  # a frame goes out when it comes in
+_ONE_THREAD = 1920 * 1088  # pixels, of which one thread encodes enough a second; more would take the network's cores
 _FILES = {"preset": "veryfast", "bf": "0"}  # with frames out of order, fragments would begin behind zero
 _QUALITY = {"crf": "18"}  # close to what the eye can see
 _BT709, _LIMITED = 1, 1  # of ITU-T H.273, and of FFmpeg
@@ -88,6 +89,7 @@ class Encoder:
         self._rate = Fraction(self.fps).limit_denominator(1001) or Fraction(1, round(1 / self.fps))
         # A second; even frames fall on one.
         self._ticks = self._rate.numerator * math.ceil(_TICKS / self._rate.numerator)
+        self._converter = pyav.Converter()
         self._open = True
         self._last = -1  # time of the last frame, in ticks
         self._heard: dict[Any, int] = {}  # of each track, when its last packet is decoded
@@ -184,6 +186,8 @@ class Encoder:
         context.time_base = Fraction(1, self._ticks) if self.codec.own_times else 1 / self._rate
         if not self.codec.lossless:
             stream.options = {**(_LIVE if facts.live else _FILES), **_QUALITY}
+            if facts.live and self.size[0] * self.size[1] <= _ONE_THREAD:
+                stream.options |= {"threads": "1"}
             context.gop_size = max(round(2 * self.fps), 1)  # two seconds: where players can jump to
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _LIMITED
@@ -212,4 +216,5 @@ class Encoder:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         if self.codec.lossless:
             return frame
-        return frame.reformat(format=self.codec.pixels, dst_colorspace="ITU709", dst_color_range="MPEG")
+        wanted = {"format": self.codec.pixels, "dst_colorspace": "ITU709", "dst_color_range": "MPEG"}
+        return self._converter.changed(frame, **wanted)

@@ -67,6 +67,7 @@ class Decoded:
         if live:
             self._stream.codec_context.flags |= av.codec.context.Flags.low_delay
         tracks = tuple(self._container.streams.audio) if sound else ()
+        self._converter = pyav.Converter()
         self._sound: list[tuple[int, Any]] = []
         self._first: Fraction | None = None  # when the first frame is shown, in seconds
         self._last = Fraction(0)  # the last, from then on
@@ -86,7 +87,7 @@ class Decoded:
             self._last = at - self._first
             shown = float(at)
         try:
-            return Taken(pyav.rgb(frame), shown, self.rest())
+            return Taken(pyav.rgb(frame, self._converter), shown, self.rest())
         except (self._av.FFmpegError, ValueError, MemoryError) as error:  # a format or a size that cannot be
             raise BrokenFrameError from error
 

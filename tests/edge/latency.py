@@ -88,7 +88,7 @@ async def measured(address: str, seconds: float) -> tuple[list[list[float]], int
 def main() -> int:
     parser = argparse.ArgumentParser(description="Latency from capture to view, with a clock in the picture.")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--size", type=int, nargs=2, default=(960, 540), help="width and height")
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 360), help="width and height")
     parser.add_argument("--bundle", default="denoise-large", help="the network, or a shipped one by name")
     parser.add_argument("--threads", default="1", help="of the network")
     args = parser.parse_args()
