@@ -55,6 +55,9 @@ class Jpegs:
                 return Taken(pixels)
             chunk = self._read(_CHUNK)
             if not chunk:
+                if self._buffer.startswith(_START):  # one that was cut off
+                    self._buffer.clear()
+                    raise BrokenFrameError
                 return None
             self._buffer += chunk
 

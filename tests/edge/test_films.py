@@ -122,6 +122,13 @@ def test_noise_in_a_file_of_jpegs_is_said_and_what_follows_is_restored(work, res
     assert [number_of(frame) for frame in load_video(work / "b.mkv")[0]][-10:] == list(range(40, 50))
 
 
+def test_that_the_last_jpeg_of_a_row_is_cut_off_is_said(work, restore):
+    (work / "a.mjpeg").write_bytes(b"".join(jpeg(number) for number in range(5))[:-50])
+    run = restore(work / "a.mjpeg", "--out", work / "b.mkv")
+    assert run.code == 2 and "frame 5 of" in run.err and "is left out" in run.err
+    assert len(load_video(work / "b.mkv")[0]) == 4
+
+
 def test_jpegs_in_a_row_are_the_same_in_parts(work, restore):
     (work / "a.mjpeg").write_bytes(noisy(0))
     assert restore(work / "a.mjpeg", "--out", work / "b.mkv", "--jobs", "2").code == 2
