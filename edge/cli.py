@@ -201,13 +201,10 @@ def _restore(
     from edge import loading, pipeline, sinks, sources, watchers
     from simulator.network import Network
 
-    if isinstance(source, sources.Images):
-        for note in source.notes:
-            terminal.say(note)
     if args.still is not None and isinstance(source, sources.Images):
         raise UserError("--still is for videos, cameras and streams; images are restored one by one: leave it out.")
     count = source.count if args.max_frames is None else min(source.count or args.max_frames, args.max_frames)
-    taken = sinks.identities([bundle, *sources.files(source)])
+    taken = sinks.Inputs(bundle, sources.files(source))
     sink = sinks.open_sink(args.out, source, count, taken, pieces, lambda: stop.requested)
     while sink.notes:
         terminal.say(sink.notes.pop(0))
@@ -258,6 +255,9 @@ def _restore(
         sink.discard()
         if not isinstance(network, Network):
             network.close()
+    if isinstance(source, sources.Images):
+        for note in source.notes:
+            terminal.say(note)
     if outcome.statistics:
         figures = _report(outcome, network, choice.name, recording, source)
         if args.stats is not None and not to_stdout:

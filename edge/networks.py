@@ -88,7 +88,7 @@ def _chosen(path: Path) -> str:
 
 def _milliseconds(network: Network) -> float:
     """The median of a few runs on a part of the task's sample, after one that is not counted."""
-    picture = read_image(open_sample(network.task).paths[0]).pixels[:_SIDE, :_SIDE]
+    picture = read_image(Path(next(open_sample(network.task).paths()))).pixels[:_SIDE, :_SIDE]
     times = []
     for _ in range(_RUNS + 1):
         begin = time.perf_counter()

@@ -78,7 +78,7 @@ class Outcome:
         if self.fatal is not None:
             return 2
         if self.failures:
-            some = isinstance(source, Images) and len(source.paths) > 1 and self.statistics
+            some = isinstance(source, Images) and source.count != 1 and self.statistics
             return 1 if some else 2
         return 0
 
@@ -98,10 +98,12 @@ class Progress:
 
             self.bar = tqdm(total=total, unit="frame", file=sys.stderr, dynamic_ncols=True, leave=False)
 
-    def step(self) -> None:
-        """One more picture is through."""
+    def step(self, total: int | None = None) -> None:
+        """One more picture is through; total: of how many, where that is known better than before."""
         self.done += 1
+        self.total = total or self.total
         if self.bar is not None:
+            self.bar.total = self.total
             self.bar.update()
         elif self.total != 1 and not self.quiet and time.monotonic() - self.told >= self.SECONDS_BETWEEN_LINES:
             self.told = time.monotonic()
@@ -159,6 +161,10 @@ def restore(
     def make(frame: Frame) -> Restored:
         return restored(network, frame, run, check=check, side_by_side=side_by_side)
 
+    def step() -> None:
+        total = source.count if isinstance(source, Images) else None
+        progress.step(total if total is None or limit is None else min(total, limit))
+
     try:
         for item, made_of in under_way(source.frames(limit), Frame, make, ahead):
             if isinstance(item, Remark):
@@ -171,7 +177,7 @@ def restore(
             if isinstance(item, Unreadable):
                 outcome.failures.append(item.reason)
                 progress.say(item.reason)
-                progress.step()
+                step()
                 continue
             for note in item.notes:
                 progress.say(note)
@@ -188,7 +194,7 @@ def restore(
                     raise UserError(str(error)) from error  # the next frame would fare no better
                 outcome.failures.append(str(error))
                 progress.say(str(error))
-                progress.step()
+                step()
                 continue
             if made.remark:
                 progress.say(made.remark)
@@ -207,7 +213,7 @@ def restore(
                         outcome.delays.add(delay_s)
                     if watchers is not None:
                         watchers.seen(Step(number, item, made.image, made.stats, delay_s))
-            progress.step()
+            step()
         sink.settle()
     except KeyboardInterrupt:
         outcome.interrupted = True

@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulator.files import reason
+
 FIRMWARE = Path(__file__).parent / "firmware"
 CORE = tuple(sorted((FIRMWARE / "core").glob("*.c")))
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
@@ -81,9 +83,16 @@ def compile_program(
     built = folder / name
     if built.exists():
         return built
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fresh, script = Path(scratch) / name, Path(scratch) / "memory.ld"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder)
+    except OSError as error:
+        raise BuildError(
+            f"the core cannot be compiled in {folder}: {reason(error)}; "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
+    with scratch:
+        fresh, script = Path(scratch.name) / name, Path(scratch.name) / "memory.ld"
         script.write_text(linker_script)
         linking = (f"-T{script}",) if linker_script else ()
         command = [program, *flags, *linking, *map(str, files), *libraries, "-o", str(fresh)]

@@ -89,6 +89,12 @@ class Statistics:
     layers: tuple[LayerStatistics, ...]
     recomputed: float = 1.0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: of plain tuples, which takes a seventh of the time that named ones do."""
+        layers = tuple(map(tuple, self.layers))
+        rest = self.latency_s, self.height, self.width, self.T, self.params, self.recomputed
+        return _unpickled, (layers, *rest)
+
     @cached_property
     def synops(self) -> int:
         return sum(map(attrgetter("synops"), self.layers))
@@ -124,6 +130,12 @@ class Statistics:
         """Eq. (1) as printed: every MAC counted T times, also where it is computed once. Microjoules."""
         printed = sum(layer.macs_printed for layer in self.layers)
         return (self.synops * model.ac_pj + printed * model.mac_pj) * 1e-6
+
+
+def _unpickled(
+    layers: tuple[tuple[Any, ...], ...], latency_s: float, height: int, width: int, T: int, params: int, part: float
+) -> Statistics:
+    return Statistics(latency_s, height, width, T, params, tuple(map(LayerStatistics._make, layers)), part)
 
 
 def real_size(height: int, width: int, scale: int) -> tuple[int, int]:
@@ -283,7 +295,7 @@ def macs(analysis: Analysis, node: Node, height: int, width: int) -> tuple[int, 
 class Tally:
     """Statistics of a run, frame by frame: memory grows by the latency alone, eight bytes a frame."""
 
-    _AT_ONCE = 16  # frames whose layers are added up together, which is several times as quick as one by one
+    _AT_ONCE = 64  # frames whose layers are added up together, which is several times as quick as one by one
 
     def __init__(self) -> None:
         self.latencies_ms = array("d")

@@ -136,7 +136,7 @@ def _threads(args: argparse.Namespace) -> int | None:
 
 def _check_outputs(args: argparse.Namespace, bundle: Path) -> None:
     """Raises UserError for outputs that cannot be."""
-    taken = sinks.identities([bundle])
+    taken = sinks.Inputs(bundle)
     if args.out is None:
         if args.skip_existing:
             raise UserError("--skip-existing leaves out what is in the folder of --out: give both.")

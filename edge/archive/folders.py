@@ -11,11 +11,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.archive.names import log_name
+from edge.archive.names import log_name, upwards
 from edge.archive.places import FILE, FOLDER, PATTERN, Entry, Look, Top, Unlisted
 from edge.errors import UserError
-from edge.images import READABLE
-from edge.sources.images import LeftOut, is_image, what_else
+from edge.sources.images import AGAIN, LeftOut, called_image, is_image, what_else
 from simulator import files
 from simulator.files import reason
 
@@ -50,29 +49,38 @@ class Folders:
         path = os.path.expanduser(source)
         path = path.rstrip(os.sep) or os.sep
         whole = os.path.abspath(path)
+        expected = "each SOURCE here is an image, a folder or a 'glob*'"
         try:
-            if os.path.isdir(path):
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
                 os.scandir(path).close()
                 return Top(path, whole, FOLDER)
-            if os.path.isfile(path):
-                if not is_image(Path(path)):
-                    raise UserError(
-                        f"{source} is no image; several SOURCEs, and the options of archives, are for images,"
-                        " folders and 'glob*' of these."
-                    )
+            if stat.S_ISREG(mode) and (called_image(path) or is_image(Path(path))):
                 return Top(path, whole, FILE)
-            if not os.path.exists(path) and glob.has_magic(path):
-                return Top(_firm(path), _firm(whole), PATTERN, path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if glob.has_magic(path):
+                return Top(_firm(path), os.path.abspath(_firm(path)), PATTERN, path)
+            raise UserError(f"{source} does not exist; {expected}.") from error
         except OSError as error:
             raise UserError(f"{source} cannot be looked up: {reason(error)}.") from error
-        raise UserError(f"{source} does not exist; each SOURCE here is an image, a folder or a 'glob*'.")
+        if stat.S_ISREG(mode):
+            raise UserError(
+                f"{source} is no image; several SOURCEs, and the options of archives, are for images, folders and"
+                " 'glob*' of these."
+            )
+        raise UserError(f"{source} is neither a file nor a folder; {expected}.")
 
     def entries(self, top: Top, recursive: bool, without: str | None, left_out: LeftOut) -> Iterator[Entry | Unlisted]:
         if top.kind == FOLDER:
             yield from self._walk(top.path, recursive, without, left_out)
         elif top.kind == PATTERN:
+            met = _Met(top.pattern)
             for path in glob.iglob(top.pattern, recursive=True):
-                if not os.path.basename(path).startswith(".") and os.path.isfile(path):
+                if os.path.basename(path).startswith(".") or not os.path.isfile(path):
+                    continue
+                if met.otherwise(os.path.dirname(path)):
+                    left_out.add(AGAIN, os.path.basename(path))
+                else:
                     yield from self._entry(path, left_out)
         else:
             yield from self._entry(top.path, left_out)
@@ -99,12 +107,12 @@ class Folders:
     def _entry(self, path: str, left_out: LeftOut) -> Iterator[Entry | Unlisted]:
         """One, or none where `path` is no image; only those are looked into whose name says nothing."""
         state = None
-        if os.path.splitext(path)[1].lower() in READABLE:
+        if called_image(path):
             with contextlib.suppress(OSError):
                 state = os.stat(path)
         if state is None or not stat.S_ISREG(state.st_mode):
             try:
-                kind = what_else(Path(path))
+                kind = what_else(path)
             except OSError:
                 kind = "file that cannot be read"
             if kind is not None:
@@ -124,6 +132,26 @@ class Folders:
 
 
 FOLDERS = Folders()
+
+
+class _Met:
+    """The folders that a pattern has led to. Links give one many names, and in a loop of links without end."""
+
+    def __init__(self, pattern: str) -> None:
+        parts = pattern.split(os.sep)
+        # What ** goes through begins here, and need not be gone through twice.
+        self._first = "".join(part + os.sep for part in parts[: parts.index("**")]) if "**" in parts else None
+        self._ways: dict[str, str] = {}  # of each folder, by where it really is, the first way to it
+        self._real = functools.lru_cache(1024)(os.path.realpath)
+
+    def otherwise(self, folder: str) -> bool:
+        """Whether what is in `folder` has been met, or will be, on another way."""
+        if self._first is not None:
+            beginning = len(self._first)
+            ways = [self._first, *itertools.takewhile(lambda way: len(way) > beginning, upwards(folder))]
+            if len(set(map(self._real, ways))) < len(ways):
+                return True
+        return self._ways.setdefault(self._real(folder), folder) != folder
 
 
 class FolderLog:
@@ -162,6 +190,6 @@ def _look(address: str) -> tuple[int, tuple[int, int]] | None:
 
 
 def _firm(pattern: str) -> str:
-    """The part of a pattern in front of the first that is none; "." for nothing."""
+    """The part of a pattern in front of the first that is none; "" for the folder that the process works in."""
     firm = os.sep.join(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.split(os.sep)))
-    return firm or (os.sep if pattern.startswith(os.sep) else ".")
+    return firm or (os.sep if pattern.startswith(os.sep) else "")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from edge.archive.names import below, common_folder, in_shard, target_name
-from edge.archive.places import FILE, FOLDER, Entry, Top, Unlisted, place_of
+from edge.archive.names import below, common_folder, in_shard, upwards
+from edge.archive.places import FILE, FOLDER, PATTERN, Entry, Top, Unlisted, place_of
 from edge.archive.work import LISTED, Done, Work, failed
 from edge.errors import UserError
+from edge.sinks import target_name
 from edge.sources.images import LeftOut
 from edge.terminal import is_url
 from simulator.files import reason
@@ -37,13 +38,14 @@ class Listing:
         self.left_out = LeftOut()
         self.found = 0
         self._recursive, self._shard = recursive, shard
-        sources = list(dict.fromkeys(sources))
         self._place = place_of(sources[0])
         if any(place_of(source) is not self._place for source in sources):
             raise UserError(
                 "the SOURCEs lie in different places; restore those of each store and of this machine apart."
             )
-        self._tops = [self._place.top(source) for source in sources]
+        tops = map(self._place.top, dict.fromkeys(sources))
+        # Each once, however its path is written; of addresses no two are known to be the same.
+        self._tops = list({(top.path if is_url(top.path) else top.whole, top.pattern): top for top in tops}.values())
         self._root = common_folder([top.whole if top.kind != FILE else _folder(top.whole) for top in self._tops])
         self._out = out if out is None or is_url(out) else os.path.abspath(os.path.expanduser(out))
         self._out_place = None if self._out is None else place_of(self._out)
@@ -56,9 +58,16 @@ class Listing:
     def __iter__(self) -> Iterator[Work | Done]:
         """Each picture, and in its place what of the list could not be had."""
         without = self._out if self._out_place is self._place else None
+        # What a pattern matches may be in another SOURCE as well; else no two have a picture in common.
+        patterns = any(top.kind == PATTERN for top in self._tops)
+        seen: set[str] | None = set() if patterns and len(self._tops) > 1 else None
         for top in self._tops:
             for entry in self._place.entries(top, self._recursive, without, self.left_out):
                 name = self._name(top, entry.path)
+                if seen is not None:
+                    if name in seen:
+                        continue
+                    seen.add(name)
                 if isinstance(entry, Unlisted):
                     yield failed(Work(name, entry.path, None), LISTED, entry.reason)
                     continue
@@ -71,13 +80,15 @@ class Listing:
                     yield self._work(name, top, entry)
 
     def _check(self) -> None:
+        if all(top.kind != FOLDER for top in self._tops):
+            return  # of very many files it takes a while to find out where they really are
         places = [(top, _real(top.whole)) for top in self._tops]
+        folders = {place.rstrip("/"): top for top, place in places if top.kind == FOLDER}
         out = None if self._out_place is not self._place or self._out is None else _real(self._out)
         for top, place in places:
-            for other, folder in places:
-                if other is top or other.kind != FOLDER or not below(place, folder):
-                    continue
-                if self._recursive or (top.kind == FILE and _folder(place) == folder):
+            for above in upwards(place):
+                other = folders.get(above, top)
+                if other is not top and (self._recursive or (top.kind == FILE and above == _folder(place))):
                     raise UserError(
                         f"{self._place.label(top.path)} lies in {self._place.label(other.path)}, which is a SOURCE as"
                         " well; give one of the two."

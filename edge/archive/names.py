@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime, timezone
-
-from edge.images import WRITABLE
-
-
-def target_name(name: str, is_there: Callable[[str], bool]) -> str:
-    """Where the picture of that name goes below the output folder.
-
-    A format that is not written gets .png behind its name: a.gif becomes a.gif.png, and another .png where the source
-    has a picture of that name.
-    """
-    target = name
-    while os.path.splitext(target)[1].lower() not in WRITABLE or (target != name and is_there(target)):
-        target += ".png"
-    return target
 
 
 def in_shard(name: str, number: int, count: int) -> bool:
@@ -43,6 +28,16 @@ def common_folder(folders: list[str]) -> str:
 def below(address: str, folder: str) -> bool:
     """Whether it lies in the folder, or is it."""
     return address == folder or address.startswith(folder.rstrip("/") + "/")
+
+
+def upwards(address: str) -> Iterator[str]:
+    """It, and all the folders it is in, each without a slash at its end."""
+    address = address.rstrip("/")
+    while True:
+        yield address
+        if "/" not in address:
+            return
+        address = address.rpartition("/")[0]
 
 
 def log_name() -> str:

@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from edge.archive.names import below, log_name
 from edge.archive.places import FILE, FOLDER, Entry, Look, Top, Unlisted
 from edge.errors import UserError, sentence
-from edge.images import READABLE
-from edge.sources.images import LeftOut
+from edge.sources.images import LeftOut, called_image
 from edge.terminal import without_secrets
 from simulator.files import reason
 
@@ -115,7 +114,7 @@ class Store:
         path = self._path(source).rstrip("/")
         whole = self._fs.unstrip_protocol(path) if not self._web else _bare(path)
         label = self.label(source)
-        named_image = posixpath.splitext(_bare(path))[1].lower() in READABLE
+        named_image = called_image(_bare(path))
         try:
             if self._web:
                 kind = FILE if named_image else FOLDER
@@ -148,7 +147,7 @@ class Store:
                             left_out.add("folder", name)
                         elif address != self._fs.unstrip_protocol(current.rstrip("/")):
                             waiting.append(info["name"])
-                    elif posixpath.splitext(_bare(name))[1].lower() in READABLE:
+                    elif called_image(_bare(name)):
                         yield Entry(address, *self._facts(info))
                     elif name and "?" not in name:  # of a server's listing: how to sort it
                         left_out.add("file that is no image", name)

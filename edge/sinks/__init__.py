@@ -11,6 +11,8 @@ stands for half a file, whatever ends the run. Only what is needed is imported.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -35,7 +37,23 @@ VIDEOS = (".mkv", ".avi", ".mov", ".mp4")
 _PUSHED = re.compile(r"rtsps?://", re.IGNORECASE)
 _DEVICE = re.compile(r"/dev/video\d+")
 
-FileIdentity = tuple[int, int]  # device and inode: the same for every name of a file
+
+class Inputs:
+    """Files that a run reads, which no output may overwrite: `path in inputs` says whether a path is a name of one.
+
+    They are looked up when an output is found to be there already, which seldom happens; of very many it takes a while.
+    """
+
+    def __init__(self, bundle: Path, files: Iterable[Path | str] = ()) -> None:
+        self._paths = itertools.chain([bundle], files)
+
+    def __contains__(self, path: Path | str) -> bool:
+        identity = _identity(path)
+        return identity is not None and identity in self._identities
+
+    @functools.cached_property
+    def _identities(self) -> frozenset[tuple[int, int] | None]:
+        return frozenset(map(_identity, self._paths))
 
 
 @dataclass(frozen=True)
@@ -65,16 +83,16 @@ class ImageFile(Sink):
 
 
 class Folder(Sink):
-    """A folder: `names` says where in it the image of a path goes; frames of a video are numbered PNGs."""
+    """A folder: `named` says where in it the image of a path goes; frames of a video are numbered PNGs."""
 
-    def __init__(self, path: Path, names: dict[Path, Path]) -> None:
+    def __init__(self, path: Path, named: Callable[[str], str]) -> None:
         super().__init__()
         self.path = path
-        self.names = names
+        self.named = named
         self.done = 0
 
     def write(self, frame: Frame, pixels: Samples) -> None:
-        name = self.names[frame.path] if frame.path is not None else Path(frame_name(self.done + 1))
+        name = frame_name(self.done + 1) if frame.path is None else self.named(str(frame.path))
         content, notes = encode_image(pixels, self.path / name, frame.metadata)
         write_atomically(self.path / name, content)
         self.notes += notes
@@ -88,7 +106,7 @@ def open_sink(
     out: str | None,
     source: Source,
     count: int | None,
-    taken: set[FileIdentity],
+    taken: Inputs,
     pieces: Pieces | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Sink:
@@ -112,16 +130,16 @@ def open_sink(
             return Push(out, source.facts)
         from edge.sinks.loopback import Loopback
 
-        return Loopback(Path(out))
+        return Loopback(Path(out), source.live, stopping)
     if is_url(out):
         raise UserError(f"--out {out} is an address; give the name of a file or folder, or of an RTSP server.")
     path = Path(out).expanduser()
     suffix = path.suffix.lower()
     if out.endswith(("/", os.sep)) or not suffix or is_folder(path):
-        names = _names(source.paths) if isinstance(source, Images) else {}
-        for name in names.values() or [Path(frame_name(1))]:
-            check_output(path / name, taken)
-        return Folder(path, names)
+        if not isinstance(source, Images):
+            check_output(path / frame_name(1), taken)
+            return Folder(path, str)
+        return _open_folder(path, source, taken)
     if suffix in WRITABLE:
         if count != 1:
             many = "many pictures" if count is None else f"{count} pictures"
@@ -137,9 +155,7 @@ def open_sink(
     raise UserError(f"--out {out}: {suffix} cannot be written; choose one of {formats}, or end a folder's name with /.")
 
 
-def _open_video(
-    path: Path, source: Video, taken: set[FileIdentity], pieces: Pieces | None, stopping: Callable[[], bool]
-) -> Sink:
+def _open_video(path: Path, source: Video, taken: Inputs, pieces: Pieces | None, stopping: Callable[[], bool]) -> Sink:
     from edge.sinks.recovery import recover
     from edge.sinks.video import Segments, VideoFile
     from edge.sinks.writer import Writer
@@ -152,26 +168,31 @@ def _open_video(
     return Writer(sink, str(path), stopping)
 
 
-def identities(paths: Iterable[Path]) -> set[FileIdentity]:
-    """The identities of those of `paths` that exist."""
-    found = set()
-    for path in paths:
-        try:
-            state = path.stat()
-        except OSError:
-            continue  # what is not there cannot be overwritten
-        found.add((state.st_dev, state.st_ino))
-    return found
+def _identity(path: Path | str) -> tuple[int, int] | None:
+    """Device and inode, the same for every name of a file; None for what is not there."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
-def check_output(path: Path, taken: set[FileIdentity]) -> None:
+def check_output(path: Path, taken: Inputs) -> None:
     """Raises UserError if the file `path` cannot be written or is one of `taken`."""
     try:
         if path.exists():
-            if identities([path]) & taken:
+            if path in taken:
                 raise UserError(f"{path} is read by this run and would be overwritten; choose another output.")
             if not path.is_file():
                 raise UserError(f"{path} is there already and not an ordinary file; choose another output.")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    """Raises UserError if there can be no file `path` because of the folder that it is in."""
+    try:
         folder = Path(os.path.realpath(path)).parent
         while not folder.exists():
             folder = folder.parent
@@ -205,19 +226,51 @@ def frame_name(number: int) -> str:
     return f"frame_{number:06d}.png"
 
 
-def _names(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Where each image goes below an output folder: by its own name, below the folder that all have in common.
+def target_name(name: str, is_there: Callable[[str], bool]) -> str:
+    """Where the picture of that name goes below the output folder.
 
-    A format that is not written gets .png behind its name: a.gif becomes a.gif.png, so nothing collides with a.png.
+    A format that is not written gets .png behind its name: a.gif becomes a.gif.png, and another .png where the source
+    has a picture of that name.
     """
-    paths = list(paths)
-    common = os.path.commonpath([path.parent for path in paths])
-    names: dict[Path, Path] = {}
-    used = set(paths)
-    for path in paths:
-        target = path
-        while target.suffix.lower() not in WRITABLE or (target != path and target in used):
-            target = target.with_name(target.name + ".png")
-        used.add(target)
-        names[path] = target.relative_to(common)
-    return names
+    target = name
+    while os.path.splitext(target)[1].lower() not in WRITABLE or (target != name and is_there(target)):
+        target += ".png"
+    return target
+
+
+def _open_folder(folder: Path, source: Images, taken: Inputs) -> Folder:
+    """A folder for images, where each goes by its way below the folder that all have in common.
+
+    Raises UserError if one cannot be written. Only for what is there already names are looked up beforehand.
+    """
+    prefix = source.prefix()
+
+    def named(path: str) -> str:
+        return target_name(path, source.holds).removeprefix(prefix)
+
+    check_output(folder / named(next(source.paths())), taken)
+    if is_folder(folder):
+        targets: dict[str, dict[str, str]] = {}  # folder below, name: the path of what goes there, if it is an image
+        for path in source.candidates():
+            if path.startswith(prefix):
+                below, name = os.path.split(named(path))
+                targets.setdefault(below, {})[name] = path
+        for below, names in targets.items():
+            _check_targets(folder / below, names, source, taken)
+    return Folder(folder, named)
+
+
+def _check_targets(folder: Path, names: dict[str, str], source: Images, taken: Inputs) -> None:
+    """`check_output` for those of `names` in a folder at which something is, if their paths are those of images."""
+    _check_folder(folder / next(iter(names)))
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with entries:
+        for entry in entries:
+            plain = entry.name not in names or (entry.is_file(follow_symlinks=False) and entry.path not in taken)
+            if not plain and source.holds(names[entry.name]):
+                check_output(folder / entry.name, taken)

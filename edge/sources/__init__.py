@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,11 +92,11 @@ def open_source(text: str, task: str | None = None, settings: Settings = _NOTHIN
     return _open_path(text, settings)
 
 
-def files(source: Source) -> list[Path]:
+def files(source: Source) -> Iterator[Path | str]:
     """The files that `source` is read from: what no output may overwrite."""
     if isinstance(source, Images):
-        return [*source.paths, *([source.reference] if source.reference else [])]
-    return [source.path] if source.path else []
+        return source.files()
+    return iter([source.path] if source.path else [])
 
 
 def _open_path(text: str, settings: Settings) -> Source:
@@ -108,7 +109,7 @@ def _open_path(text: str, settings: Settings) -> Source:
             # The content decides whether it is an image or a video, and where it says nothing, the suffix.
             if is_image(path):
                 _refuse_other(settings, text)
-                return Images((path,))
+                return Images([str(path)])
             from edge.sources.video import open_video
 
             _refuse_other(settings, text, "drop")

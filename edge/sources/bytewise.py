@@ -39,20 +39,13 @@ class Jpegs:
         self.facts = Facts(fps, live=live)
         self._read, self.close = read, close
         self._buffer = bytearray()
-        self._shape: tuple[int, ...] = ()  # of the pictures so far
-        self._odd: tuple[int, ...] = ()  # of one before this that had another
+        self._steady = Steady()
 
     def read(self) -> Taken | None:
         while True:
             picture = self._next()
             if picture is not None:
-                pixels = decoded(picture)
-                # One picture of another size is a damaged one; a camera that is set to another keeps to it.
-                if self._shape and pixels.shape not in (self._shape, self._odd):
-                    self._odd = pixels.shape
-                    raise BrokenFrameError
-                self._shape, self._odd = pixels.shape, ()
-                return Taken(pixels)
+                return Taken(self._steady.checked(decoded(picture)))
             chunk = self._read(_CHUNK)
             if not chunk:
                 if self._buffer.startswith(_START):  # one that was cut off
@@ -134,6 +127,23 @@ class Raw:
         size = (self._width, self._height)
         blue, red = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in half)
         return np.asarray(cv2.transform(cv2.merge([luma, blue, red]), _BT709), np.uint8)
+
+
+class Steady:
+    """One picture of another size is a damaged one; a camera that is set to another keeps to it."""
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        """shape: that pictures will have, if it is known."""
+        self._shape = shape  # of the pictures so far
+        self._odd: tuple[int, ...] = ()  # of one before this that had another
+
+    def checked(self, pixels: Pixels) -> Pixels:
+        """`pixels` themselves. Raises BrokenFrameError."""
+        if self._shape and pixels.shape not in (self._shape, self._odd):
+            self._odd = pixels.shape
+            raise BrokenFrameError
+        self._shape, self._odd = pixels.shape, ()
+        return pixels
 
 
 def decoded(picture: bytes) -> Pixels:

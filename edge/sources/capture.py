@@ -162,7 +162,8 @@ class Video:
         self.dropped = self.broken = self.reconnects = 0
         self.status = "opening"
         self._opener, self._hint, self._drop, self._clean_up = opener, hint, settings.drop, clean_up
-        self._patience_s = settings.timeout_s if opens_late else settings.patience_s  # for opening
+        # For opening; a disk may have to wake up.
+        self._patience_s = settings.timeout_s if opens_late or path is not None else settings.patience_s
         self._told = -math.inf  # when broken frames were last spoken of, and how many have come since
         self._untold = 0
         self._connection = self._connect()

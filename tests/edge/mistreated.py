@@ -30,6 +30,7 @@ from tests.edge.processes import spent
 from tests.edge.servers import FPS, RtspCamera, free_port, garbling, has_rtsp_server
 
 ROOT = Path(__file__).resolve().parents[2]
+LOOPBACK = Path("/dev/video9")  # of tests.edge.guest --loopback
 TIMEOUT_S = 3.0
 LONGER_S = 3.0  # than the timeout may a run take to end
 SLOW_S = 1.0  # between the pictures of a slow camera
@@ -207,6 +208,36 @@ class Vivid(Camera):
         v4l2.set_control(device, control, percent)
 
 
+class Written(Process):
+    """v4l2loopback's device, which a program gives JPEGs to."""
+
+    name = "V4L2, v4l2loopback, JPEGs"
+    source = str(LOOPBACK)
+
+    def __init__(self, folder: Path, garbled: bool) -> None:
+        self._command = [sys.executable, "-m", "tests.edge.servers", str(LOOPBACK), str(folder / "number")]
+        self._command += ["garbled"] * garbled
+        self._start()
+
+    def number(self) -> int:
+        return self._process.pid
+
+    def restart(self) -> None:
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        """It is a camera as soon as it is written to."""
+        self._process = subprocess.Popen(self._command, cwd=ROOT)
+        while not v4l2.device_capability(LOOPBACK).captures:
+            assert self._process.poll() is None
+            time.sleep(0.1)
+
+
 CAMERAS = (Rtsp, Http, Command)
 
 
@@ -222,7 +253,7 @@ class Row:
     said: str
 
 
-def run(kind: type[Camera], what: str, board: str) -> Row:
+def run(kind: type[Camera], what: str, board: str, timeout_s: float = TIMEOUT_S) -> Row:
     """Restores what a camera of this kind gives, with a small network on `board`, and does that to it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -231,7 +262,7 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
             command = [sys.executable, "-m", "edge", camera.source, "--task", "denoise", "--board", board]
             command += ["--bundle", str(store_network(folder / "denoise.safetensors"))]
             command += [*camera.options, "--out", str(folder / "b.mkv"), "--stats", "-"]
-            command += ["--timeout", f"{TIMEOUT_S:g}", *DONE[what][1]]
+            command += ["--timeout", f"{timeout_s:g}", *DONE[what][1]]
             with subprocess.Popen(
                 command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             ) as running:
@@ -259,19 +290,23 @@ def run(kind: type[Camera], what: str, board: str) -> Row:
         return Row(running.returncode, seconds, cpu, restored, kept, " | ".join(said))
 
 
-def wrong(what: str, row: Row) -> bool:
-    lost = what in ("killed", "frozen") and row.seconds > TIMEOUT_S + LONGER_S
+def wrong(what: str, row: Row, timeout_s: float = TIMEOUT_S) -> bool:
+    lost = what in ("killed", "frozen") and row.seconds > timeout_s + LONGER_S
     early = what != "garbled" and row.restored < BEFORE
     return row.code not in DONE[what][0] or row.kept != row.restored or early or lost
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Mistreats cameras while edge-restore records them; prints a table.")
-    parser.add_argument("--vivid", action="store_true", help="the camera of the kernel's driver vivid, and no other")
+    parser.add_argument("--vivid", action="store_true", help="the cameras of the drivers vivid and v4l2loopback alone")
     parser.add_argument("--board", default="sim", help="what computes")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="of the command; more on a slow machine")
     parser.add_argument("-v", "--verbose", action="store_true", help="print what was said, too")
     args = parser.parse_args()
-    kinds = [Vivid] if args.vivid else [kind for kind in CAMERAS if kind is not Rtsp or has_rtsp_server()]
+    if args.vivid:
+        kinds: list[type[Camera]] = [Vivid, *([Written] if LOOPBACK.exists() else [])]
+    else:
+        kinds = [kind for kind in CAMERAS if kind is not Rtsp or has_rtsp_server()]
     print(f"| exit code, seconds (of CPU), kept of restored | {' | '.join(DONE)} |\n|{'---|' * (len(DONE) + 1)}")
     failed = False
     for kind in kinds:
@@ -280,8 +315,8 @@ def main() -> int:
             if what not in kind.suffers:
                 cells.append("-")
                 continue
-            row = run(kind, what, args.board)
-            mark = " WRONG" * wrong(what, row)
+            row = run(kind, what, args.board, args.timeout)
+            mark = " WRONG" * wrong(what, row, args.timeout)
             failed |= bool(mark)
             seconds = "" if what == "garbled" else f"{row.seconds:.1f} s ({row.cpu:.1f}), "  # it is from the beginning
             cells.append(f"{row.code}, {seconds}{row.kept} of {row.restored}{mark}")

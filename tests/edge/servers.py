@@ -1,12 +1,14 @@
 """Cameras to test with: a server of Motion JPEG that can be made to misbehave, and pictures that say which they are.
 
 As a program, for what only a process of its own can suffer: `python -m tests.edge.servers PORT` is that server, and
-`python -m tests.edge.servers - FILE [garbled]` writes JPEGs to standard output, and its process number to FILE.
+`python -m tests.edge.servers - FILE [garbled]` writes JPEGs to standard output, and its process number to FILE; instead
+of - a device of v4l2loopback can stand, which is a camera then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import io
@@ -15,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +27,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from edge.sources import v4l2
 
 
 def numbered(number: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -190,21 +195,31 @@ def garbling(port: int) -> Iterator[int]:
 FPS = 10  # of a camera that is a program: few enough that none is still on its way when the camera ends
 
 
+def jpeg_device(path: Path) -> int:
+    """The descriptor of v4l2loopback's device at `path`; each JPEG that is written there is a picture of a camera."""
+    device = os.open(path, os.O_RDWR)
+    output = 2  # as in linux/videodev2.h
+    wanted = struct.pack("I4x5I", output, 64, 48, int.from_bytes(b"MJPG", "little"), 1, 0).ljust(208, b"\0")
+    fcntl.ioctl(device, v4l2.request(v4l2.BOTH, 5, len(wanted)), bytearray(wanted))
+    fcntl.ioctl(device, v4l2.request(v4l2.WRITE, 18, 4), struct.pack("i", output))
+    return device
+
+
 def main() -> None:
-    if sys.argv[1] != "-":
+    if sys.argv[1].isdigit():
         with http_camera(int(sys.argv[1])) as camera:
             camera.frames, camera.between_s = sys.maxsize, 1 / FPS
             print("ready", flush=True)
             camera.ending.wait()
     Path(sys.argv[2]).write_text(str(os.getpid()))
+    write = functools.partial(os.write, 1 if sys.argv[1] == "-" else jpeg_device(Path(sys.argv[1])))
     passed = 0
     for number in itertools.count():
         picture = bytearray(jpeg(number % 256))
         if sys.argv[3:] == ["garbled"]:
             garble(picture, passed)
         passed += len(picture)
-        sys.stdout.buffer.write(picture)
-        sys.stdout.buffer.flush()
+        write(picture)
         time.sleep(1 / FPS)
 
 

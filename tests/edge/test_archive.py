@@ -20,8 +20,8 @@ import pytest
 
 from edge.archive.journal import FOLDER, Journal
 from edge.archive.listing import Listing
-from edge.archive.names import target_name
 from edge.archive.work import Work
+from edge.sinks import target_name
 from simulator import files
 from simulator.bundle import read_bundle, write_bundle
 from tests.edge.files import assert_refused, load, names, picture, store
@@ -85,6 +85,46 @@ def test_a_pattern_beside_a_folder(work, tree, restore):
     run = restore(work / "in/x/y/*.png", work / "in/z", "--out", work / "out")
     assert run.code == 0, run
     assert outputs(work / "out") == ["x/y/c.png", "x/y/d.png", "z/e.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.png", ["a.png", "b.png"]),
+        ("./*.png", ["a.png", "b.png"]),
+        ("*/*.png", ["x/a.png", "z/e.png"]),
+        ("x/*.png", ["a.png"]),
+        ("**/*.png", ["a.png", "b.png", "x/a.png", "x/y/c.png", "x/y/d.png", "z/e.png"]),
+        ("../in/x/**", ["a.png", "y/c.png", "y/d.png"]),
+    ],
+)
+def test_what_a_pattern_matches_below_the_folder_that_one_is_in_keeps_its_name(
+    work, tree, restore, monkeypatch, pattern, expected
+):
+    (work / "in").rename(work / "in [1]")
+    (work / "in").symlink_to("in [1]")
+    monkeypatch.chdir(work / "in [1]")
+    run = restore(pattern, "--jobs", 1, "--out", work / "out", "--skip-existing")
+    assert run.code == 0, run
+    assert outputs(work / "out") == expected
+    assert f"{len(expected)} already restored" in restore(pattern, "--out", work / "out", "--skip-existing").out
+
+
+@pytest.mark.parametrize("first", ["in", "in/a.png", "in/**/*.png", "in/?.png"])
+def test_what_a_pattern_and_another_source_have_in_common_is_restored_once(work, tree, restore, first):
+    run = restore(work / first, work / "in/*.png", "--out", work / "out", "--stats", "-")
+    assert run.code == 0, run
+    found = [line["target"] for line in lines(run.out)]
+    assert len(found) == len(set(found)) and {str(work / "out/a.png"), str(work / "out/b.png")} <= set(found)
+
+
+def test_links_that_a_pattern_follows_give_each_picture_once(work, tree, restore):
+    (work / "in/x/loop").symlink_to("..")
+    (work / "in/again").symlink_to("z")
+    run = restore(work / "in/**/*.png", "--jobs", 1, "--out", work / "out")
+    assert run.code == 0 and "an image that is there already" in run.err
+    expected = {*tree} - {"z/e.png"}
+    assert set(outputs(work / "out")) in ({*expected, "z/e.png"}, {*expected, "again/e.png"})
 
 
 def test_an_output_folder_within_the_tree_is_not_taken_for_pictures(work, tree, restore):

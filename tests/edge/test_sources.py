@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
@@ -20,8 +19,7 @@ import pytest
 
 from edge.errors import UserError
 from edge.sinks.video import segments
-from edge.sources import Settings, v4l2
-from edge.sources.camera import open_camera
+from edge.sources import Settings
 from edge.sources.capture import Video
 from edge.sources.record import BrokenFrameError, Facts, Frame, LostError, Remark, Taken, Unreadable
 from tests.edge.files import assert_refused, frame_times, load, load_video, names, picture, store
@@ -488,72 +486,6 @@ def test_files_of_one_second_are_in_order_too(work):
     assert [path.name for path in segments(work / "c.mp4")] == in_order
 
 
-# --- cameras --------------------------------------------------------------------------------------------------------
-
-
-def test_cameras_are_listed_with_what_can_be_set(work, monkeypatch, capsys):
-    """Against a driver's answers, as linux/videodev2.h lays them out."""
-    devices = work / "dev"
-    (devices / "v4l" / "by-id").mkdir(parents=True)
-    (devices / "video0").touch()
-    (devices / "v4l" / "by-id" / "usb-A_Camera-index0").symlink_to(devices / "video0")
-
-    def ioctl(device, request, answer):
-        number = request & 0xFF
-        index = struct.unpack_from("I", answer)[0]
-        if number == 0:
-            answer[16:48] = b"A Camera".ljust(32, b"\0")
-            struct.pack_into("I", answer, 84, 1)
-        elif number == 2 and index == 0:
-            answer[44:48] = b"MJPG"
-        elif number == 74 and index < 2:
-            struct.pack_into("III", answer, 8, 1, *[(640, 480), (1280, 720)][index])
-        elif number == 36 and index & 0x7FFFFFFF == 0:
-            struct.pack_into("II32siiiiI", answer, 0, 9963795, 1, b"Gain, Analog", 0, 100, 1, 10, 0)
-        else:
-            raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(v4l2, "fcntl", SimpleNamespace(ioctl=ioctl))
-    (camera,) = v4l2.cameras(devices)
-    assert camera.name == "A Camera" and camera.by_id.name == "usb-A_Camera-index0"
-    assert camera.formats == (("MJPG", ("640x480", "1280x720")),)
-    assert v4l2.controls(devices / "video0") == [v4l2.Control(9963795, "gain_analog", 0, 100, 10)]
-
-
-def test_a_camera_that_takes_long_is_waited_for_and_one_that_fails_at_once_is_lost(work, monkeypatch):
-    class Capture:
-        """Nothing twice, after what OpenCV waits for; then a picture; then it is gone."""
-
-        def __init__(self, *_) -> None:
-            self.calls = 0
-
-        def isOpened(self) -> bool:
-            return True
-
-        def get(self, *_) -> float:
-            return 0.0
-
-        set = get
-
-        def read(self):
-            self.calls += 1
-            if self.calls < 3:
-                time.sleep(0.1)
-            return (True, numbered(7)) if self.calls == 3 else (False, None)
-
-        def release(self) -> None:
-            pass
-
-    monkeypatch.setattr("cv2.VideoCapture", Capture)
-    monkeypatch.setattr("edge.sources.camera._GIVES_UP_S", 0.05)
-    (work / "video0").touch()
-    video = open_camera(work / "video0", Settings(timeout_s=20))
-    found = list(video.frames())
-    video.close()
-    assert [number_of(item.pixels) for item in found if isinstance(item, Frame)] == [7]
-    assert isinstance(found[-1], Unreadable) and "stopped giving pictures after 1 frame" in found[-1].reason
-
-
 # --- nothing of this is imported when a picture is restored ---------------------------------------------------------
 
 
@@ -572,27 +504,6 @@ def test_a_picture_is_restored_without_what_cameras_and_videos_need(work, bundle
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "[]", done
-
-
-def test_what_goes_to_a_video_device_are_planes_of_the_size_it_took(work, monkeypatch):
-    """A device is a file here, and the driver agrees to every size."""
-    from edge.sinks import loopback
-
-    device = work / "video9"
-    device.touch()
-    asked: list[tuple[int, ...]] = []
-    agree = SimpleNamespace(ioctl=lambda _, request, wanted: asked.append(struct.unpack_from("I4x3I", wanted)))
-    monkeypatch.setattr(loopback, "fcntl", agree)
-    sink = loopback.Loopback(device)
-    for seed in range(2):
-        frame = smooth(3, seed)[:23, :32]
-        sink.write(Frame("x", frame), frame)
-    assert sink.finish() == f"2 frames to {device}"
-    sink.discard()
-    assert asked == [(2, 32, 24, int.from_bytes(b"YU12", "little"))]
-    planes = np.frombuffer(device.read_bytes(), np.uint8).reshape(2, 36, 32)
-    back = cv2.cvtColor(planes[1], cv2.COLOR_YUV2RGB_I420)
-    assert np.abs(back[:23].astype(int) - smooth(3, 1)[:23, :32]).mean() < 6
 
 
 def test_the_last_words_of_a_command_that_fails_at_once_are_said(restore):

@@ -198,6 +198,13 @@ def test_a_missing_compiler_or_emulator_is_named(monkeypatch):
             machine.command()
 
 
+def test_a_cache_that_cannot_be_written_is_said_with_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(BuildError, match="cannot be compiled in .*; set XDG_CACHE_HOME to a folder"):
+        HOST.command()
+
+
 def test_a_probe_shows_the_same_numbers_there(board):
     _, runner = board
     graph, tensors = random_network(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -190,6 +191,14 @@ def test_the_report_of_a_run():
     }  # fmt: skip
     assert result["energy"]["estimated_uj"] == pytest.approx(4.6 + 0.6)
     assert result["energy"]["as_printed_uj"] == pytest.approx(18.4 + 0.6)
+
+
+def test_statistics_come_out_of_another_process_as_they_went_in():
+    layers = (LayerStatistics("a", "lif", 4, 3, 0.25), LayerStatistics("b", "conv", synops=5, synops_max=9))
+    given = Statistics(0.5, 3, 4, 4, 7, layers, 0.125)
+    found = pickle.loads(pickle.dumps(given))
+    assert found == given and [type(layer) for layer in found.layers] == [LayerStatistics] * 2
+    assert found.spike_rate == 5 / 9
 
 
 def test_a_report_of_no_frames_is_refused():
