@@ -179,8 +179,8 @@ class Video:
         self.live = self.facts.live
         # A file, or a pipe that holds one, may take its time.
         self._patience_s = settings.patience_s if self.live or settings.timeout_s is not None else None
-        if self._patience_s is not None and self.facts.fps is not None:
-            self._patience_s += 1 / self.facts.fps  # a picture a minute is none that is late
+        if self._patience_s is not None and settings.fps is not None:
+            self._patience_s += 1 / settings.fps  # who asks for a picture a minute does not get it late
         self._connection.patience_s = self._patience_s
         self._attempts = settings.reconnect if settings.reconnect is not None else attempts if self.live else 0
         self.status = "running"

@@ -152,8 +152,7 @@ def test_opening_that_hangs_is_given_up_in_time(monkeypatch):
 
 def test_a_source_that_gives_few_pictures_is_not_late():
     reader = Scripted([0, 0.9, 1, 0.9, 2])
-    reader.facts = Facts(1.0, live=True)
-    numbers, said = taken(Video("x", lambda: reader, Settings(timeout_s=0.2), attempts=0))
+    numbers, said = taken(Video("x", lambda: reader, Settings(timeout_s=0.2, fps=1.0), attempts=0))
     assert numbers == [0, 1, 2] and "ended after 3 frames" in said[0]
 
 
