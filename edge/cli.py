@@ -140,9 +140,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.list_cameras:
             code = _list_cameras()
         elif args.list:
-            code = _list_networks()
+            with stop.leaving(lambda: None):
+                code = _list_networks()
+        elif args.warmup:
+            with stop.leaving(lambda: None):
+                code = _warm_up(args)
         else:
-            code = _warm_up(args) if args.warmup else _run(args, stop)
+            code = _run(args, stop)
     except UserError as error:
         terminal.say(str(error))
         code = 2

@@ -52,16 +52,19 @@ class Figures:
         with self._lock:
             self._step = step
             self._ends.append(now)
-            while self._ends[0] < now - _WINDOW_S:
+            while len(self._ends) > 2 and self._ends[0] < now - _WINDOW_S:
                 self._ends.popleft()
 
     @property
     def fps(self) -> float:
-        """Pictures a second, of the last seconds."""
+        """Pictures a second, of the last seconds or the last two pictures; 0 when no more come."""
         now = time.monotonic()
         with self._lock:
-            recent = [end for end in self._ends if end >= now - _WINDOW_S]
-        return (len(recent) - 1) / (now - recent[0]) if len(recent) > 1 else 0.0
+            count, first, last = len(self._ends), *((self._ends[0], self._ends[-1]) if self._ends else (now, now))
+        if count < 2:
+            return 0.0
+        between = (last - first) / (count - 1)
+        return 0.0 if now - last > max(_WINDOW_S, 3 * between) else 1 / max(between, now - last, 1e-6)
 
     @property
     def status(self) -> str:

@@ -23,7 +23,7 @@ SIMULATOR = "sim"  # the board that is none: this machine
 VIEW = ("127.0.0.1", 8765)
 # The addresses of what is live, and what is computed on.
 _NO_STORES = ("http:", "https:", "rtsp:", "rtsps:", "rtmp:", "exec:", "mqtt:", "mqtts:")
-RECORDINGS = (".mkv", ".mov", ".mp4")  # which can hold sound
+_MOVING = (".mkv", ".mov", ".mp4", ".avi")  # outputs that keep sound, or say that they do not
 
 
 def add_archive(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +200,7 @@ def _read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[list[str]
     else:
         import tomli as tomllib
     try:
-        entries = tomllib.loads(path.read_text())
+        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"--config {path} cannot be read: {reason(error)}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -256,6 +256,7 @@ def settings(args: argparse.Namespace) -> Settings:
     """What the options say of the source."""
     from edge.sources.record import Settings
 
+    out = (args.out or "").lower()
     return Settings(
         size=args.size,
         fps=args.fps,
@@ -265,7 +266,7 @@ def settings(args: argparse.Namespace) -> Settings:
         timeout_s=args.timeout,
         reconnect=args.reconnect,
         drop=args.drop,
-        sound=args.out is not None and args.out.lower().endswith(RECORDINGS),
+        sound=out.endswith(_MOVING) or out.startswith(("rtsp:", "rtsps:")),
     )
 
 

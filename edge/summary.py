@@ -94,4 +94,7 @@ def live_line(live: dict[str, Any]) -> str:
     delay = live["delay_ms"]
     age = f"; {delay['median']:.0f} ms from arrival until restored, {delay['p95']:.0f} ms p95" if delay else ""
     dropped, broken, again = live["dropped"], live["broken"], live["reconnects"]
-    return f"live: {dropped} pictures dropped for newer ones, {broken} broken, connected again {again} times{age}"
+    return (
+        f"live: {dropped} picture{'s' * (dropped != 1)} dropped for newer ones, {broken} broken,"
+        f" connected again {again} time{'s' * (again != 1)}{age}"
+    )

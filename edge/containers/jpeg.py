@@ -18,6 +18,8 @@ _LONGEST = 65533  # bytes of a segment's content
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that say size, depth and components
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_APPLICATION = range(0xE0, 0xF0)
+_BEGIN = b"\xff\xd8\xff"
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _TRAILER = 64  # shorter ones are padding
 
@@ -101,11 +103,19 @@ def extent(data: bytes | bytearray) -> tuple[int, bool]:
     At the second place it goes on when there are more bytes, or it is broken: where another picture begins, it is.
     """
     reached = 2
+    scanned = False
     for marker, start, stop in _segments(data):
         if marker == _END:
             return stop, True
         if marker == _START:
             return start, False
+        # Noise may look like the length of a segment that reaches over whole pictures behind this one. Only what an
+        # application has put in front may hold another, a thumbnail.
+        if scanned or marker not in _APPLICATION:
+            another = data.find(_BEGIN, start, stop)
+            if another >= 0:
+                return another, False
+        scanned = scanned or marker == _SCAN
         reached = min(stop, len(data))
     return reached, False
 

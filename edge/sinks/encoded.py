@@ -18,6 +18,7 @@ from edge.sources.record import Facts, Sound
 ASSUMED_FPS = 25.0
 _TICKS = 90_000  # a second, at least; what RTP and MPEG have
 _ROUNDED_S = 0.0006  # what rounding to milliseconds does to a time, and a little more
+UNKNOWN = "something unknown"
 FRAGMENT_S = 1  # what the loss of power costs at most
 
 
@@ -29,14 +30,15 @@ class Codec:
     pixels: str
     even: bool = False
     lossless: bool = True
-    own_times: bool = True  # whether frames can come at uneven times
+    longest: int | None = None  # pixels of a side, if there is a limit that pictures may reach
+    own_times: bool = True  # whether frames can come at uneven times, and sound beside them
 
 
 CODECS = {
     ".mkv": Codec("ffv1", "bgr0"),
     ".avi": Codec("ffv1", "bgr0", own_times=False),
     ".mov": Codec("png", "rgb24"),
-    ".mp4": Codec("libx264", "yuv420p", even=True, lossless=False),
+    ".mp4": Codec("libx264", "yuv420p", even=True, lossless=False, longest=16384),
 }
 # So that a file which was never closed can be played: MP4 in fragments, which become one index when it is closed;
 # Matroska in clusters.
@@ -75,6 +77,10 @@ class Encoder:
         av = pyav.library()
         assert av is not None
         self.codec = CODECS[suffix]
+        if self.codec.longest is not None and max(size) > self.codec.longest:
+            raise UserError(
+                f"H.264 holds {self.codec.longest} pixels a side at most, not {size[0]}x{size[1]}; .mkv holds more."
+            )
         self.size = size[0] + size[0] % 2 * self.codec.even, size[1] + size[1] % 2 * self.codec.even
         self._given_size = size
         self.lost: list[str] = []  # names of codecs of sound that do not go into this container
@@ -193,13 +199,15 @@ class Encoder:
         assert av is not None
         tracks = {}
         for track in facts.tracks:
-            if track.codec_context.name in self._container.supported_codecs:
+            # Of a codec that FFmpeg does not know, as an iPhone's APAC, there is no context.
+            name = UNKNOWN if track.codec_context is None else track.codec_context.name
+            if self.codec.own_times and name in self._container.supported_codecs:
                 try:
                     tracks[track.index] = self._container.add_stream_from_template(track)
                     continue
                 except (av.FFmpegError, ValueError):
                     pass
-            self.lost.append(track.codec_context.name)
+            self.lost.append(name)
         return tracks
 
     def _av_frame(self, pixels: Pixels) -> Any:

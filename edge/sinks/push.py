@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from edge import pyav
+from edge import pyav, terminal
 from edge.containers.record import Samples
 from edge.errors import UserError
 from edge.images import Pixels, shallow
@@ -76,7 +76,9 @@ class Push(Sink):
                 self._trouble = ""
             except (OSError, UserError) as error:
                 self._missed += 1
-                self._trouble = pyav.reason(error) if isinstance(error, OSError) else str(error).rstrip(".")
+                before, self._trouble = self._trouble, _why(error)
+                if not before and not self._ending:
+                    terminal.say(f"{self.label} takes no picture: {self._trouble}; trying again and again.")
                 if encoder is not None:
                     encoder.abandon()
                     encoder = None
@@ -97,3 +99,7 @@ class Push(Sink):
     def _connected(self, size: tuple[int, int]) -> Encoder:
         options = {"rtsp_transport": "tcp", "timeout": str(int(_TIMEOUT_S * 1e6))}
         return Encoder(self._address, ".mp4", size, self._facts, form="rtsp", options=options, timeout_s=_TIMEOUT_S)
+
+
+def _why(error: OSError | UserError) -> str:
+    return pyav.reason(error) if isinstance(error, OSError) else str(error).rstrip(".")

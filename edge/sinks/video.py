@@ -17,7 +17,7 @@ from edge import pyav
 from edge.containers.record import Samples
 from edge.errors import UserError
 from edge.images import Pixels, shallow, utf8
-from edge.sinks.encoded import ASSUMED_FPS, CODECS, Codec, Encoder
+from edge.sinks.encoded import ASSUMED_FPS, CODECS, UNKNOWN, Codec, Encoder
 from edge.sinks.sink import Sink, cannot_write
 from edge.sources.record import Facts, Frame, Sound
 from simulator import files
@@ -115,7 +115,10 @@ class Segments(Sink):
         finally:
             part.discard()
         if self._keep is not None:
-            for old in segments(self.path)[: -self._keep]:
+            # What this run has made is the newest, even where the clock was put back meanwhile.
+            there = {segment.name: segment for segment in segments(self.path)}
+            mine = [there.pop(name) for name in self._kept if name in there]
+            for old in [*there.values(), *mine][: -self._keep]:
                 with contextlib.suppress(OSError):  # someone else has removed it
                     old.unlink()
                 self._gone += self._kept.pop(old.name, None) is not None
@@ -134,9 +137,10 @@ def segments(path: Path) -> list[Path]:
     """The whole segments beside `path`, the oldest first."""
     named = re.compile(rf"{re.escape(path.stem)}_(\d{{8}}T\d{{6}})Z(?:-(\d{{3,}}))?{re.escape(path.suffix)}")
     found = []
-    for entry in Path(os.path.realpath(path)).parent.iterdir():
-        if match := named.fullmatch(entry.name):
-            found.append(((match[1], int(match[2] or 1)), entry))
+    with contextlib.suppress(OSError):  # the folder is gone
+        for entry in Path(os.path.realpath(path)).parent.iterdir():
+            if match := named.fullmatch(entry.name):
+                found.append(((match[1], int(match[2] or 1)), entry))
     return [entry for _, entry in sorted(found)]
 
 
@@ -171,7 +175,8 @@ class _Part(ABC):
             self._lock = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
             raise cannot_write(path, error) from error
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # of a file system without locks, where nothing is recovered either
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.done = 0
         self._failed = False
         if facts.fps is None and not facts.live:
@@ -192,10 +197,16 @@ class _Part(ABC):
             was = f"{self._size[0]}x{self._size[1]}"
             raise UserError(
                 f"{frame.name} has {width}x{height} pixels where those before had {was}, which one video cannot hold;"
-                " what was restored so far is kept."
+                " what was restored so far is kept; --segment SECONDS would begin another."
             )
         # A full disk would be noticed too late: stop while there is room to close the file properly.
-        free = shutil.disk_usage(self.temporary.parent).free
+        folder = self.temporary.parent
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError as error:  # it was removed, renamed or unmounted
+            raise UserError(
+                f"{folder} cannot be written to any more ({files.reason(error)}) after {self.done} frames."
+            ) from error
         if free < 4 * pixels.nbytes + _ROOM:
             raise UserError(
                 f"the disk of {self.path} is full but for {free >> 10} KiB after {self.done} frames;"
@@ -225,7 +236,8 @@ class _Part(ABC):
         """Removes the file unless it has got its name."""
         if self._lock >= 0:
             self._abandon()
-            self.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that is gone
+                self.temporary.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
 
@@ -294,7 +306,8 @@ class _EncodedPart(_Part):
             notes.append(f"{path} cannot say that it has pixels that are not square: .mp4 and .mov can.")
         if self._encoder.lost:
             names = ", ".join(self._encoder.lost)
-            notes.append(f"sound coded as {names} does not go into {path.suffix} and is left out; .mkv holds it.")
+            instead = "" if suffix == ".mkv" or UNKNOWN in self._encoder.lost else "; .mkv holds it"
+            notes.append(f"sound coded as {names} does not go into {suffix} and is left out{instead}.")
 
     def add_sound(self, sound: Sound) -> None:
         try:

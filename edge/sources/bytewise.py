@@ -48,6 +48,9 @@ class Jpegs:
                 return Taken(self._steady.checked(decoded(picture)))
             chunk = self._read(_CHUNK)
             if not chunk:
+                if self._buffer.startswith(_START):  # one that was cut off
+                    self._buffer.clear()
+                    raise BrokenFrameError
                 return None
             self._buffer += chunk
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edge import terminal
 from edge.errors import UserError
 from edge.sources.record import BrokenFrameError, Frame, LostError, Reader, Remark, Settings, Sound, Taken, Unreadable
 
@@ -24,7 +25,8 @@ _GRACE_S = 0.5  # a reader that knows why nothing comes shall be able to say so
 _BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each attempt to connect again; then always the last
 _HELD_S = 60.0  # a connection that lasted so long makes the attempts before it forgotten
 _BETWEEN_REMARKS_S = 10.0  # about broken frames of what is live
-_CLOCKS_APART_S = 2.0  # a stream's own clock may stray so far from this machine's before it is not believed
+_CLOCKS_APART_S = 2.0  # by which a stream's own clock has jumped and not only strayed from this machine's
+_FOLLOWED = 0.001  # of that, with each frame
 ATTEMPTS = 5  # of a stream that breaks off
 
 Opener = Callable[[], Reader]
@@ -59,7 +61,7 @@ class _Connection:
     def take(self) -> tuple[Taken, float, int] | None:
         """(frame, when it arrived, how many before it were broken); None at the end. Raises what ended it."""
         if not self._wait(lambda: bool(self._items) or self._ended):
-            raise LostError(f"has given no picture for {self.patience_s:g} s")
+            raise LostError(f"has given no picture for {round(self.patience_s or 0, 1):g} s")
         with self._changed:
             if self._items:
                 item = self._items.popleft()
@@ -149,21 +151,24 @@ class Video:
         path: Path | None = None,
         attempts: float = 0,
         hint: str = "",
+        opens_late: bool = False,
         clean_up: Callable[[], None] = lambda: None,
     ):
         """Opens it. `attempts` to connect again unless the settings say; `hint`: what to do if nothing comes;
-        `clean_up` ends what must not outlive the run, such as a command. Raises UserError.
+        `opens_late`: it is opened when somebody else begins, which may be any time from now; `clean_up` ends what must
+        not outlive the run, such as a command. Raises UserError.
         """
         self.label, self.path = label, path
         self.dropped = self.broken = self.reconnects = 0
         self.status = "opening"
         self._opener, self._hint, self._drop, self._clean_up = opener, hint, settings.drop, clean_up
-        self._patience_s = settings.patience_s if path is None else None  # for opening; a disk may have to wake up
+        # For opening; a disk may have to wake up.
+        self._patience_s = settings.timeout_s if opens_late or path is not None else settings.patience_s
         self._told = -math.inf  # when broken frames were last spoken of, and how many have come since
         self._untold = 0
         self._connection = self._connect()
         try:
-            reader = self._connection.wait_open()
+            reader = self._opened(settings.reconnect or 0)
         except LostError as error:
             self.close()
             raise UserError(f"{label} {error}{hint}.") from error
@@ -174,6 +179,8 @@ class Video:
         self.live = self.facts.live
         # A file, or a pipe that holds one, may take its time.
         self._patience_s = settings.patience_s if self.live or settings.timeout_s is not None else None
+        if self._patience_s is not None and settings.fps is not None:
+            self._patience_s += 1 / settings.fps  # who asks for a picture a minute does not get it late
         self._connection.patience_s = self._patience_s
         self._attempts = settings.reconnect if settings.reconnect is not None else attempts if self.live else 0
         self.status = "running"
@@ -193,7 +200,7 @@ class Video:
         done = failures = 0
         shift = 0.0  # of the sound against the frames
         begin = connected = time.monotonic()
-        clock = _Clock()
+        clock = Clock()
         while limit is None or done < limit:
             try:
                 item = self._connection.take()
@@ -207,13 +214,13 @@ class Video:
                     return
                 failures += 1
                 self.status = "stalled"
-                if failures & (failures - 1) == 0:  # the first, second, fourth, eighth time
+                if _is_said(failures):
                     yield Remark(f"{self.label} {self._why(error)}; connecting again.")
                 self._connection.leave()
-                time.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1])
+                time.sleep(_back_off_s(failures))
                 self.reconnects += 1
                 connected = time.monotonic()
-                clock = _Clock()
+                clock = Clock()
                 self._connection = self._connect()
                 continue
             if item is None:
@@ -248,6 +255,22 @@ class Video:
         """Whether the reading thread has not come back from a driver or a connection."""
         return self._connection.thread.is_alive()
 
+    def _opened(self, attempts: float) -> Reader:
+        """The reader, of the first connection or one of so many `attempts` behind it. Raises LostError."""
+        failures = 0
+        while True:
+            try:
+                return self._connection.wait_open()
+            except LostError as error:
+                if failures >= attempts:
+                    raise
+                failures += 1
+                if _is_said(failures):
+                    terminal.say(f"{self.label} {self._why(error)}; trying again.")
+            self._connection.leave()
+            time.sleep(_back_off_s(failures))
+            self._connection = self._connect()
+
     def _connect(self) -> _Connection:
         return _Connection(self._opener, self._drop, self._patience_s)
 
@@ -260,7 +283,8 @@ class Video:
         if not self.live:
             last = done + self.broken
             which = f"frame {last}" if broken == 1 else f"{broken} frames before frame {last + 1}"
-            yield Unreadable(f"{which} of {self.label} cannot be decoded and is left out.")
+            are = "is" if broken == 1 else "are"
+            yield Unreadable(f"{which} of {self.label} cannot be decoded and {are} left out.")
             return
         self._untold += broken
         if time.monotonic() - self._told > _BETWEEN_REMARKS_S:
@@ -297,15 +321,25 @@ class Video:
         return str(error).removeprefix(self.label).strip().rstrip(".")
 
 
+def _is_said(failures: int) -> bool:
+    """The first, second, fourth, eighth time."""
+    return failures & (failures - 1) == 0
+
+
+def _back_off_s(failures: int) -> float:
+    return _BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1]
+
+
 def _frames(count: int) -> str:
     return f"{count} frame{'s' * (count != 1)}"
 
 
-class _Clock:
+class Clock:
     """Turns a stream's own times into times of the recording: it may begin anywhere, and anew when connected again."""
 
     def __init__(self) -> None:
         self._first: float | None = None  # what the stream said at the beginning of the recording
+        self._believed, self._set = True, -math.inf  # when it was set after a jump, in seconds of the recording
 
     def exactly(self, own: float | None) -> float | None:
         """The time of a file's frame from its first one on, in seconds."""
@@ -318,11 +352,17 @@ class _Clock:
     def time(self, own: float | None, arrived: float) -> float:
         """own: what the stream says, in seconds, or None; arrived: when the frame came, in seconds of the recording.
 
-        A stream's own clock has no jitter, but it is believed only while it goes about as fast as that of this machine.
+        A stream's own clock has no jitter, so it is followed, and made to follow that of this machine little by little:
+        in a day two clocks stray by seconds. Where it jumps it is set anew, and where it goes on jumping not believed.
         """
-        if own is None:
+        if own is None or not self._believed:
             return arrived
         if self._first is None:
             self._first = own - arrived
-        shown = own - self._first
-        return shown if abs(shown - arrived) < _CLOCKS_APART_S else arrived
+        apart = own - self._first - arrived
+        if abs(apart) >= _CLOCKS_APART_S:
+            self._believed = arrived - self._set >= _HELD_S
+            self._first, self._set = own - arrived, arrived
+            return arrived
+        self._first += apart * _FOLLOWED
+        return own - self._first

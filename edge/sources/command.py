@@ -68,7 +68,8 @@ def open_standard_input(settings: Settings) -> Video:
     def opener() -> Reader:
         return _reader(_Pipe(0), settings, live=False)
 
-    return Video("standard input", opener, settings, hint="; give a video, JPEGs in a row, or raw frames with --size")
+    hint = "; give a video, JPEGs in a row, or raw frames with --size"
+    return Video("standard input", opener, settings, hint=hint, opens_late=True)
 
 
 def _open(words: list[str], label: str, settings: Settings) -> Video:

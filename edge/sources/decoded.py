@@ -14,8 +14,14 @@ from edge.sources.record import BrokenFrameError, Facts, LostError, Taken, credi
 
 # What a player would show otherwise, and what comes out instead.
 _HIGH_RANGE = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
-_LEFT_OUT = {"subtitle": "subtitles", "data": "data", "attachment": "attachments"}
-_NO_MEANING = {"encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "duration"}
+_LEFT_OUT = ("subtitles", "data", "attachments")
+# What says something of the file that is read, not of what it shows.
+_NO_MEANING = {
+    "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration", "bps",
+    "number_of_frames", "number_of_bytes", "_statistics_writing_app", "_statistics_writing_date_utc",
+    "_statistics_tags",
+}  # fmt: skip
+_LENGTH = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)")
 
 
 class Readable(Protocol):
@@ -45,7 +51,7 @@ class Decoded:
         self._hangs_up = live and isinstance(place, str)  # a server has no other way to end
         given = dict(options or {})
         if live:
-            given |= {"fflags": "nobuffer", "analyzeduration": "1000000"}
+            given["analyzeduration"] = "1000000"
         try:
             self._container = av.open(place, format=form, options=given, timeout=timeout_s, metadata_errors="replace")
         except av.ExitError as error:
@@ -94,11 +100,13 @@ class Decoded:
         return falls_short(self.facts, passed, float(self._last))
 
     def key_frames(self) -> list[float]:
-        """When the key frames are shown, in seconds, rising; empty where not every frame has a time.
+        """When the key frames are shown, in seconds, rising; empty where not every frame has a time of its own.
 
         Reads the whole file without decoding it; nothing else can be read afterwards but by `go_to`.
         """
         times = []
+        if self._container.format.name == "mjpeg":  # JPEGs in a row
+            return []
         for packet in self._container.demux(self._stream):
             if packet.size and packet.pts is None:
                 return []
@@ -160,27 +168,24 @@ class Decoded:
         rate = stream.average_rate or stream.guessed_rate
         fps = credible(float(rate)) if rate else None
         count = stream.frames or None
-        if count is None and not self._live and fps is not None and (seconds := self._seconds()) is not None:
-            count = math.ceil(seconds * rate - Fraction(1, 2))  # half a frame more is none
+        if count is None and not self._live and fps is not None and (length := self._length()) is not None:
+            count = math.ceil(length * rate - Fraction(1, 2))  # half a frame more is none
         metadata = {**self._container.metadata, **stream.metadata}
-        kept = tuple((name, text) for name, text in metadata.items() if name.lower() not in _NO_MEANING)
+        kept = tuple((name, text) for name, text in metadata.items() if _bare(name) not in _NO_MEANING)
         aspect = stream.sample_aspect_ratio
         return Facts(fps, count or None, tracks, aspect or Fraction(1), kept, tuple(self._notes()), self._live)
 
-    def _seconds(self) -> Fraction | None:
-        """From the first frame's beginning to the last one's end, as the file announces it."""
-        stream = self._stream
+    def _length(self) -> Fraction | None:
+        """Seconds of the pictures alone, where the file says so: its sound may well be longer."""
+        stream, container = self._stream, self._container
         if stream.duration is not None:
             return Fraction(stream.duration * stream.time_base)
         begin = Fraction((stream.start_time or 0) * stream.time_base)
-        if told := re.fullmatch(
-            r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", "")
-        ):  # Matroska's: its end
-            hours, minutes, seconds = map(Fraction, told.groups())
-            return 3600 * hours + 60 * minutes + seconds - begin
-        if self._container.duration is not None:
-            begin -= Fraction(self._container.start_time or 0, self._av.time_base)
-            return Fraction(self._container.duration, self._av.time_base) - begin
+        lengths = [text for name, text in stream.metadata.items() if _bare(name) == "duration"]
+        if lengths and (end := _LENGTH.fullmatch(lengths[0])):  # Matroska's, counted from zero
+            return int(end[1]) * 3600 + int(end[2]) * 60 + Fraction(end[3]) - begin
+        if container.duration is not None and len(container.streams) == 1:
+            return Fraction(container.duration + (container.start_time or 0), self._av.time_base) - begin
         return None
 
     def _notes(self) -> Iterator[str]:
@@ -196,13 +201,16 @@ class Decoded:
         elif context.format is not None and any(component.bits > 8 for component in context.format.components):
             yield "its frames have more than 8 bits per channel, and are restored with 8."
         others = self._container.streams
-        left_out = [
-            f"{len(found)} of {name}" for kind, name in _LEFT_OUT.items() if (found := getattr(others, kind, ()))
-        ]
+        left_out = [f"{len(found)} of {kind}" for kind in _LEFT_OUT if (found := getattr(others, kind))]
         if len(others.video) > 1:
             left_out.append(f"{len(others.video) - 1} of pictures")
         if left_out:
             yield f"left out of its streams: {', '.join(left_out)}."
+
+
+def _bare(name: str) -> str:
+    """The name of an entry without the language that Matroska may put behind it, in small letters."""
+    return name.lower().partition("-")[0]
 
 
 def falls_short(facts: Facts, passed: int, last: float) -> bool:

@@ -66,7 +66,7 @@ class Settings:
     timeout_s: float | None = None
     reconnect: float | None = None  # how many times; infinity: for ever
     drop: str | None = None  # "latest" or "none"
-    sound: bool = False  # whether the output can hold it
+    sound: bool = False  # whether the output can hold it, or says that it does not
 
     @property
     def patience_s(self) -> float:

@@ -150,10 +150,10 @@ class View:
             asked = {name: value for name, value in request.query.items() if name != "token"}
             # One slash: "//host" would lead elsewhere.
             answer = web.HTTPSeeOther(request.rel_url.with_path("/" + request.path.lstrip("/")).with_query(asked))
-            answer.set_cookie(_COOKIE, self.token, httponly=True, samesite="Strict")
+            answer.set_cookie(_cookie(request), self.token, httponly=True, samesite="Strict")
             raise answer
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not (self._is_token(request.cookies.get(_COOKIE)) or self._is_token(given)):
+        if not (self._is_token(request.cookies.get(_cookie(request))) or self._is_token(given)):
             raise web.HTTPUnauthorized(text="this needs the token once: http://HOST:PORT/?token=TOKEN\n")
         return await handler(request)
 
@@ -305,6 +305,12 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _cookie(request: web.Request) -> str:
+    """Browsers keep cookies by host alone, and there may be a view at each of several ports."""
+    port = request.host.rpartition(":")[2]
+    return f"{_COOKIE}_{port}" if port.isascii() and port.isdigit() else _COOKIE
 
 
 def _what(request: web.Request, default: str) -> str:

@@ -12,6 +12,7 @@ from edge.live import Step
 
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 WHAT = ("both", "before", "after")
+_LONGEST = 65_500  # pixels of a side of a JPEG
 
 
 class Shown:
@@ -36,7 +37,7 @@ class Shown:
             if pixels is None:
                 return 0, b""
             if self._jpegs.get(what, (0, b""))[0] != number:
-                self._jpegs[what] = number, _encoded(".jpg", pixels, _QUALITY)
+                self._jpegs[what] = number, _encoded(".jpg", _fitting(pixels), _QUALITY)
             return self._jpegs[what]
 
     def png(self, what: str) -> bytes:
@@ -52,6 +53,16 @@ class Shown:
         if what == "both":
             return number, np.concatenate([before, after], axis=1)
         return number, before if what == "before" else after
+
+
+def _fitting(pixels: Pixels) -> Pixels:
+    """`pixels`, shrunk where they are longer than a JPEG can be; of both side by side the middle stays between them."""
+    height, width = pixels.shape[:2]
+    longest = max(height, width)
+    if longest <= _LONGEST:
+        return pixels
+    size = max(width * _LONGEST // longest // 2 * 2, 1), max(height * _LONGEST // longest, 1)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _encoded(suffix: str, pixels: Pixels, settings: list[int]) -> bytes:

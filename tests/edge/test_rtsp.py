@@ -135,3 +135,18 @@ def test_a_server_that_is_not_there_is_said(work, restore):
     run = restore(work / "a.mkv", "--out", f"rtsp://user:secret@127.0.0.1:{free_port()}/live")
     assert run.code == 2 and "took no picture" in run.err and "secret" not in run.err
     assert len(load_video(work / "a.mkv")[0]) == 3
+
+
+def test_a_server_that_is_not_there_yet_is_said_while_it_is_tried_again(work, capfd):
+    from edge.sinks.push import Push
+    from edge.sources.record import Facts
+
+    push = Push(f"rtsp://127.0.0.1:{free_port()}/live", Facts(10.0, live=True))
+    said = ""
+    for number in range(100):
+        push.write(Frame("x", numbered(number)), numbered(number))
+        time.sleep(0.05)
+        if said := said + capfd.readouterr().err:
+            break
+    push.discard()
+    assert "takes no picture: connection refused; trying again and again.\n" in said

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge import cli, shipped
-from tests.edge.files import assert_refused, load, names, picture, store, store_video
+from tests.edge.files import Run, assert_refused, load, names, picture, store, store_video
 from tests.edge.servers import free_port, http_camera
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,12 @@ def test_options_come_from_a_file_and_those_of_the_command_line_win(work, restor
 def test_a_mistake_in_the_file_is_one_sentence(work, restore, content, words):
     (work / "c.toml").write_text(content)
     assert_refused(restore("--config", work / "c.toml"), f"--config {work / 'c.toml'}", *words)
+
+
+def test_a_file_of_an_editor_that_marks_utf_8_is_read(work, restore):
+    (work / "c.toml").write_text("max-frames = 1\nquiet = true\n", encoding="utf-8-sig")
+    store(work / "ü.png", picture())
+    assert restore(work / "ü.png", "--config", work / "c.toml") == Run(0, "", "")
 
 
 def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(work, restore):
@@ -120,6 +126,18 @@ def test_a_picture_imports_nothing_of_what_is_live_and_warming_up_compiles_for_t
     command = [sys.executable, "-c", code, *arguments, "--bundle", str(bundle)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(expected), done
+
+
+@pytest.mark.parametrize("option", ["--warmup", "--list"])
+def test_ctrl_c_ends_also_what_swallows_it_as_callbacks_of_the_compiler_do(option):
+    swallow = (
+        "import os, signal, sys\nfrom edge import cli, loading, networks\ndef swallow(*_):\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n    except KeyboardInterrupt:\n        pass\n"
+        "    return []\nloading.compile_for_video = networks.describe = swallow\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.exit(cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", swallow, option], cwd=ROOT, capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_the_package_runs_as_a_module():
@@ -220,6 +238,84 @@ def test_a_broker_gets_numbers_pictures_and_what_home_assistant_looks_for(work, 
     camera = json.loads(got["homeassistant/camera/yard/config"][0])
     assert camera["topic"] == "yard/picture"
     assert json.loads(got["homeassistant/sensor/yard/fps/config"][0])["state_topic"] == "yard/state"
+
+
+def test_of_a_source_that_has_stalled_the_broker_learns_so(work, broker, restore):
+    port, got = broker
+    with http_camera() as camera:
+        camera.frames, camera.freezes = 3, True
+        told = "--mqtt", f"mqtt://127.0.0.1:{port}/yard"
+        restore(f"{camera.address}/s.mjpg", *told, "--timeout", "2.5", "--reconnect", "0")
+    assert len(came(got, "yard/state", 3)) >= 3  # one a second, though there were pictures in the first only
+
+
+@pytest.mark.parametrize(
+    ("address", "words"), [("yard+1", "names a topic with +"), ("yard/#", "a topic with"), ("%23", "a topic with")]
+)
+def test_a_topic_that_nothing_can_be_published_to_is_one_sentence(work, restore, address, words):
+    store_video(work / "a.mkv", 2)
+    assert_refused(restore(work / "a.mkv", "--mqtt", f"mqtt://127.0.0.1:{free_port()}/{address}"), words)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"\x20\x02\x00\x05", "refuses: not authorized; USER:PASSWORD@ stands before HOST"),
+        (b"", "hangs up, as no broker does"),
+        (None, "does not answer"),
+    ],
+)
+def test_a_broker_that_does_not_take_us_is_one_sentence(work, restore, monkeypatch, answer, words):
+    monkeypatch.setattr("edge.mqtt._BEGINS_S", 0.5)
+    store_video(work / "a.mkv", 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                if answer is None:
+                    ended.wait(10)
+                else:
+                    connection.sendall(answer)
+
+        ended = threading.Event()
+        threading.Thread(target=refuse, daemon=True).start()
+        run = restore(work / "a.mkv", "--mqtt", f"mqtt://user:secret@127.0.0.1:{server.getsockname()[1]}")
+        ended.set()
+    assert_refused(run, words)
+    assert "secret" not in run.err
+
+
+def test_a_broker_that_goes_and_comes_is_said_once_and_connected_to_again(work, capfd):
+    from edge.live import Figures
+    from edge.mqtt import Mqtt
+    from edge.sources import open_source
+    from edge.sources.record import Settings
+
+    store_video(work / "a.mkv", 1)
+    source = open_source(str(work / "a.mkv"), "denoise", Settings())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"\x20\x02\x00\x00")  # it is connected
+                    connections.append(connection)
+                    time.sleep(0.3)
+
+        connections: list[socket.socket] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = Mqtt(f"mqtt://127.0.0.1:{server.getsockname()[1]}/yard", Figures(source))
+        thread.join(20)
+        begin = time.monotonic()
+        client.close()
+    source.close()
+    assert len(connections) == 2 and time.monotonic() - begin < 2.5
+    assert "is lost" in capfd.readouterr().err
 
 
 def test_who_ends_before_the_broker_has_answered_is_offline_in_the_end(work, broker):

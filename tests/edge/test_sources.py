@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import struct
@@ -108,7 +109,7 @@ def test_broken_frames_are_left_out_counted_and_said():
 def test_a_file_is_given_up_after_many_broken_frames_in_a_row():
     script = [0, *[BrokenFrameError() for _ in range(40)], 1]
     numbers, said = taken(Video("x", lambda: Scripted(script, live=False), Settings()))
-    assert numbers == [0] and said == ["failed: 32 frames before frame 34 of x cannot be decoded and is left out."]
+    assert numbers == [0] and said == ["failed: 32 frames before frame 34 of x cannot be decoded and are left out."]
 
 
 def test_a_source_that_breaks_off_is_connected_to_again(monkeypatch):
@@ -117,6 +118,19 @@ def test_a_source_that_breaks_off_is_connected_to_again(monkeypatch):
     video = Video("x", lambda: Scripted(next(scripts)), Settings(drop="none"), attempts=5)
     numbers, said = taken(video)
     assert numbers == [0, 1, 2, 3] and video.reconnects == 2 and "connecting again" in said[0]
+
+
+def test_a_source_that_is_not_there_yet_is_waited_for_where_that_is_asked_for(monkeypatch, capfd):
+    monkeypatch.setattr("edge.sources.capture._BACK_OFF_S", (0.01,))
+    tries = iter([LostError("cannot be reached"), LostError("cannot be reached"), Scripted([0])])
+
+    def opener():
+        if isinstance(found := next(tries), LostError):
+            raise found
+        return found
+
+    assert taken(Video("x", opener, Settings(reconnect=math.inf)))[0] == [0]
+    assert capfd.readouterr().err == "edge-restore: x cannot be reached; trying again.\n" * 2
 
 
 def test_a_reader_that_hangs_is_left_behind_in_time(monkeypatch):
@@ -134,6 +148,18 @@ def test_opening_that_hangs_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr("edge.sources.capture._GRACE_S", 0.0)
     with pytest.raises(UserError, match="x does not answer"):
         Video("x", lambda: time.sleep(60) or Scripted([]), Settings(timeout_s=0.2))
+
+
+def test_a_source_that_gives_few_pictures_is_not_late():
+    reader = Scripted([0, 0.9, 1, 0.9, 2])
+    numbers, said = taken(Video("x", lambda: reader, Settings(timeout_s=0.2, fps=1.0), attempts=0))
+    assert numbers == [0, 1, 2] and "ended after 3 frames" in said[0]
+
+
+def test_whoever_writes_to_standard_input_may_begin_late(monkeypatch):
+    monkeypatch.setattr("edge.sources.record.TIMEOUT_S", 0.1)
+    late = Video("x", lambda: time.sleep(0.9) or Scripted([0], live=False), Settings(), opens_late=True)
+    assert taken(late)[0] == [0]
 
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------

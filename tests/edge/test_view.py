@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -157,6 +158,55 @@ def test_from_elsewhere_the_token_is_needed_once(network):
         run.view.close()
 
 
+def test_two_views_of_one_machine_do_not_take_each_other_s_token_away(network):
+    one, other = Run(network, "0.0.0.0", "first"), Run(network, "0.0.0.0", "second")
+    try:
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())  # by host alone, as browsers
+        for run in (one, other):
+            opener.open(f"{run.address}/?token={run.view.token}").close()
+        for run in (one, other, one):
+            with opener.open(f"{run.address}/stats") as answer:
+                assert answer.status == 200
+    finally:
+        one.view.close()
+        other.view.close()
+
+
+@pytest.mark.parametrize("height, width", [(4, 40_000), (70_000, 4)])
+def test_a_picture_that_is_too_long_for_a_jpeg_is_shown_smaller(run, height, width):
+    pixels = np.full((height, width, 3), 96, np.uint8)
+    run.view.seen(Step(1, Frame("x", pixels), 255 - pixels, run._statistics, None))
+    with urllib.request.urlopen(f"{run.address}/stream.mjpg?what=both", timeout=30) as answer:
+        line = next(line for line in answer if line.startswith(b"Content-Length:"))
+        answer.readline()
+        jpeg = answer.read(int(line.split(b":")[1]))
+    both = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    half = both.shape[1] // 2
+    assert abs(both[:, :half].mean() - 96) < 3 and abs(both[:, half:].mean() - 159) < 3
+    whole = cv2.imdecode(np.frombuffer(run.get("/snapshot.png"), np.uint8), cv2.IMREAD_COLOR)
+    assert whole.shape == (height, 2 * width, 3)
+
+
+def test_few_pictures_a_second_are_counted_too(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("edge.live.time", SimpleNamespace(monotonic=lambda: now[0]))
+    figures = Figures(SimpleNamespace())
+    assert figures.fps == 0
+    for _ in range(4):  # a network that takes five seconds
+        now[0] += 5.0
+        figures.seen(None)
+    now[0] += 1.0
+    assert figures.fps == pytest.approx(0.2)
+    now[0] += 30.0
+    assert figures.fps == 0
+    for _ in range(200):
+        now[0] += 0.05
+        figures.seen(None)
+    assert figures.fps == pytest.approx(20)
+    now[0] += 3.1
+    assert figures.fps == 0
+
+
 def test_motion_jpeg_for_other_programs(run):
     with run.going_on(), urllib.request.urlopen(f"{run.address}/stream.mjpg?what=before", timeout=30) as answer:
         numbers = []
@@ -287,3 +337,49 @@ def test_in_a_browser_pictures_come_numbers_change_the_slider_moves_and_pause_ho
 
     with run.going_on():
         asyncio.run(look())
+
+
+@contextlib.contextmanager
+def way_to(port: int) -> Iterator[tuple[int, threading.Event]]:
+    """A port that leads to `port`; what is connected when the event is set hears no more, as after a laptop's sleep."""
+    dark = threading.Event()
+
+    def carry(source: socket.socket, target: socket.socket, born_dark: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                if dark.is_set() and not born_dark:
+                    return
+                target.sendall(chunk)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", port))
+                open_ends.extend((near, far))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=(*ends, dark.is_set()), daemon=True).start()
+
+    open_ends: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1], dark
+    for end in open_ends:
+        end.close()
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not installed")
+def test_a_page_whose_connection_died_in_its_sleep_connects_again(run):
+    async def look(port: int, dark: threading.Event) -> None:
+        async with browser.page(f"http://127.0.0.1:{port}/") as page:
+            frames = "Number(document.getElementById('n-frames').textContent)"
+            await page.wait_for(f"{frames} > 3")
+            dark.set()
+            await asyncio.sleep(0.5)
+            seen = await page.run(frames)
+            await page.run("{ const before = Date.now; Date.now = () => before() + 60000; }")  # it has slept
+            await page.wait_for(f"{frames} > {seen} + 5")
+            assert await page.run("document.getElementById('status').textContent") == "camera0: running"
+
+    with way_to(run.port) as (port, dark), run.going_on():
+        asyncio.run(look(port, dark))
