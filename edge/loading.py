@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 import simulator
@@ -66,6 +67,7 @@ def load_network(bundle: Path, task: str | None, threads: int | None, tile: int 
     keep_freed_memory()
     if threads is not None:
         threads = min(threads, os.cpu_count() or 1)  # more would only wait for each other
+        cv2.setNumThreads(threads)  # of what is done around the network
     try:
         network = simulator.load(bundle, threads=threads)
     except (ValueError, OSError) as error:

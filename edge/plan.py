@@ -34,6 +34,8 @@ _LEAST = (1e-9, 1e-9, 1e-9, 1e-9, 0.0, 0.0, 0.0, 1e-9)  # of costs, in the order
 LEAST_COUNT = 10  # pictures of a measured run
 MOST_WORKERS = 100_000  # of a client, which the simulation follows one by one
 SIZES = (96, 384)  # pixels a side of the pictures that are measured
+_PHOTOGRAPH = Path(__file__).parent / "samples" / "clean.png"  # what they are parts of
+_SIGMA = 15.0  # grey levels of noise in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +169,10 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
-    """A run over pictures of noise with so many workers of this machine, of one thread each. Raises UserError."""
+    """A run over parts of a photograph with noise, by so many workers of this machine, of one thread each.
+
+    Raises UserError.
+    """
     import cv2
     import numpy as np
 
@@ -185,9 +190,13 @@ def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
         source, out = Path(folder, "in"), Path(folder, "out")
         source.mkdir()
         random = np.random.default_rng(size)
+        photograph = cv2.imread(str(_PHOTOGRAPH))
         for number in range(pictures):
-            pixels = random.integers(0, 256, (size, size, 3), dtype=np.uint8)
-            cv2.imwrite(str(source / f"{number:06d}.png"), pixels)
+            turned = np.rot90(np.roll(photograph, tuple(random.integers(0, photograph.shape[:2])), (0, 1)), number % 4)
+            times = (-(-size // side) for side in turned.shape[:2])
+            part = np.tile(turned, (*times, 1))[:size, :size]
+            noisy = np.clip(part + random.normal(0, _SIGMA, part.shape), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(source / f"{number:06d}.png"), noisy)
         recipe = Recipe(bundle, threads=1)  # one worker alone would take all cores otherwise
         cluster = Cluster(Where(local=workers, dashboard=""), recipe, content_hash, str(out), terminal.say)
         clocks: list[_Clocks] = []

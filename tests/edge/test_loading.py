@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
+
+from edge import shipped
+from edge.loading import load_network
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = """
@@ -33,3 +37,12 @@ def test_memory_that_a_picture_took_is_kept_for_the_next():
 
     assert faults("") > 10_000, "the system's memory has become cheap: what is this for?"
     assert faults("keep_freed_memory()") < 1_000
+
+
+def test_threads_are_those_of_the_picture_library_too():
+    before = cv2.getNumThreads()
+    try:
+        load_network(shipped.named("denoise"), None, 1, None)
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
