@@ -180,6 +180,7 @@ def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
     from edge.archive.work import Done, Recipe
     from edge.cluster.client import Cluster
     from edge.cluster.where import Where
+    from edge.images import read_image
     from simulator.bundle import BundleError, read_bundle
 
     try:
@@ -190,11 +191,12 @@ def run_here(bundle: Path, pictures: int, size: int, workers: int) -> Run:
         source, out = Path(folder, "in"), Path(folder, "out")
         source.mkdir()
         random = np.random.default_rng(size)
-        photograph = cv2.imread(str(_PHOTOGRAPH))
+        photograph = read_image(_PHOTOGRAPH).pixels
+        height, width = photograph.shape[:2]
+        photograph = np.tile(photograph, (-(-size // height) + 1, -(-size // width) + 1, 1))
         for number in range(pictures):
-            turned = np.rot90(np.roll(photograph, tuple(random.integers(0, photograph.shape[:2])), (0, 1)), number % 4)
-            times = (-(-size // side) for side in turned.shape[:2])
-            part = np.tile(turned, (*times, 1))[:size, :size]
+            row, column = random.integers(height), random.integers(width)
+            part = np.rot90(photograph[row : row + size, column : column + size], number % 4)
             noisy = np.clip(part + random.normal(0, _SIGMA, part.shape), 0, 255).astype(np.uint8)
             cv2.imwrite(str(source / f"{number:06d}.png"), noisy)
         recipe = Recipe(bundle, threads=1)  # one worker alone would take all cores otherwise
