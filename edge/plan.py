@@ -85,13 +85,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json is not None and not args.measure:
             raise UserError("--json is for what --measure finds: give both, or leave it out.")
+        code = 0
         if args.measure:
-            return _measure(args)
-        _print_plan(args, MEASURED if args.costs is None else _read(args.costs))
+            code = _measure(args)
+        else:
+            _print_plan(args, MEASURED if args.costs is None else _read(args.costs))
+        sys.stdout.flush()
     except UserError as error:
         print(f"edge.plan: {terminal.printable(str(error))}", file=sys.stderr)
         return 2
-    return 0
+    except BrokenPipeError:  # `| head` has seen enough
+        terminal.silence(sys.stdout, 1)
+        return 0
+    return code
 
 
 def _print_plan(args: argparse.Namespace, costs: Costs) -> None:

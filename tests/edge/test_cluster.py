@@ -542,6 +542,14 @@ def test_costs_are_found_from_runs_of_two_sizes():
     assert (found.client_s, found.batch_s, found.start_s) == pytest.approx((0.0006, 0.01, 6.0))
 
 
+def test_whoever_has_read_enough_of_a_plan_may_go():
+    command = [sys.executable, "-m", "edge.plan"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 0
+
+
 def test_the_plan_is_a_table_and_mistakes_are_sentences(work, capsys):
     assert plan.main(["--pictures", "1e6", "--machines", "1", "10"]) == 0
     table = capsys.readouterr().out
