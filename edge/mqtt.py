@@ -72,10 +72,11 @@ class Mqtt:
             why = getattr(error, "strerror", None) or "no answer"
             raise UserError(f"--mqtt {label} cannot be reached: {why.lower()}.") from error
         self._client.loop_start()  # which connects again by itself
-        if not self._answered.wait(_BEGINS_S) or self._trouble:
+        trouble = self._trouble if self._answered.wait(_BEGINS_S) else "does not answer"
+        if trouble:
             self._ending.set()
-            self._client.disconnect()
-            raise UserError(f"--mqtt {label} {self._trouble or 'does not answer'}.")
+            self._client.disconnect()  # of which `_lost` hears
+            raise UserError(f"--mqtt {label} {trouble}.")
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._thread.start()
 
