@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import glob
@@ -11,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.archive.names import log_name, upwards
+from edge.archive.names import log_name
 from edge.archive.places import FILE, FOLDER, PATTERN, Entry, Look, Top, Unlisted
 from edge.errors import UserError
 from edge.sources.images import AGAIN, LeftOut, called_image, is_image, what_else
@@ -74,11 +75,10 @@ class Folders:
         if top.kind == FOLDER:
             yield from self._walk(top.path, recursive, without, left_out)
         elif top.kind == PATTERN:
-            met = _Met(top.pattern)
-            for path in glob.iglob(top.pattern, recursive=True):
-                if os.path.basename(path).startswith(".") or not os.path.isfile(path):
+            for path, again in _matched(top.pattern):
+                if not os.path.isfile(path):
                     continue
-                if met.otherwise(os.path.dirname(path)):
+                if again:
                     left_out.add(AGAIN, os.path.basename(path))
                 else:
                     yield from self._entry(path, left_out)
@@ -134,24 +134,26 @@ class Folders:
 FOLDERS = Folders()
 
 
-class _Met:
-    """The folders that a pattern has led to. Links give one many names, and in a loop of links without end."""
+def _matched(pattern: str) -> Iterator[tuple[str, bool]]:
+    """(path, whether there is a shorter way to it, by links to folders) of all that a pattern matches, by name.
 
-    def __init__(self, pattern: str) -> None:
-        parts = pattern.split(os.sep)
-        # What ** goes through begins here, and need not be gone through twice.
-        self._first = "".join(part + os.sep for part in parts[: parts.index("**")]) if "**" in parts else None
-        self._ways: dict[str, str] = {}  # of each folder, by where it really is, the first way to it
-        self._real = functools.lru_cache(1024)(os.path.realpath)
-
-    def otherwise(self, folder: str) -> bool:
-        """Whether what is in `folder` has been met, or will be, on another way."""
-        if self._first is not None:
-            beginning = len(self._first)
-            ways = [self._first, *itertools.takewhile(lambda way: len(way) > beginning, upwards(folder))]
-            if len(set(map(self._real, ways))) < len(ways):
-                return True
-        return self._ways.setdefault(self._real(folder), folder) != folder
+    All is listed first: which of several ways to a picture is taken, and so what it is called, and in which shard it
+    is, shall not depend on the order in which a system lists names.
+    """
+    paths = sorted({path for path in glob.iglob(pattern, recursive=True) if not os.path.basename(path).startswith(".")})
+    places = {folder: os.path.realpath(folder) for folder in dict.fromkeys(map(os.path.dirname, paths))}
+    ways = collections.Counter(places.values())
+    seen, again = set(), set()
+    for path in sorted(paths, key=lambda path: (path.count(os.sep), path)):
+        folder, name = os.path.split(path)
+        place = places[folder]
+        if ways[place] == 1:
+            continue
+        if (place, name) in seen:
+            again.add(path)
+        seen.add((place, name))
+    for path in paths:
+        yield path, path in again
 
 
 class FolderLog:

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import queue
 import secrets
+import socket
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
@@ -190,14 +191,24 @@ class Cluster:
                 return
             except (OSError, TimeoutError) as error:
                 if time.monotonic() > end:
-                    raise UserError(
-                        f"no scheduler is at {self._where.scheduler}, after {self._where.wait_s:g} s of waiting."
-                    ) from error
+                    raise UserError(f"{self._missing()}, after {self._where.wait_s:g} s of waiting.") from error
             if not told:
                 told = True
-                self._say(f"no scheduler is at {self._where.scheduler}; it is waited for")
+                self._say(f"{self._missing()}; it is waited for")
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _missing(self) -> str:
+        """Why there is no connection, as far as can be told."""
+        host, _, port = self._where.scheduler.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ASK_S).close()
+        except (OSError, ValueError):
+            return f"no scheduler is at {self._where.scheduler}"
+        return (
+            f"no scheduler that lets this client in is at {self._where.scheduler} (what listens there may want other"
+            " certificates: --cluster FILE.yaml names them)"
+        )
 
     def _threads(self) -> int:
         """Pictures that the workers can restore at once."""

@@ -101,9 +101,10 @@ def simulate(costs: Costs, job: Job, *, most_batches: int = 20_000, seed: int = 
     size = size_of_batch(costs, job)
     share = -(-job.pictures // job.clients)
     batches = -(-share // size)
-    ended = _Run(costs, job, workers, size, share, seed).until(most_batches)
+    run = _Run(costs, job, workers, size, share, seed)
     if batches <= most_batches:
-        return ended[-1]
+        return run.until(share)[-1]  # there are more batches than that: the last are smaller
+    ended = run.until(most_batches)
     half = len(ended) // 2
     pace = (ended[-1] - ended[half]) / (len(ended) - 1 - half)
     return ended[-1] + (batches - most_batches) * pace

@@ -121,7 +121,6 @@ def _warm(recipe: Recipe, bundle_hash: str) -> Restorer:
     bundle = own if not recipe.bundle.exists() and own.exists() else recipe.bundle
     threads = recipe.threads or int(os.environ.get(THREADS, "1"))
     restorer = Restorer(dataclasses.replace(recipe, bundle=bundle, threads=threads))
-    restorer.network.run(
-        np.zeros((16, 16, 3), np.uint8)
-    )  # the first run takes longer, and batches go by what one takes
+    # The first run takes longer, and batches go by what one takes.
+    restorer.network.run(np.zeros((16, 16, 3), np.uint8))
     return restorer

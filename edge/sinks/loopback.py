@@ -101,9 +101,10 @@ class Loopback(Sink):
         self._missed += not self._takes
 
     def finish(self) -> str:
-        if self._way is not None and self._taken:
+        if self._taken:
             with contextlib.suppress(OSError):
-                self._way.settle(self._until(_HELD_S))
+                if self._way is not None:
+                    self._way.settle(self._until(_HELD_S))
         elif self._missed:
             raise UserError(f"{self.path} took no picture; is something connected to it?")
         missed = f", {self._missed} not taken by the device" if self._missed else ""

@@ -35,7 +35,8 @@ def open_camera(which: int | Path, settings: Settings) -> Video:
     device = Path(f"/dev/video{which}") if isinstance(which, int) else which
     label = f"camera{which}" if isinstance(which, int) else str(which)
     if linux:
-        _check(label, device)
+        if device.exists() or not settings.reconnect:
+            _check(label, device)
         # OpenCV looks up then whether anybody still waits; of itself it gives a picture ten seconds.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
     elif settings.controls:
@@ -43,7 +44,7 @@ def open_camera(which: int | Path, settings: Settings) -> Video:
 
     def opener() -> Reader:
         if linux and not device.exists():
-            raise LostError("is not there any more")
+            raise LostError("is not there")
         for name, value in settings.controls:  # each time: a camera that was turned off has forgotten them
             _set(label, device, name, value)
         return _Camera(label, device if linux else which, settings)
@@ -97,7 +98,7 @@ class _Camera:
         if not self._capture.isOpened():
             self._capture.release()
             raise LostError("gives no pictures")
-        self._patience_s = settings.patience_s
+        self._patience_s = settings.patience_s + (1 / settings.fps if settings.fps else 0.0)
         notes = tuple(self._set(settings, letters))
         width, height = self._size()
         self._steady = Steady((height, width, 3))
@@ -116,7 +117,7 @@ class _Camera:
             if now - begin < _AT_ONCE_S:
                 raise LostError("stopped giving pictures")
             if now >= until:
-                raise LostError(f"has given no picture for {self._patience_s:g} s")
+                raise LostError(f"has given no picture for {round(self._patience_s, 1):g} s")
         try:
             more, bgr = self._capture.retrieve()
         except cv2.error as error:

@@ -79,6 +79,8 @@ def _ask(address: str, patience_s: float) -> Any:
         return opener.open(bare, timeout=patience_s)
     except urllib.error.HTTPError as error:
         error.close()
+        if error.code == 401 and user is not None:
+            raise LostError("does not accept this user with this password") from error
         if error.code == 401:
             raise LostError(
                 "asks for a user and a password, which stand before the host: USER:PASSWORD@HOST"
@@ -87,6 +89,8 @@ def _ask(address: str, patience_s: float) -> Any:
     except urllib.error.URLError as error:
         why = error.reason
         raise LostError(f"cannot be reached: {reason(why) if isinstance(why, OSError) else 'no answer'}") from error
+    except TimeoutError as error:
+        raise LostError("does not answer") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise LostError("cannot be reached, or does not speak HTTP") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from firmware_bridge.boards import BOARDS, CARDS, BoardError, Card, open_board
 from firmware_bridge.boards.linked import BAUD, Linked
@@ -24,15 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*sorted({package for kind in BOARDS.values() for package in kind.packages()}))
         return 0
     if options.name is None:
-        for name, kind in BOARDS.items():
-            missing = kind.missing()
-            print(f"{name:26} {kind.about}" + (f"; missing: {missing}" if missing else ""))
-        print(f"{SCHEME + 'HOST:PORT':26} {Remote.about}")
-        missing = "" if importlib.util.find_spec("serial") else "; missing: pip install pyserial"
-        print(f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link at a serial port{missing}")
-        for scheme, card in CARDS.items():
-            missing = card.missing()
-            print(f"{f'{scheme}://N':26} {card.about}" + (f"; missing: {missing}" if missing else ""))
+        try:
+            print("\n".join(listed()), flush=True)
+        except BrokenPipeError:  # `| head` has seen enough
+            sys.stderr.close()
         return 0
     try:
         with open_board(options.name) as board:
@@ -63,6 +58,19 @@ def _bodies(card: Card) -> str:
     """What was compiled, where the card looks for it."""
     folders = sorted(body.folder.name for body in compiled.find(None, card.models))
     return f"{len(folders)} in {card.models}" + (f": {', '.join(folders[:8])}" if folders else "")
+
+
+def listed() -> Iterator[str]:
+    """A line for each kind of board, with what is missing for it."""
+    for name, kind in BOARDS.items():
+        missing = kind.missing()
+        yield f"{name:26} {kind.about}" + (f"; missing: {missing}" if missing else "")
+    yield f"{SCHEME + 'HOST:PORT':26} {Remote.about}"
+    missing = "" if importlib.util.find_spec("serial") else "; missing: pip install pyserial"
+    yield f"{f'serial:///DEV?baud={BAUD}':26} a microcontroller with firmware/link at a serial port{missing}"
+    for scheme, card in CARDS.items():
+        missing = card.missing()
+        yield f"{f'{scheme}://N':26} {card.about}" + (f"; missing: {missing}" if missing else "")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import itertools
 import json
 import os
@@ -18,10 +19,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edge.archive.folders import FOLDERS
 from edge.archive.journal import FOLDER, Journal
 from edge.archive.listing import Listing
 from edge.archive.work import Work
 from edge.sinks import target_name
+from edge.sources.images import LeftOut
 from simulator import files
 from simulator.bundle import read_bundle, write_bundle
 from tests.edge.files import assert_refused, load, names, picture, store
@@ -141,6 +144,24 @@ def test_an_output_folder_that_holds_the_pictures_is_refused(work, tree, restore
 
 def test_a_source_within_another_is_refused(work, tree, restore):
     assert_refused(restore(work / "in", work / "in/x", "--recursive", "--out", work / "out"), "give one of the two")
+
+
+def test_which_way_a_pattern_takes_is_not_the_order_of_the_system(work, restore, monkeypatch):
+    """Else a picture could be in no shard, and in two."""
+    (work / "in/2024").mkdir(parents=True)
+    for name in "abcd":
+        store(work / f"in/2024/{name}.png", picture())
+    (work / "in/latest").symlink_to("2024")
+    (work / "in/2024/own").symlink_to(".")
+    taken = []
+    matches = glob.iglob
+    for turn in (list, lambda found: found[::-1]):
+        monkeypatch.setattr(glob, "iglob", lambda *a, turn=turn, **b: iter(turn(sorted(matches(*a, **b)))))
+        found = FOLDERS.entries(FOLDERS.top(str(work / "in/*/*.png")), False, None, LeftOut())
+        taken.append([entry.path for entry in found])
+        own = FOLDERS.entries(FOLDERS.top(str(work / "in/2024/**/own/*.png")), False, None, LeftOut())
+        assert [Path(entry.path).parent.name for entry in own] == ["own"] * 4
+    assert taken[0] == taken[1] == [str(work / f"in/2024/{name}.png") for name in "abcd"]
 
 
 def test_a_link_to_the_output_does_not_overwrite_its_picture(work, restore):

@@ -20,7 +20,7 @@ from edge.sources import v4l2
 from edge.sources.record import Frame
 from tests.edge.formats import smooth
 
-FORMAT = struct.Struct("I4xIIIIIII172x" if struct.calcsize("P") == 8 else "IIIIIIII172x")
+FORMAT = struct.Struct(f"I{struct.calcsize('P') - 4}xIIIIIII172x")
 BUFFER = struct.Struct("5I2l16s2IL2Ii0l")
 PAGE = 4096
 CAMERA, OUTPUT, STREAMS = 0x1, 0x2, 0x04000000
