@@ -85,6 +85,11 @@ def print_out(lines: list[str]) -> None:
         raise
 
 
+def frames(count: int) -> str:
+    """Such as "1 frame"."""
+    return f"{count} frame{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
     """`text` on one line: no character that moves the cursor or has no code, and of URLs no more than the host."""
     for secret in sorted(_hidden, key=len, reverse=True):  # one may begin with another

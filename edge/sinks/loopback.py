@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge import terminal
 from edge.containers.record import Samples
 from edge.errors import UserError
 from edge.images import Pixels, shallow
@@ -108,7 +109,7 @@ class Loopback(Sink):
         elif self._missed:
             raise UserError(f"{self.path} took no picture; is something connected to it?")
         missed = f", {self._missed} not taken by the device" if self._missed else ""
-        return f"{self._taken} frames to {self.path}{missed}" if self._taken else ""
+        return f"{terminal.frames(self._taken)} to {self.path}{missed}" if self._taken else ""
 
     def discard(self) -> None:
         if self._way is not None:

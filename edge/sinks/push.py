@@ -54,7 +54,7 @@ class Push(Sink):
         missed = f", {self._missed} not taken by the server" if self._missed else ""
         if not self._sent:
             raise UserError(f"{self.label} took no picture: {self._trouble or 'it does not answer'}.")
-        return f"{self._sent} frames to {self.label}{missed}"
+        return f"{terminal.frames(self._sent)} to {self.label}{missed}"
 
     def discard(self) -> None:
         with self._changed:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from edge import pyav
+from edge import pyav, terminal
 from edge.containers.record import Samples
 from edge.errors import UserError
 from edge.images import Pixels, shallow, utf8
@@ -56,7 +56,7 @@ class VideoFile(Sink):
             frames = part.finish()
         finally:
             part.discard()
-        return f"{self.path} ({_frames(frames)})" if frames else ""
+        return f"{self.path} ({terminal.frames(frames)})" if frames else ""
 
     def discard(self) -> None:
         if self._part is not None:
@@ -98,7 +98,8 @@ class Segments(Sink):
         if not count:
             return ""
         gone = f"; {self._gone} before {'them' if count > 1 else 'it'} removed" if self._gone else ""
-        return f"{count} segment{'s' * (count != 1)} {pattern(self.path)} ({_frames(sum(self._kept.values()))}{gone})"
+        kept = terminal.frames(sum(self._kept.values()))
+        return f"{count} segment{'s' * (count != 1)} {pattern(self.path)} ({kept}{gone})"
 
     def discard(self) -> None:
         if self._part is not None:
@@ -142,10 +143,6 @@ def segments(path: Path) -> list[Path]:
             if match := named.fullmatch(entry.name):
                 found.append(((match[1], int(match[2] or 1)), entry))
     return [entry for _, entry in sorted(found)]
-
-
-def _frames(count: int) -> str:
-    return f"{count} frame{'s' * (count != 1)}"
 
 
 def pattern(path: Path) -> Path:

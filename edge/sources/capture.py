@@ -289,7 +289,7 @@ class Video:
         self._untold += broken
         if time.monotonic() - self._told > _BETWEEN_REMARKS_S:
             were = "was" if self._untold == 1 else "were"
-            yield Remark(f"{_frames(self._untold)} of {self.label} could not be decoded and {were} left out.")
+            yield Remark(f"{terminal.frames(self._untold)} of {self.label} could not be decoded and {were} left out.")
             self._untold, self._told = 0, time.monotonic()
 
     def _at_the_end(self, done: int) -> Iterator[Unreadable | Remark]:
@@ -310,12 +310,12 @@ class Video:
         if self.live and done:
             unasked = self.dropped if self._drop is None else 0
             others = f", and {unasked} were dropped for newer ones; --drop none restores all" if unasked else ""
-            yield Remark(f"{self.label} ended after {_frames(done)}{others}; what was restored is kept.")
+            yield Remark(f"{self.label} ended after {terminal.frames(done)}{others}; what was restored is kept.")
 
     def _lost(self, error: Exception, done: int, failures: int) -> str:
         tried = f" ({failures} attempt{'s' * (failures != 1)} to connect again)" if failures else ""
         kept = "; what was restored is kept" if done else self._hint
-        return f"{self.label} {self._why(error)} after {_frames(done)}{tried}{kept}."
+        return f"{self.label} {self._why(error)} after {terminal.frames(done)}{tried}{kept}."
 
     def _why(self, error: Exception) -> str:
         return str(error).removeprefix(self.label).strip().rstrip(".")
@@ -328,10 +328,6 @@ def _is_said(failures: int) -> bool:
 
 def _back_off_s(failures: int) -> float:
     return _BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1]
-
-
-def _frames(count: int) -> str:
-    return f"{count} frame{'s' * (count != 1)}"
 
 
 class Clock:

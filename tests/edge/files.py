@@ -140,3 +140,12 @@ def assert_refused(run: Run, *words: str) -> None:
     assert lines[0].startswith("edge-restore: ") and lines[0].endswith("."), lines[0]
     for word in words:
         assert word in lines[0], (word, lines[0])
+
+
+def mux_tone(film: av.container.OutputContainer, audio: av.AudioStream, samples: int) -> None:
+    """So many samples of a tone, 48,000 a second, in frames of 1,024; what does not fill one is left out."""
+    tone = (np.sin(np.arange(samples) / 20) * 8000).astype(np.int16)
+    for at in range(0, samples - 1024, 1024):
+        sound = av.AudioFrame.from_ndarray(tone[None, at : at + 1024], format="s16", layout="mono")
+        sound.sample_rate, sound.pts = 48000, at
+        film.mux(audio.encode(sound))

@@ -208,7 +208,7 @@ def test_v4l2loopback_whose_last_writer_left_it_without_a_word_is_given_pictures
     driver.name, driver.able = "v4l2 loopback", 0
     sink = opened(driver)
     give(sink, *pictures(1))
-    assert sink.finish() == f"1 frames to {driver.path}"
+    assert sink.finish() == f"1 frame to {driver.path}"
 
 
 def test_a_later_v4l2loopback_need_not_be_told(driver):
@@ -216,7 +216,7 @@ def test_a_later_v4l2loopback_need_not_be_told(driver):
     sink = opened(driver)
     driver.begin = refuse_to_begin
     give(sink, *pictures(1))
-    assert sink.finish() == f"1 frames to {driver.path}"
+    assert sink.finish() == f"1 frame to {driver.path}"
 
 
 def refuse_to_begin(_) -> None:

@@ -13,7 +13,7 @@ from edge.errors import UserError
 from edge.sinks.video import VideoFile
 from edge.sources.bytewise import Jpegs
 from edge.sources.record import BrokenFrameError, Facts, Frame
-from tests.edge.files import load_video
+from tests.edge.files import load_video, mux_tone
 from tests.edge.servers import free_port, jpeg, number_of, numbered
 
 FRAMES, FPS = 20, 10
@@ -30,11 +30,7 @@ def a_film(path: Path, sound_s: float = FRAMES / FPS, subtitles: bool = False) -
             film.add_attachment("letters.ttf", "font/ttf", b"what subtitles are shown with")
         for number in range(FRAMES):
             film.mux(video.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
-        tone = (np.sin(np.arange(int(48000 * sound_s)) / 20) * 8000).astype(np.int16)
-        for at in range(0, len(tone) - 1024, 1024):
-            sound = av.AudioFrame.from_ndarray(tone[None, at : at + 1024], format="s16", layout="mono")
-            sound.sample_rate, sound.pts = 48000, at
-            film.mux(audio.encode(sound))
+        mux_tone(film, audio, int(48000 * sound_s))
         film.mux([*video.encode(None), *audio.encode(None)])
     return path
 

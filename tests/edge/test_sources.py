@@ -22,7 +22,7 @@ from edge.sinks.video import segments
 from edge.sources import Settings
 from edge.sources.capture import Video
 from edge.sources.record import BrokenFrameError, Facts, Frame, LostError, Remark, Taken, Unreadable
-from tests.edge.files import assert_refused, frame_times, load, load_video, names, picture, store
+from tests.edge.files import assert_refused, frame_times, load, load_video, mux_tone, names, picture, store
 from tests.edge.formats import smooth
 from tests.edge.servers import http_camera, jpeg, number_of, numbered
 
@@ -387,11 +387,7 @@ def a_film(path: Path, frames: int = 20) -> Path:
         film.metadata["title"] = "a title"
         for number in range(frames):
             film.mux(video.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
-        tone = (np.sin(np.arange(48000 * frames // 10) / 20) * 8000).astype(np.int16)
-        for at in range(0, len(tone) - 1024, 1024):
-            sound = av.AudioFrame.from_ndarray(tone[None, at : at + 1024], format="s16", layout="mono")
-            sound.sample_rate, sound.pts = 48000, at
-            film.mux(audio.encode(sound))
+        mux_tone(film, audio, 48000 * frames // 10)
         film.mux([*video.encode(None), *audio.encode(None)])
     return path
 
